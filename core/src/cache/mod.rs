@@ -1,0 +1,42 @@
+//! The result cache: scores by [`PredictionKey`]. Its contract; backends live beside it and pass one suite.
+//!
+//! A cache may forget and may be away; it never answers with another key's scores. Callers treat an error as a miss.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::BoxError;
+use crate::key::PredictionKey;
+use crate::outcome::Scores;
+
+/// Scores by key, with a lifetime.
+#[async_trait]
+pub trait Cache: Debug + Send + Sync {
+    /// The scores under each key, in the keys' order, and renews their lifetime. Garbage under a key is `None`.
+    ///
+    /// # Errors
+    /// [`CacheError`] when the cache is away or slower than its budget; callers go on as after a miss.
+    async fn get(&self, keys: &[PredictionKey]) -> Result<Vec<Option<Cached>>, CacheError>;
+
+    /// Keeps scores under their keys for the cache's lifetime; what is there already is replaced by the same.
+    ///
+    /// # Errors
+    /// [`CacheError`] when the cache is away or slower than its budget; callers go on.
+    async fn put(&self, entries: &[(PredictionKey, Scores)]) -> Result<(), CacheError>;
+}
+
+/// An entry that was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cached {
+    /// The scores.
+    pub scores: Scores,
+    /// How long it will stay if nobody asks for it again.
+    pub ttl: Duration,
+}
+
+/// The cache could not be asked.
+#[derive(Debug, thiserror::Error)]
+#[error("the cache cannot be reached")]
+pub struct CacheError(#[source] pub BoxError);

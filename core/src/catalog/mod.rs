@@ -1,0 +1,289 @@
+//! The models folder: one folder per model, each with a `model.toml` and the file it names.
+//!
+//! The gateway reads descriptions and digests only; nothing here opens a model with ONNX Runtime.
+
+mod description;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use description::{Channels, Input, Layout, Output, Polarity, Resize};
+
+use crate::job::ModelName;
+use crate::key::Digest;
+
+/// Raised whenever the preparation code changes what a model sees: cached answers of the old code are then misses.
+pub const PREPARATION_VERSION: u32 = 1;
+
+/// One model: its description, its file and the file's digest.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// Name, as requests and queues spell it.
+    pub name: ModelName,
+    /// Version, as clients see it.
+    pub version: String,
+    /// One sentence for people.
+    pub description: String,
+    /// The ONNX file.
+    pub file: PathBuf,
+    /// Digest of the ONNX file.
+    pub digest: Digest,
+    /// Labels, in the order of the model's scores.
+    pub labels: Arc<[String]>,
+    /// Most images in one inference.
+    pub max_batch: usize,
+    /// What the model takes.
+    pub input: Input,
+    /// What the model gives.
+    pub output: Output,
+    /// Identifies how images are prepared and scores finished: [`PREPARATION_VERSION`] and the `[input]` and `[output]`
+    /// sections. Part of every cache key.
+    pub prep: u64,
+}
+
+/// The models of one folder, by name.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    models: Vec<Arc<Model>>,
+}
+
+/// Why the models folder cannot be used. Each message names the file and, where one is to blame, the field.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// A file or folder cannot be read.
+    #[error("{}: cannot be read: {source}", path.display())]
+    Unreadable {
+        /// The file or folder.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// A description is wrong.
+    #[error("{}: {problem}", path.display())]
+    Invalid {
+        /// The `model.toml`.
+        path: PathBuf,
+        /// The field and what is wrong with it.
+        problem: String,
+    },
+    /// No folder holds a `model.toml`.
+    #[error("{}: no folder in it holds a model.toml", path.display())]
+    Empty {
+        /// The models folder.
+        path: PathBuf,
+    },
+}
+
+impl Catalog {
+    /// Reads every model below `folder`.
+    ///
+    /// # Errors
+    /// The first folder, file or field that is wrong: a service that silently leaves a model out is worse than none.
+    pub fn read(folder: &Path) -> Result<Self, CatalogError> {
+        let unreadable = |source| CatalogError::Unreadable {
+            path: folder.to_owned(),
+            source,
+        };
+        let mut models: Vec<Arc<Model>> = Vec::new();
+        for entry in fs::read_dir(folder).map_err(unreadable)? {
+            let description = entry.map_err(unreadable)?.path().join("model.toml");
+            if description.is_file() {
+                models.push(Arc::new(read_model(&description)?));
+            }
+        }
+        models.sort_by(|a, b| a.name.cmp(&b.name));
+        if let Some(pair) = models.windows(2).find(|pair| pair[0].name == pair[1].name) {
+            let problem = format!(
+                "name: `{}` is also the name of {}",
+                pair[1].name,
+                pair[0].file.display()
+            );
+            return Err(CatalogError::Invalid {
+                path: pair[1].file.clone(),
+                problem,
+            });
+        }
+        if models.is_empty() {
+            return Err(CatalogError::Empty {
+                path: folder.to_owned(),
+            });
+        }
+        Ok(Self { models })
+    }
+
+    /// All models, by name.
+    #[must_use]
+    pub fn models(&self) -> &[Arc<Model>] {
+        &self.models
+    }
+
+    /// The model of that name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Arc<Model>> {
+        self.models.iter().find(|model| model.name.as_str() == name)
+    }
+
+    /// The model with that file, whatever its name.
+    #[must_use]
+    pub fn by_digest(&self, digest: &Digest) -> Option<&Arc<Model>> {
+        self.models.iter().find(|model| model.digest == *digest)
+    }
+
+    /// Keeps only the models of these names.
+    ///
+    /// # Errors
+    /// The first name that no model has.
+    pub fn only(&self, names: &[ModelName]) -> Result<Self, ModelName> {
+        let find = |name: &ModelName| self.get(name.as_str()).cloned().ok_or_else(|| name.clone());
+        Ok(Self {
+            models: names.iter().map(find).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn read_model(description: &Path) -> Result<Model, CatalogError> {
+    let text = fs::read_to_string(description).map_err(|source| CatalogError::Unreadable {
+        path: description.to_owned(),
+        source,
+    })?;
+    let invalid = |problem| CatalogError::Invalid {
+        path: description.to_owned(),
+        problem,
+    };
+    let parsed = description::parse(&text).map_err(invalid)?;
+    let file = description.with_file_name(&parsed.file);
+    let digest = File::open(&file)
+        .and_then(Digest::of_reader)
+        .map_err(|source| invalid(format!("file: `{}` cannot be read: {source}", parsed.file)))?;
+    Ok(Model {
+        prep: parsed.preparation(PREPARATION_VERSION),
+        name: parsed.name,
+        version: parsed.version,
+        description: parsed.description,
+        file,
+        digest,
+        labels: parsed.labels.into(),
+        max_batch: usize::from(parsed.max_batch),
+        input: parsed.input,
+        output: parsed.output,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        name = "tiny"
+        version = "1"
+        file = "model.onnx"
+        max_batch = 4
+        labels = ["a", "b"]
+        [input]
+        width = 2
+        height = 2
+        channels = "gray"
+        mean = [0.5]
+        std = [0.5]
+    "#;
+
+    fn folder_with(text: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("tiny");
+        fs::create_dir(&model).unwrap();
+        fs::write(model.join("model.toml"), text).unwrap();
+        fs::write(model.join("model.onnx"), b"weights").unwrap();
+        folder
+    }
+
+    #[test]
+    fn a_folder_with_a_description_is_a_model() {
+        let folder = folder_with(GOOD);
+        let catalog = Catalog::read(folder.path()).unwrap();
+        let model = catalog.get("tiny").unwrap();
+        assert_eq!(model.digest, Digest::of(b"weights"));
+        assert_eq!(&*model.labels, ["a", "b"]);
+        assert!(catalog.by_digest(&model.digest).is_some() && catalog.get("other").is_none());
+    }
+
+    #[test]
+    fn whatever_changes_an_answer_changes_the_preparation() {
+        let prep = |text: &str| Catalog::read(folder_with(text).path()).unwrap().models()[0].prep;
+        let good = prep(GOOD);
+        for (from, to) in [
+            ("mean = [0.5]", "mean = [0.4]"),
+            ("gray", "rgb"),
+            ("width = 2", "width = 3"),
+        ] {
+            let text = GOOD.replace(from, to).replace(
+                "rgb\"\n        mean = [0.5]",
+                "rgb\"\n        mean = [0.5, 0.5, 0.5]",
+            );
+            let text = if to == "rgb" {
+                text.replace("std = [0.5]", "std = [0.5, 0.5, 0.5]")
+            } else {
+                text
+            };
+            assert_ne!(prep(&text), good, "{to}");
+        }
+        assert_eq!(
+            prep(&GOOD.replace("version = \"1\"", "version = \"2\"")),
+            good
+        );
+    }
+
+    #[test]
+    fn wrong_descriptions_name_their_file_and_field() {
+        let cases = [
+            ("name = \"tiny\"", "name = \"Tiny!\"", "name"),
+            ("labels = [\"a\", \"b\"]", "labels = []", "labels"),
+            (
+                "labels = [\"a\", \"b\"]",
+                "labels = [\"a\", \"a\"]",
+                "labels",
+            ),
+            ("labels = [\"a\", \"b\"]", "", "labels"),
+            ("max_batch = 4", "max_batch = 0", "max_batch"),
+            ("width = 2", "width = 0", "width"),
+            ("gray", "grey-ish", "channels"),
+            ("mean = [0.5]", "mean = [0.5, 0.5]", "mean"),
+            ("std = [0.5]", "std = [0.0]", "std"),
+            ("file = \"model.onnx\"", "file = \"../model.onnx\"", "file"),
+            ("file = \"model.onnx\"", "file = \"absent.onnx\"", "file"),
+            (
+                "version = \"1\"",
+                "version = \"1\"\nsurprise = 1",
+                "surprise",
+            ),
+        ];
+        for (from, to, field) in cases {
+            let folder = folder_with(&GOOD.replacen(from, to, 1));
+            let message = Catalog::read(folder.path()).unwrap_err().to_string();
+            assert!(
+                message.contains("model.toml") && message.contains(field),
+                "{to}: {message}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_folder_without_models_and_two_models_of_one_name_are_refused() {
+        let empty = tempfile::tempdir().unwrap();
+        assert!(matches!(
+            Catalog::read(empty.path()),
+            Err(CatalogError::Empty { .. })
+        ));
+        let folder = folder_with(GOOD);
+        let twin = folder.path().join("twin");
+        fs::create_dir(&twin).unwrap();
+        fs::write(twin.join("model.toml"), GOOD).unwrap();
+        fs::write(twin.join("model.onnx"), b"other").unwrap();
+        assert!(
+            Catalog::read(folder.path())
+                .unwrap_err()
+                .to_string()
+                .contains("also the name")
+        );
+    }
+}

@@ -1,0 +1,197 @@
+//! Settings both programs share, parsed into types that cannot be wrong. Secrets never reach a log.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+use url::Url;
+
+/// Exit code for wrong settings (`EX_USAGE` of sysexits.h).
+pub const EXIT_USAGE: u8 = 64;
+/// Exit code when a dependency refused us for good (`EX_UNAVAILABLE` of sysexits.h).
+pub const EXIT_UNAVAILABLE: u8 = 69;
+
+/// Settings of gateway and worker alike.
+#[derive(Clone, Debug, Args)]
+pub struct SharedSettings {
+    /// RabbitMQ, as `amqp://user:password@host:port/vhost` or `amqps://…`.
+    #[arg(
+        long,
+        env = "SELVAGE_AMQP_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub amqp_url: Option<AmqpUrl>,
+    /// Redis for job records and the list of workers, as `redis://user:password@host:port/db` or `rediss://…`.
+    #[arg(
+        long,
+        env = "SELVAGE_REDIS_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub redis_url: Option<RedisUrl>,
+    /// Redis for cached results, if it is to be another one than --redis-url.
+    #[arg(
+        long,
+        env = "SELVAGE_CACHE_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub cache_url: Option<RedisUrl>,
+    /// Folder with one folder per model, each with a model.toml.
+    #[arg(
+        long,
+        env = "SELVAGE_MODELS",
+        default_value = "models",
+        value_name = "FOLDER"
+    )]
+    pub models: PathBuf,
+    /// First part of every queue name and Redis key; fleets with different prefixes do not see each other.
+    #[arg(
+        long,
+        env = "SELVAGE_PREFIX",
+        default_value = "selvage",
+        value_name = "WORD"
+    )]
+    pub prefix: Prefix,
+    /// How long a cached result lives after it was last asked for, in seconds.
+    #[arg(long, env = "SELVAGE_CACHE_TTL", default_value_t = 3600, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    pub cache_ttl: u64,
+    /// How long the record of a finished job is kept, in seconds.
+    #[arg(long, env = "SELVAGE_JOB_TTL", default_value_t = 86_400, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    pub job_ttl: u64,
+    /// Largest image, in pixels; larger ones are refused by their header, before they are decoded.
+    #[arg(long, env = "SELVAGE_MAX_PIXELS", default_value_t = 40_000_000, value_name = "PIXELS",
+          value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub max_pixels: u64,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment would become help text of the group"
+    )]
+    pub log: crate::telemetry::LogSettings,
+}
+
+/// A word that is safe as the first part of queue names and keys: 1 to 32 of `a-z 0-9 _ -`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prefix(String);
+
+impl Prefix {
+    /// The word.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Prefix {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let allowed =
+            |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_' || c == b'-';
+        if (1..=32).contains(&text.len()) && text.bytes().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("a prefix is 1 to 32 of a-z 0-9 _ -")
+        }
+    }
+}
+
+macro_rules! secret_url {
+    ($name:ident, $what:literal, $schemes:expr) => {
+        #[doc = concat!("The address of ", $what, "; shows host and path only, never user or password.")]
+        #[derive(Clone, PartialEq, Eq)]
+        pub struct $name(Url);
+
+        impl $name {
+            /// The whole address, credentials included; for the client library only.
+            #[must_use]
+            pub fn expose(&self) -> &str {
+                self.0.as_str()
+            }
+
+            /// The address in parts, credentials included; for the client library only.
+            #[must_use]
+            pub const fn parts(&self) -> &Url {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                let schemes: &[&str] = &$schemes;
+                // The text itself may hold a password, so no message repeats it.
+                let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
+                if !schemes.contains(&url.scheme()) {
+                    return Err(format!("the scheme must be one of {}", schemes.join(", ")));
+                }
+                if url.host_str().is_none_or(str::is_empty) {
+                    return Err("the URL names no host".to_owned());
+                }
+                Ok(Self(url))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}://{}", self.0.scheme(), self.0.host_str().unwrap_or_default())?;
+                if let Some(port) = self.0.port() {
+                    write!(f, ":{port}")?;
+                }
+                f.write_str(self.0.path())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    };
+}
+
+secret_url!(AmqpUrl, "RabbitMQ", ["amqp", "amqps"]);
+secret_url!(RedisUrl, "Redis", ["redis", "rediss"]);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_never_show_their_credentials() {
+        let url: AmqpUrl = "amqp://ann:s3cret@mq.example:5672/%2f".parse().unwrap();
+        assert_eq!(
+            format!("{url} {url:?}"),
+            "amqp://mq.example:5672/%2f amqp://mq.example:5672/%2f"
+        );
+        assert!(url.expose().contains("s3cret"));
+    }
+
+    #[test]
+    fn a_wrong_url_is_refused_without_repeating_it() {
+        for text in [
+            "",
+            "mq.example",
+            "http://u:s3cret@h",
+            "redis://",
+            "amqp://u:s3cret@",
+        ] {
+            let error = text.parse::<AmqpUrl>().unwrap_err();
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn prefixes_stay_within_their_alphabet() {
+        assert!("selvage-2_b".parse::<Prefix>().is_ok());
+        for bad in ["", "a.b", "A", "a b", "a*", &"a".repeat(33)] {
+            assert!(bad.parse::<Prefix>().is_err(), "{bad:?}");
+        }
+    }
+}

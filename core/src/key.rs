@@ -1,0 +1,170 @@
+//! Digests, and the key under which an answer is the same answer.
+//!
+//! Whatever changes a prediction belongs into [`PredictionKey`]; whatever only changes its presentation does not.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+/// A SHA-256 digest; displayed and serialised as `sha256:<64 hex digits>`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest([u8; 32]);
+
+/// A text that is not `sha256:` followed by 64 hex digits.
+#[derive(Debug, thiserror::Error)]
+#[error("not a digest of the form sha256:<64 hex digits>")]
+pub struct InvalidDigest;
+
+impl Digest {
+    /// Digests bytes that are already in memory.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// Digests a stream to its end.
+    ///
+    /// # Errors
+    /// Whatever reading returns.
+    pub fn of_reader(mut reader: impl Read) -> io::Result<Self> {
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0_u8; 64 * 1024];
+        loop {
+            match reader.read(&mut buffer)? {
+                0 => return Ok(Self(hasher.finalize().into())),
+                n => hasher.update(&buffer[..n]),
+            }
+        }
+    }
+
+    /// The digest's 32 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// A digest from its 32 bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 64 hex digits alone, as keys and queue arguments use them.
+    #[must_use]
+    pub fn to_hex(&self) -> String {
+        hex::encode(self.0)
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.to_hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = InvalidDigest;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDigest> {
+        let digits = text.strip_prefix("sha256:").ok_or(InvalidDigest)?;
+        let mut bytes = [0_u8; 32];
+        hex::decode_to_slice(digits, &mut bytes).map_err(|_| InvalidDigest)?;
+        Ok(Self(bytes))
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// All that changes an answer: the model's file, how images are prepared for it, and the image's bytes.
+///
+/// Two requests with the same key have the same scores, on any machine, at any time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PredictionKey {
+    /// Digest of the model file.
+    pub model: Digest,
+    /// Preparation: see [`crate::catalog::Model::prep`].
+    pub prep: u64,
+    /// Digest of the image's bytes as they were sent.
+    pub image: Digest,
+}
+
+impl fmt::Display for PredictionKey {
+    /// `<model hex>:<prep hex>:<image hex>`: the tail of the key in Redis.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}:{:016x}:{}",
+            self.model.to_hex(),
+            self.prep,
+            self.image.to_hex()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digest_of_a_known_text_matches_fips_180_4() {
+        let expected = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(Digest::of(b"abc").to_string(), expected);
+        assert_eq!(
+            Digest::of_reader(&b"abc"[..]).unwrap().to_string(),
+            expected
+        );
+        assert_eq!(expected.parse::<Digest>().unwrap(), Digest::of(b"abc"));
+    }
+
+    #[test]
+    fn texts_that_are_no_digest_are_refused() {
+        for text in ["", "sha256:", "sha256:zz", "ba7816bf", "md5:ba7816bf"] {
+            assert!(text.parse::<Digest>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn each_part_of_the_key_changes_its_text() {
+        let key = PredictionKey {
+            model: Digest::of(b"m"),
+            prep: 1,
+            image: Digest::of(b"i"),
+        };
+        let others = [
+            PredictionKey {
+                model: Digest::of(b"n"),
+                ..key
+            },
+            PredictionKey { prep: 2, ..key },
+            PredictionKey {
+                image: Digest::of(b"j"),
+                ..key
+            },
+        ];
+        assert!(
+            others
+                .iter()
+                .all(|other| other.to_string() != key.to_string())
+        );
+    }
+}

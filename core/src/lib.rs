@@ -1,0 +1,34 @@
+//! What gateway and worker agree on. No HTTP and no ONNX Runtime in this crate.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`job`] | a job: identity, deadline, options, image bytes |
+//! | [`key`] | digests and the key of a prediction: all that changes an answer |
+//! | [`outcome`] | how a job ended, and what it cost |
+//! | [`output`] | scores to labelled answers |
+//! | [`catalog`] | the models folder: `model.toml`, checked |
+//! | [`queue`] | trait [`queue::Queue`], wire format, in-memory and RabbitMQ backends |
+//! | [`cache`] | trait [`cache::Cache`] and its in-memory backend |
+//! | [`store`] | trait [`store::JobStore`]: records of promised jobs, and its in-memory backend |
+//! | [`fleet`] | trait [`fleet::Fleet`]: which workers exist and what they hold |
+//! | [`redis`] | the Redis backends of cache, store and fleet |
+//! | [`clock`] | the time deadlines are measured by |
+//! | [`config`], [`telemetry`], [`shutdown`] | what both programs do the same way |
+
+pub mod cache;
+pub mod catalog;
+pub mod clock;
+pub mod config;
+pub mod fleet;
+pub mod job;
+pub mod key;
+pub mod outcome;
+pub mod output;
+pub mod queue;
+pub mod redis;
+pub mod shutdown;
+pub mod store;
+pub mod telemetry;
+
+/// Any error behind a boundary, kept as the source of a typed one.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;

@@ -1,0 +1,267 @@
+//! Records of promised jobs: their contract. Backends live beside it and pass one suite.
+//!
+//! A record is a small state machine. Every change is an atomic compare-and-set on the state, and each operation may be
+//! repeated without harm, since a caller that timed out cannot know whether it was done.
+//!
+//! ```text
+//!            submit            claim             complete
+//!  (none) ----------> queued --------> running ----------> succeeded | failed
+//!                       ^                 |
+//!                       +---- release ----+
+//!  queued           -- cancel -----------> canceled
+//!  running          -- cancel, complete -> canceled     (a running job is asked to stop; its end is `canceled`)
+//!  queued | running -- complete(Expired), complete(Canceled)
+//! ```
+//! Terminal states are absorbing: the first writer wins, later ones are told so.
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::BoxError;
+use crate::clock::UnixMillis;
+use crate::job::{Job, JobId, ModelName};
+use crate::key::PredictionKey;
+use crate::outcome::{Cost, Failure, Outcome};
+use crate::output::Output;
+
+/// Starts after which a job that never finished is `failed` / `poison`.
+pub const MAX_ATTEMPTS: u32 = 3;
+
+/// Records of promised jobs.
+#[async_trait]
+pub trait JobStore: Debug + Send + Sync {
+    /// Writes a record in state `queued`. A record that is already there stays as it is.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the record may have been written all the same.
+    async fn submit(&self, seed: &Seed) -> Result<(), StoreError>;
+
+    /// Says for each job, in order, whether it is to be run, and counts the start. A missing record is written anew from
+    /// the job itself, so that a wiped store loses no queued job.
+    ///
+    /// # Errors
+    /// [`StoreError`]; starts may have been counted all the same.
+    async fn claim(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError>;
+
+    /// Takes starts back: the jobs were handed back before they were run. Only touches jobs in state `running`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn release(&self, ids: &[JobId]) -> Result<(), StoreError>;
+
+    /// Puts each job into its terminal state; true where this call did it, false where it had one already or is unknown.
+    /// A running job that was asked to stop ends `canceled` whatever the completion says.
+    ///
+    /// # Errors
+    /// [`StoreError`]; some may have been completed all the same.
+    async fn complete(&self, completions: &[Completion]) -> Result<Vec<bool>, StoreError>;
+
+    /// Cancels a job: at once where it is queued, by asking where it runs.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn cancel(&self, id: JobId) -> Result<Cancel, StoreError>;
+
+    /// The records, in the ids' order; `None` for an unknown id.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn get(&self, ids: &[JobId]) -> Result<Vec<Option<Record>>, StoreError>;
+
+    /// Up to `limit` records whose deadline has passed and that have no terminal state, oldest deadline first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn overdue(&self, limit: usize) -> Result<Vec<Record>, StoreError>;
+
+    /// Whether the store answers now.
+    async fn ping(&self) -> bool;
+}
+
+/// What a record is made of at its start: the job without its image.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Seed {
+    /// The job.
+    pub id: JobId,
+    /// Its model's name.
+    pub model: ModelName,
+    /// The model's version, as its `model.toml` names it.
+    pub version: String,
+    /// What its answer depends on.
+    pub key: PredictionKey,
+    /// When it was accepted.
+    pub created_at: UnixMillis,
+    /// When it expires unless it has finished.
+    pub deadline: UnixMillis,
+    /// How many labels its answer lists.
+    pub top_k: u16,
+    /// The client's own data.
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Seed {
+    /// The seed of a promised job; `None` for a job that nobody promised: it has no record.
+    #[must_use]
+    pub fn of(job: &Job) -> Option<Self> {
+        let promise = job.promise.as_ref()?;
+        Some(Self {
+            id: job.id,
+            model: job.model.clone(),
+            version: promise.version.clone(),
+            key: job.key,
+            created_at: job.created_at,
+            deadline: job.deadline,
+            top_k: promise.top_k,
+            metadata: promise.metadata.clone(),
+        })
+    }
+}
+
+/// A job's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Waits for a worker.
+    Queued,
+    /// A worker has started it.
+    Running,
+    /// Ended with an answer.
+    Succeeded,
+    /// Ended without one.
+    Failed,
+    /// Ended by its client.
+    Canceled,
+    /// Ended by its deadline.
+    Expired,
+}
+
+impl State {
+    /// Whether the job has ended; such a state never changes.
+    #[must_use]
+    pub const fn is_terminal(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running)
+    }
+
+    /// The state as JSON, metrics and logs spell it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+impl From<&Outcome> for State {
+    fn from(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Succeeded(_) => Self::Succeeded,
+            Outcome::Failed(_) => Self::Failed,
+            Outcome::Canceled => Self::Canceled,
+            Outcome::Expired => Self::Expired,
+        }
+    }
+}
+
+/// What the store knows of a job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// What it was accepted with.
+    pub seed: Seed,
+    /// Its state now.
+    pub state: State,
+    /// Starts so far.
+    pub attempts: u32,
+    /// First start.
+    pub started_at: Option<UnixMillis>,
+    /// End; present exactly in terminal states.
+    pub finished_at: Option<UnixMillis>,
+    /// When the record will be forgotten.
+    pub expires_at: UnixMillis,
+    /// The answer; present exactly in state `succeeded`.
+    pub output: Option<Output>,
+    /// The reason; present exactly in state `failed`.
+    pub failure: Option<Failure>,
+    /// What the run that ended it cost.
+    pub cost: Cost,
+    /// The answer came out of the cache.
+    pub cached: bool,
+}
+
+/// What a worker is to do with a job it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Run it; this is the given start, counted from 1.
+    Run(u32),
+    /// It has ended already: acknowledge its message.
+    Finished,
+    /// Its deadline has passed: complete it as expired, or from the cache.
+    Overdue,
+    /// It was started [`MAX_ATTEMPTS`] times and never ended: complete it as poison.
+    Exhausted,
+    /// It was asked to stop: complete it as canceled.
+    CancelRequested,
+}
+
+/// A job's end, to be written into its record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completion {
+    /// The job.
+    pub id: JobId,
+    /// How it ended.
+    pub end: End,
+    /// What it cost.
+    pub cost: Cost,
+    /// The answer came out of the cache.
+    pub cached: bool,
+}
+
+/// A terminal state with what belongs to it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum End {
+    /// The labelled answer.
+    Succeeded(Output),
+    /// The reason.
+    Failed(Failure),
+    /// The client no longer wanted it.
+    Canceled,
+    /// Its deadline passed.
+    Expired,
+}
+
+impl End {
+    /// The state this end puts a record into.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        match self {
+            Self::Succeeded(_) => State::Succeeded,
+            Self::Failed(_) => State::Failed,
+            Self::Canceled => State::Canceled,
+            Self::Expired => State::Expired,
+        }
+    }
+}
+
+/// What a cancellation found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancel {
+    /// It was queued and is canceled now, or was canceled before.
+    Canceled,
+    /// It runs and was asked to stop.
+    Requested,
+    /// It had ended in this state.
+    Finished(State),
+    /// No such job.
+    Unknown,
+}
+
+/// The store could not do it.
+#[derive(Debug, thiserror::Error)]
+#[error("the job store cannot be reached")]
+pub struct StoreError(#[source] pub BoxError);

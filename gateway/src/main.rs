@@ -1,0 +1,3 @@
+//! The program `selvage-gateway`.
+
+fn main() {}

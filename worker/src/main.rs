@@ -1,0 +1,3 @@
+//! The program `selvage-worker`.
+
+fn main() {}
