@@ -1,1 +1,12 @@
-//! What the black-box tests share: servers under test, services, fixtures. No scenario here.
+//! What the black-box tests share: programs under test, services, pictures, a client. No scenario here.
+
+pub mod client;
+pub mod deployment;
+pub mod eventually;
+pub mod pictures;
+pub mod program;
+pub mod services;
+
+pub use client::{Answer, Client};
+pub use deployment::{Deployment, Settings, Shape};
+pub use eventually::eventually;

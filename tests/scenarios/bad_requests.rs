@@ -1,0 +1,378 @@
+//! Requests that are wrong in form: each has its code, and none does harm.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::{Method, RequestBuilder};
+use selvage_tests::{Client, Deployment, pictures};
+use serde_json::{Value, json};
+
+pub(super) async fn no_bad_request_does_harm(on: Arc<Deployment>) -> anyhow::Result<()> {
+    let client = on.client();
+    let mut wrong = Vec::new();
+    let rows = bodies(&client)
+        .into_iter()
+        .chain(multiparts(&client))
+        .chain(jsons(&client))
+        .chain(options(&client));
+    for (what, request, status, code) in rows {
+        let answer = client.send(request).await?;
+        let seen_code = if answer.status == 200 || answer.status == 202 {
+            ""
+        } else {
+            answer.code()
+        };
+        if (answer.status, seen_code) != (status, code) {
+            wrong.push(format!(
+                "{what}: {} {seen_code}, expected {status} {code}: {}",
+                answer.status, answer.json
+            ));
+        }
+        if code == "invalid_option" && answer.json["errors"][0]["pointer"].as_str().is_none() {
+            wrong.push(format!("{what}: says not where: {}", answer.json));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    client
+        .post_image("/predict", pictures::boot())
+        .await?
+        .expect(200);
+    Ok(())
+}
+
+type Row = (&'static str, RequestBuilder, u16, &'static str);
+
+fn bodies(client: &Client) -> Vec<Row> {
+    let post = |body: Vec<u8>, kind: &str| {
+        client
+            .request(Method::POST, "/predict")
+            .header("content-type", kind)
+            .body(body)
+    };
+    let oversized = vec![0x89; (10 << 20) + 1];
+    vec![
+        ("empty body", post(vec![], "image/png"), 400, "empty_body"),
+        (
+            "no body at all",
+            client.request(Method::POST, "/predict"),
+            400,
+            "empty_body",
+        ),
+        (
+            "one byte above the body limit",
+            post(oversized.clone(), "image/png"),
+            413,
+            "payload_too_large",
+        ),
+        (
+            "oversized job",
+            client.request(Method::POST, "/jobs").body(oversized),
+            413,
+            "payload_too_large",
+        ),
+        (
+            "text/plain with PNG bytes",
+            post(pictures::boot(), "text/plain"),
+            200,
+            "",
+        ),
+        (
+            "image/jpeg with PNG bytes",
+            post(pictures::boot(), "image/jpeg"),
+            200,
+            "",
+        ),
+        (
+            "octet-stream with PNG bytes",
+            post(pictures::boot(), "application/octet-stream"),
+            200,
+            "",
+        ),
+        (
+            "compressed body",
+            post(pictures::deflate(&pictures::boot()), "image/png")
+                .header("content-encoding", "deflate"),
+            415,
+            "unsupported_media_type",
+        ),
+    ]
+}
+
+fn multiparts(client: &Client) -> Vec<Row> {
+    let post = |body: Vec<u8>, kind: &str| {
+        client
+            .request(Method::POST, "/predict")
+            .header("content-type", kind)
+            .body(body)
+    };
+    const KIND: &str = "multipart/form-data; boundary=b";
+    let part = |name: &str, data: &[u8]| {
+        let head = format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n");
+        [head.as_bytes(), data, b"\r\n"].concat()
+    };
+    let closed = |parts: &[Vec<u8>]| [parts.concat(), b"--b--\r\n".to_vec()].concat();
+    let image = part("image", &pictures::boot());
+    let long_head = {
+        let head = format!(
+            "--b\r\nContent-Disposition: form-data; name=\"image\"; filename=\"{}\"\r\n\r\n",
+            "x".repeat(1 << 20)
+        );
+        [
+            head.into_bytes(),
+            pictures::boot(),
+            b"\r\n--b--\r\n".to_vec(),
+        ]
+        .concat()
+    };
+    vec![
+        (
+            "multipart with an image",
+            post(closed(&[image.clone()]), KIND),
+            200,
+            "",
+        ),
+        (
+            "multipart without an image",
+            post(closed(&[part("model", b"fashion-mnist")]), KIND),
+            400,
+            "missing_image",
+        ),
+        (
+            "multipart with two images",
+            post(closed(&[image.clone(), image.clone()]), KIND),
+            400,
+            "bad_request",
+        ),
+        (
+            "multipart with an empty image",
+            post(closed(&[part("image", b"")]), KIND),
+            400,
+            "empty_body",
+        ),
+        (
+            "multipart without a boundary",
+            post(closed(&[image.clone()]), "multipart/form-data"),
+            400,
+            "bad_request",
+        ),
+        (
+            "multipart cut before its end",
+            post(image[..image.len() / 2].to_vec(), KIND),
+            400,
+            "bad_request",
+        ),
+        (
+            "multipart of 10,000 parts",
+            post(closed(&vec![part("x", b"1"); 10_000]), KIND),
+            400,
+            "bad_request",
+        ),
+        (
+            "multipart head of 1 MiB",
+            post(long_head, KIND),
+            400,
+            "bad_request",
+        ),
+        (
+            "multipart with an unknown field",
+            post(closed(&[image.clone(), part("colour", b"1")]), KIND),
+            422,
+            "invalid_option",
+        ),
+        (
+            "multipart with a bad option",
+            post(closed(&[image, part("top_k", b"-1")]), KIND),
+            422,
+            "invalid_option",
+        ),
+    ]
+}
+
+fn jsons(client: &Client) -> Vec<Row> {
+    let raw = |body: Vec<u8>| {
+        client
+            .request(Method::POST, "/predict")
+            .header("content-type", "application/json")
+            .body(body)
+    };
+    let post = |body: Value| raw(body.to_string().into_bytes());
+    let image = STANDARD.encode(pictures::boot());
+    let with = |name: &str, value: Value| {
+        let mut body = json!({"image": image});
+        body[name] = value;
+        post(body)
+    };
+    let deep = [
+        b"{\"image\":\"\",\"metadata\":".to_vec(),
+        b"[".repeat(10_000),
+        b"]".repeat(10_000),
+        b"}".to_vec(),
+    ]
+    .concat();
+    let huge_number = format!("{{\"image\":\"{image}\",\"top_k\":1e999}}").into_bytes();
+    let twice = format!("{{\"image\":\"{image}\",\"top_k\":1,\"top_k\":2}}").into_bytes();
+    vec![
+        (
+            "JSON that is none",
+            raw(b"{\"image\":".to_vec()),
+            400,
+            "bad_request",
+        ),
+        (
+            "JSON of another kind",
+            raw(b"[1,2]".to_vec()),
+            400,
+            "bad_request",
+        ),
+        ("JSON of 10,000 levels", raw(deep), 400, "bad_request"),
+        (
+            "JSON with invalid UTF-8",
+            raw(b"{\"image\":\"\xFF\xFE\"}".to_vec()),
+            400,
+            "bad_request",
+        ),
+        ("JSON with a key twice", raw(twice), 400, "bad_request"),
+        (
+            "JSON without an image",
+            post(json!({"top_k": 1})),
+            400,
+            "missing_image",
+        ),
+        (
+            "JSON with an empty image",
+            post(json!({"image": ""})),
+            400,
+            "empty_body",
+        ),
+        (
+            "JSON with bad base64",
+            post(json!({"image": "!!!"})),
+            400,
+            "bad_base64",
+        ),
+        (
+            "JSON with a bad data URI",
+            post(json!({"image": "data:image/png,abc"})),
+            400,
+            "bad_base64",
+        ),
+        (
+            "JSON with an image URL",
+            post(json!({"image": "https://example.org/a.png"})),
+            400,
+            "bad_base64",
+        ),
+        (
+            "JSON whose image is text",
+            post(json!({"image": STANDARD.encode("hello, world")})),
+            415,
+            "unsupported_media_type",
+        ),
+        (
+            "JSON with an unknown field",
+            with("colour", json!(1)),
+            422,
+            "invalid_option",
+        ),
+        (
+            "JSON with top_k of 0",
+            with("top_k", json!(0)),
+            422,
+            "invalid_option",
+        ),
+        (
+            "JSON with top_k of -1",
+            with("top_k", json!(-1)),
+            422,
+            "invalid_option",
+        ),
+        (
+            "JSON with top_k of 10⁹",
+            with("top_k", json!(1_000_000_000)),
+            422,
+            "invalid_option",
+        ),
+        (
+            "JSON with top_k as text",
+            with("top_k", json!("many")),
+            422,
+            "invalid_option",
+        ),
+        (
+            "JSON with an infinite number",
+            raw(huge_number),
+            400,
+            "bad_request",
+        ),
+        (
+            "JSON with a large metadata",
+            with("metadata", json!({"a": "x".repeat(2000)})),
+            422,
+            "invalid_option",
+        ),
+        (
+            "JSON with metadata of another kind",
+            with("metadata", json!([1])),
+            422,
+            "invalid_option",
+        ),
+        (
+            "JSON with a negative wait",
+            with("timeout_ms", json!(-5)),
+            422,
+            "invalid_option",
+        ),
+        (
+            "JSON with a model path",
+            with("model", json!("../../etc/passwd")),
+            404,
+            "model_not_found",
+        ),
+        (
+            "JSON with a NUL in the model",
+            with("model", json!("a\0b")),
+            404,
+            "model_not_found",
+        ),
+        (
+            "JSON with a model of 10 KB",
+            with("model", json!("m".repeat(10_000))),
+            404,
+            "model_not_found",
+        ),
+    ]
+}
+
+fn options(client: &Client) -> Vec<Row> {
+    let post = |query: &str| {
+        client
+            .request(Method::POST, &format!("/predict?{query}"))
+            .body(pictures::boot())
+    };
+    vec![
+        ("wait of -1", post("wait=-1"), 422, "invalid_option"),
+        ("wait of letters", post("wait=abc"), 422, "invalid_option"),
+        ("wait far above the limit", post("wait=99999"), 200, ""),
+        ("unknown parameter", post("colour=1"), 422, "invalid_option"),
+        ("top_k of 0", post("top_k=0"), 422, "invalid_option"),
+        (
+            "model that is a path",
+            post("model=..%2F..%2Fetc%2Fpasswd"),
+            404,
+            "model_not_found",
+        ),
+        (
+            "model with a NUL",
+            post("model=%00"),
+            404,
+            "model_not_found",
+        ),
+        (
+            "idempotency key",
+            post("").header("idempotency-key", "\"k\""),
+            422,
+            "invalid_option",
+        ),
+    ]
+}

@@ -1,0 +1,226 @@
+//! Promised work: accepted with a 202, polled, canceled, expired.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use selvage_tests::{Answer, Client, Deployment, Shape, eventually, pictures};
+
+/// Longest time any job here may take to end.
+const END_LIMIT: Duration = Duration::from_secs(30);
+
+/// Polls with long polls until the job has ended.
+pub(super) async fn end_of(client: &Client, id: &str) -> Answer {
+    eventually("the job ends", END_LIMIT, || async {
+        let answer = client
+            .get(&format!("/jobs/{id}?wait=5"))
+            .await
+            .ok()?
+            .expect(200);
+        let status = answer.json["status"].as_str()?;
+        (!["queued", "running"].contains(&status)).then_some(answer.clone())
+    })
+    .await
+}
+
+pub(super) async fn an_accepted_job_finishes_and_can_be_polled_anywhere(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let (client, other) = (on.client(), on.other_client());
+    let accepted =
+        try_join_all((0..20).map(|_| client.post_image("/jobs?top_k=2", pictures::unique())))
+            .await?;
+    for answer in accepted {
+        let answer = answer.expect(202);
+        let url = format!("/jobs/{}", answer.id());
+        assert_eq!(answer.header("location"), url);
+        assert!(answer.header("retry-after").parse::<u64>()? >= 1);
+        assert!(
+            ["queued", "running"].contains(&answer.json["status"].as_str().unwrap_or_default()),
+            "{}",
+            answer.json
+        );
+        assert_eq!(answer.json["urls"]["self"], url);
+        assert_eq!(answer.json["urls"]["cancel"], format!("{url}/cancel"));
+        match on.shape {
+            Shape::Embedded => assert_eq!(answer.json["durable"], false),
+            Shape::Fleet => assert!(
+                answer
+                    .json
+                    .get("durable")
+                    .is_none_or(|durable| durable == true)
+            ),
+        }
+        let ended = end_of(&other, answer.id()).await;
+        assert_eq!(ended.json["status"], "succeeded", "{}", ended.json);
+        assert_eq!(
+            ended.json["output"]["top"].as_array().map(Vec::len),
+            Some(2)
+        );
+        assert!(ended.json["attempts"].as_u64() >= Some(1));
+        assert!(ended.json["expires_at"].is_string() && ended.json["finished_at"].is_string());
+    }
+    Ok(())
+}
+
+pub(super) async fn prefer_decides_how_long_to_wait(on: Arc<Deployment>) -> anyhow::Result<()> {
+    let client = on.client();
+    let ask = |path: &'static str, prefer: &'static str| {
+        let client = client.clone();
+        async move {
+            client
+                .post_image_with(path, pictures::unique(), &[("prefer", prefer)])
+                .await
+        }
+    };
+    let later = ask("/predict", "respond-async").await?.expect(202);
+    assert_eq!(later.header("preference-applied"), "respond-async");
+    assert_eq!(
+        end_of(&client, later.id()).await.json["status"],
+        "succeeded"
+    );
+    let now = ask("/predict", "wait=20").await?.expect(200);
+    assert_eq!(now.header("preference-applied"), "wait=20");
+    // The header wins over the parameter.
+    ask("/predict?wait=0", "wait=20").await?.expect(200);
+    client
+        .post_image("/predict?wait=0", pictures::unique())
+        .await?
+        .expect(202);
+    // What cannot be understood is ignored (RFC 7240 §2).
+    ask("/predict", "wait=soon, handling=lenient")
+        .await?
+        .expect(200);
+    Ok(())
+}
+
+pub(super) async fn a_wait_that_runs_out_becomes_a_job(on: Arc<Deployment>) -> anyhow::Result<()> {
+    let client = on.client();
+    let answer = client
+        .post_image("/predict?wait=1", pictures::boot())
+        .await?
+        .expect(202);
+    assert_eq!(answer.json["status"], "queued");
+    on.add_workers(1);
+    let ended = end_of(&on.other_client(), answer.id()).await;
+    assert_eq!(ended.label(), "Ankle boot");
+    Ok(())
+}
+
+pub(super) async fn a_queued_job_can_be_canceled(on: Arc<Deployment>) -> anyhow::Result<()> {
+    let client = on.client();
+    let job = client
+        .post_image("/jobs", pictures::unique())
+        .await?
+        .expect(202);
+    let queued = client
+        .get(&format!("/jobs/{}", job.id()))
+        .await?
+        .expect(200);
+    assert!(
+        queued.json["queue"]["position"].is_u64() && queued.json["queue"]["eta_ms"].is_number(),
+        "{}",
+        queued.json
+    );
+    let cancel = format!("/jobs/{}/cancel", job.id());
+    let canceled = on.other_client().post(&cancel).await?.expect(200);
+    assert_eq!(canceled.json["status"], "canceled");
+    client.post(&cancel).await?.expect(200);
+    on.add_workers(1);
+    let after = client
+        .post_image("/predict?wait=30", pictures::unique())
+        .await?
+        .expect(200);
+    assert_eq!(after.json["status"], "succeeded");
+    let still = client
+        .get(&format!("/jobs/{}", job.id()))
+        .await?
+        .expect(200);
+    assert_eq!(
+        still.json["status"], "canceled",
+        "a terminal state never changes"
+    );
+    assert!(still.json["output"].is_null());
+    Ok(())
+}
+
+pub(super) async fn a_finished_job_cannot_be_canceled(on: Arc<Deployment>) -> anyhow::Result<()> {
+    let client = on.client();
+    let job = client
+        .post_image("/jobs", pictures::unique())
+        .await?
+        .expect(202);
+    end_of(&client, job.id()).await;
+    client
+        .post(&format!("/jobs/{}/cancel", job.id()))
+        .await?
+        .expect_problem(409, "job_finished");
+    Ok(())
+}
+
+pub(super) async fn unknown_and_forgotten_ids_are_told_apart(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let client = on.client();
+    let fresh = uuid::Uuid::now_v7().to_string();
+    let upper = fresh.to_uppercase();
+    for id in [
+        fresh.as_str(),
+        upper.as_str(),
+        "1",
+        "not-an-id",
+        "550e8400-e29b-41d4-a716-446655440000",
+    ] {
+        client
+            .get(&format!("/jobs/{id}"))
+            .await?
+            .expect_problem(404, "job_not_found");
+        client
+            .post(&format!("/jobs/{id}/cancel"))
+            .await?
+            .expect_problem(404, "job_not_found");
+    }
+    // A UUIDv7 of January 2020: issued long before anything that is still kept.
+    client
+        .get("/jobs/016f5e66-e800-7000-8000-000000000000")
+        .await?
+        .expect_problem(410, "job_expired");
+    // An id of an answer that was given within the wait leaves no record.
+    let answered = client
+        .post_image("/predict", pictures::unique())
+        .await?
+        .expect(200);
+    client
+        .get(&format!("/jobs/{}", answered.id()))
+        .await?
+        .expect_problem(404, "job_not_found");
+    Ok(())
+}
+
+pub(super) async fn an_expired_job_says_so(on: Arc<Deployment>) -> anyhow::Result<()> {
+    let job = on
+        .client()
+        .post_image("/jobs", pictures::unique())
+        .await?
+        .expect(202);
+    let ended = end_of(&on.other_client(), job.id()).await;
+    assert_eq!(ended.json["status"], "expired", "{}", ended.json);
+    Ok(())
+}
+
+pub(super) async fn a_bad_image_in_a_job_fails_it_with_a_reason(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let mut cut = pictures::noise(40, 40, 9);
+    cut.truncate(cut.len() / 2);
+    let job = on.client().post_image("/jobs", cut).await?.expect(202);
+    let ended = end_of(&on.client(), job.id()).await;
+    assert_eq!(ended.json["status"], "failed");
+    assert_eq!(
+        ended.json["error"]["code"], "invalid_image",
+        "{}",
+        ended.json
+    );
+    assert!(ended.json["output"].is_null());
+    Ok(())
+}

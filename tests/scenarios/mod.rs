@@ -1,0 +1,89 @@
+//! The list of scenarios: each behaviour once, told by name, with the shapes and settings it needs.
+
+mod answers;
+mod bad_images;
+mod bad_requests;
+mod cache;
+mod discovery;
+mod jobs;
+mod limits;
+mod models;
+mod raw_http;
+mod workers;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use selvage_tests::{Deployment, Settings, Shape};
+
+type Run = fn(Arc<Deployment>) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
+
+/// One behaviour.
+#[derive(Clone, Copy)]
+pub(crate) struct Scenario {
+    /// Module and function.
+    pub(crate) name: &'static str,
+    /// Where it is run.
+    pub(crate) shapes: &'static [Shape],
+    /// A deployment of its own; `None` shares the plain one.
+    pub(crate) settings: Option<fn() -> Settings>,
+    /// The behaviour.
+    pub(crate) run: Run,
+}
+
+macro_rules! scenarios {
+    ($($module:ident::$name:ident $(on $shape:ident)? $(with $settings:expr)?;)*) => {
+        vec![$(Scenario {
+            name: concat!(stringify!($module), "::", stringify!($name)),
+            shapes: scenarios!(@shapes $($shape)?),
+            settings: scenarios!(@settings $($settings)?),
+            run: |deployment| Box::pin($module::$name(deployment)),
+        }),*]
+    };
+    (@shapes) => { &Shape::ALL };
+    (@shapes $shape:ident) => { &[Shape::$shape] };
+    (@settings) => { None };
+    (@settings $settings:expr) => { Some($settings) };
+}
+
+/// Every scenario.
+pub(crate) fn all() -> Vec<Scenario> {
+    scenarios! {
+        answers::a_boot_is_an_ankle_boot;
+        answers::scores_equal_those_of_another_runtime;
+        answers::every_body_form_gives_the_same_answer;
+        answers::every_format_gives_the_same_answer;
+        answers::a_photograph_on_white_is_recognised;
+        answers::orientation_in_exif_is_applied;
+        answers::options_shape_the_answer_and_not_the_scores;
+        cache::a_repeat_is_answered_without_a_job;
+        cache::identical_images_in_flight_share_one_computation;
+        cache::cache_control_is_obeyed;
+        cache::a_result_is_shared_between_gateways on Fleet;
+        cache::another_model_never_answers;
+        jobs::an_accepted_job_finishes_and_can_be_polled_anywhere;
+        jobs::prefer_decides_how_long_to_wait;
+        jobs::a_wait_that_runs_out_becomes_a_job on Fleet with || Settings::default().workers(0);
+        jobs::a_queued_job_can_be_canceled on Fleet with || Settings::default().workers(0);
+        jobs::a_finished_job_cannot_be_canceled;
+        jobs::unknown_and_forgotten_ids_are_told_apart;
+        jobs::an_expired_job_says_so on Fleet with || Settings::default().workers(0).with("SELVAGE_JOB_DEADLINE", 2);
+        jobs::a_bad_image_in_a_job_fails_it_with_a_reason;
+        models::models_are_listed_with_their_rules;
+        models::a_second_model_answers_by_name;
+        discovery::the_home_page_needs_nothing_from_elsewhere;
+        discovery::health_and_metrics_are_served;
+        discovery::request_ids_are_kept_or_made;
+        discovery::unknown_paths_and_methods_are_problems;
+        bad_images::no_bad_image_does_harm;
+        bad_images::hostile_images_leave_memory_bounded;
+        bad_requests::no_bad_request_does_harm;
+        raw_http::broken_http_is_refused;
+        limits::work_beyond_the_bound_is_refused_early with || Settings::default().with("SELVAGE_MAX_IN_FLIGHT", 1);
+        limits::without_a_store_waiting_still_works on Fleet with limits::redis_away;
+        workers::workers_join_by_being_started on Fleet with || Settings::default().workers(0);
+        workers::a_killed_worker_loses_nothing on Fleet with Settings::default;
+        workers::a_drain_finishes_what_was_accepted with Settings::default;
+    }
+}

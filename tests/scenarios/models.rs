@@ -1,0 +1,66 @@
+//! Models: listed truthfully, chosen by name.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use selvage_tests::{Deployment, Shape, pictures};
+use serde_json::json;
+
+pub(super) async fn models_are_listed_with_their_rules(on: Arc<Deployment>) -> anyhow::Result<()> {
+    let client = on.client();
+    let list = client.get("/models").await?.expect(200);
+    let models = list.json["models"].as_array().context("models")?;
+    let names: Vec<&str> = models
+        .iter()
+        .filter_map(|model| model["name"].as_str())
+        .collect();
+    assert_eq!(names, ["fashion-mnist", "rgb-tiny"]);
+    let model = client.get("/models/fashion-mnist").await?.expect(200).json;
+    assert_eq!(model["labels"].as_array().map(Vec::len), Some(10));
+    assert_eq!(model["labels"][9], "Ankle boot");
+    assert_eq!(model["input"]["width"], 28);
+    assert_eq!(model["input"]["channels"], "gray");
+    assert!(
+        model["digest"]
+            .as_str()
+            .is_some_and(|digest| digest.starts_with("sha256:"))
+    );
+    let workers = model["workers"].as_array().context("workers")?;
+    let expected = if on.shape == Shape::Fleet { 2 } else { 1 };
+    assert_eq!(workers.len(), expected, "{model}");
+    client
+        .get("/models/absent")
+        .await?
+        .expect_problem(404, "model_not_found");
+    Ok(())
+}
+
+pub(super) async fn a_second_model_answers_by_name(on: Arc<Deployment>) -> anyhow::Result<()> {
+    let client = on.client();
+    for (color, label) in [
+        ([220, 10, 10], "red"),
+        ([10, 220, 10], "green"),
+        ([10, 10, 220], "blue"),
+    ] {
+        let answer = client
+            .post_image("/predict?model=rgb-tiny", pictures::plain_rgb(color, 3))
+            .await?
+            .expect(200);
+        assert_eq!(answer.label(), label, "{}", answer.json);
+        assert_eq!(answer.json["model"]["name"], "rgb-tiny");
+    }
+    client
+        .post_image("/predict?model=absent", pictures::boot())
+        .await?
+        .expect_problem(404, "model_not_found");
+    let other_version = json!({"image": "", "model": "fashion-mnist", "version": "none such"});
+    assert!([400, 404].contains(&client.post_json("/predict", &other_version).await?.status));
+    client
+        .post_image(
+            "/predict?model=fashion-mnist&version=none",
+            pictures::boot(),
+        )
+        .await?
+        .expect_problem(404, "model_not_found");
+    Ok(())
+}

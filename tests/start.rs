@@ -1,0 +1,202 @@
+//! Starts that must fail: at once, with a sentence that names the setting or the file, and the right exit code.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use selvage_tests::program::{Program, project};
+
+/// Longest time a start that fails may take on a busy machine; the promise is two seconds on an idle one.
+const END_LIMIT: Duration = Duration::from_secs(20);
+
+const USAGE: i32 = 64;
+const UNAVAILABLE: i32 = 69;
+
+fn fails_with(name: &'static str, settings: &[(&str, &str)], code: i32, names: &[&str]) {
+    let settings: Vec<_> = settings
+        .iter()
+        .map(|(name, value)| (*name, (*value).to_owned()))
+        .collect();
+    let mut program = Program::start(name, &settings);
+    let status = program.wait_for_end(END_LIMIT);
+    let log = program.log();
+    assert_eq!(
+        status.code(),
+        Some(code),
+        "{name} with {settings:?}; its log:\n{log}"
+    );
+    for word in names {
+        assert!(
+            log.contains(word),
+            "{name} with {settings:?} does not name {word}; its log:\n{log}"
+        );
+    }
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+#[test]
+fn wrong_settings_are_named() {
+    fails_with(
+        "selvage-gateway",
+        &[("SELVAGE_LISTEN", "nowhere")],
+        USAGE,
+        &["SELVAGE_LISTEN", "listen"],
+    );
+    fails_with(
+        "selvage-gateway",
+        &[("SELVAGE_MAX_BODY", "100000000")],
+        USAGE,
+        &["max-body"],
+    );
+    fails_with(
+        "selvage-gateway",
+        &[("SELVAGE_AMQP_URL", "http://x")],
+        USAGE,
+        &["amqp-url"],
+    );
+    fails_with(
+        "selvage-gateway",
+        &[("SELVAGE_AMQP_URL", "amqp://h:1")],
+        USAGE,
+        &["SELVAGE_REDIS_URL"],
+    );
+    fails_with(
+        "selvage-gateway",
+        &[("SELVAGE_REDIS_URL", "redis://h:1")],
+        USAGE,
+        &["SELVAGE_AMQP_URL"],
+    );
+    fails_with(
+        "selvage-gateway",
+        &[("SELVAGE_PREFIX", "no dots.")],
+        USAGE,
+        &["prefix"],
+    );
+    fails_with("selvage-worker", &[], USAGE, &["SELVAGE_AMQP_URL"]);
+    fails_with(
+        "selvage-worker",
+        &[("SELVAGE_LOG", "=[")],
+        USAGE,
+        &["SELVAGE_LOG"],
+    );
+}
+
+#[test]
+fn passwords_in_wrong_settings_are_not_repeated() {
+    let settings = [(
+        "SELVAGE_AMQP_URL".to_owned(),
+        "http://ann:s3cret@h".to_owned(),
+    )];
+    let settings: Vec<_> = settings
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.clone()))
+        .collect();
+    let mut program = Program::start("selvage-gateway", &settings);
+    program.wait_for_end(END_LIMIT);
+    assert!(!program.log().contains("s3cret"), "{}", program.log());
+}
+
+#[test]
+fn a_missing_or_wrong_runtime_library_is_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("libonnxruntime.so");
+    fs::write(&text, "no library").unwrap();
+    let absent = folder.path().join("absent.so");
+    for library in [text, absent] {
+        let library = library.display().to_string();
+        fails_with(
+            "selvage-gateway",
+            &[
+                ("ORT_DYLIB_PATH", &library),
+                ("SELVAGE_LISTEN", "127.0.0.1:0"),
+            ],
+            UNAVAILABLE,
+            &[&library],
+        );
+    }
+}
+
+#[test]
+fn a_wrong_model_names_its_file_and_field() {
+    let fixtures = project().join("tests/fixtures/broken-models");
+    let mut seen = 0;
+    for entry in
+        fs::read_dir(&fixtures).expect("tests/fixtures/broken-models is part of the project")
+    {
+        let broken = entry.unwrap().path();
+        let folder = tempfile::tempdir().unwrap();
+        copy(&broken, &folder.path().join("broken"));
+        let expected = fs::read_to_string(broken.join("expected.txt")).unwrap();
+        let words: Vec<&str> = expected.lines().filter(|line| !line.is_empty()).collect();
+        let models = folder.path().display().to_string();
+        fails_with(
+            "selvage-gateway",
+            &[
+                ("SELVAGE_MODELS", &models),
+                ("SELVAGE_LISTEN", "127.0.0.1:0"),
+            ],
+            USAGE,
+            &words,
+        );
+        seen += 1;
+    }
+    assert!(seen >= 4, "{seen} broken models");
+    fails_with(
+        "selvage-gateway",
+        &[("SELVAGE_MODELS", "/nonexistent")],
+        USAGE,
+        &["/nonexistent"],
+    );
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    fails_with(
+        "selvage-gateway",
+        &[("SELVAGE_LISTEN", &address)],
+        USAGE,
+        &["SELVAGE_LISTEN", &address],
+    );
+}
+
+#[test]
+fn help_is_the_manual() {
+    for (name, settings) in [
+        (
+            "selvage-gateway",
+            &[
+                "SELVAGE_LISTEN",
+                "SELVAGE_AMQP_URL",
+                "SELVAGE_MODELS",
+                "SELVAGE_MAX_BODY",
+            ][..],
+        ),
+        (
+            "selvage-worker",
+            &["SELVAGE_OPS_LISTEN", "SELVAGE_SESSIONS", "ORT_DYLIB_PATH"][..],
+        ),
+    ] {
+        let output = std::process::Command::new(selvage_tests::program::binary(name))
+            .arg("--help")
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success());
+        for setting in settings {
+            assert!(
+                text.contains(setting),
+                "{name} --help does not mention {setting}"
+            );
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Selvage as it is deployed: one embedded gateway, or gateways and workers on a real broker and store.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::client::Client;
+use crate::eventually::eventually;
+use crate::program::{Program, project};
+use crate::services::Services;
+
+/// Longest start that is waited for; programs on a machine that compiles beside them are slow.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// The two shapes of the one program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Gateway and worker in one process, no services.
+    Embedded,
+    /// Two gateways and two workers on RabbitMQ and Redis.
+    Fleet,
+}
+
+impl Shape {
+    /// Both shapes.
+    pub const ALL: [Self; 2] = [Self::Embedded, Self::Fleet];
+
+    /// The shape's name in test names.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Fleet => "fleet",
+        }
+    }
+}
+
+/// What differs from a plain deployment.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Gateways of a fleet.
+    pub gateways: usize,
+    /// Workers of a fleet.
+    pub workers: usize,
+    /// Further settings of every program, as environment variables; they win over the deployment's own.
+    pub environment: Vec<(&'static str, String)>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            gateways: 2,
+            workers: 2,
+            environment: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// With one more environment variable.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.environment.push((name, value.to_string()));
+        self
+    }
+
+    /// With so many workers.
+    #[must_use]
+    pub const fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+}
+
+/// A running deployment; its processes end with it.
+#[derive(Debug)]
+pub struct Deployment {
+    /// Its shape.
+    pub shape: Shape,
+    /// Its gateways' addresses; one in the embedded shape.
+    pub gateways: Vec<SocketAddr>,
+    environment: Vec<(&'static str, String)>,
+    // Workers first: fields are dropped in order, and a worker without a gateway is idle, not confused.
+    workers: Mutex<Vec<Program>>,
+    gateway_programs: Mutex<Vec<Program>>,
+    models: tempfile::TempDir,
+}
+
+impl Deployment {
+    /// Starts a deployment with both test models and waits until it is ready.
+    ///
+    /// # Panics
+    /// When a program does not become ready; the message has its log.
+    pub async fn start(shape: Shape, settings: Settings) -> Self {
+        let models = models_folder();
+        let mut environment = vec![
+            ("SELVAGE_LISTEN", "127.0.0.1:0".to_owned()),
+            ("SELVAGE_OPS_LISTEN", "127.0.0.1:0".to_owned()),
+            ("SELVAGE_MODELS", models.path().display().to_string()),
+            ("SELVAGE_SESSIONS", "1".to_owned()),
+        ];
+        if shape == Shape::Fleet {
+            let services = Services::from_environment();
+            let prefix = format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
+            environment.push(("SELVAGE_AMQP_URL", services.amqp_url));
+            environment.push(("SELVAGE_REDIS_URL", services.redis_url));
+            environment.push(("SELVAGE_PREFIX", prefix));
+        }
+        environment.extend(settings.environment);
+        let count = if shape == Shape::Fleet {
+            settings.gateways
+        } else {
+            1
+        };
+        let gateway_programs: Vec<Program> = (0..count)
+            .map(|_| Program::start("selvage-gateway", &environment))
+            .collect();
+        let gateways = gateway_programs
+            .iter()
+            .map(|program| program.address(START_LIMIT))
+            .collect();
+        let deployment = Self {
+            shape,
+            gateways,
+            environment,
+            workers: Mutex::default(),
+            gateway_programs: Mutex::new(gateway_programs),
+            models,
+        };
+        if shape == Shape::Fleet {
+            deployment.add_workers(settings.workers);
+        }
+        for gateway in 0..deployment.gateways.len() {
+            deployment.wait_until_ready(gateway).await;
+        }
+        if shape == Shape::Fleet && settings.workers > 0 {
+            deployment.wait_for_workers(settings.workers).await;
+        }
+        deployment
+    }
+
+    /// Starts so many more workers; they join by themselves.
+    ///
+    /// # Panics
+    /// When a worker cannot be started.
+    pub fn add_workers(&self, count: usize) {
+        let started = (0..count).map(|_| Program::start("selvage-worker", &self.environment));
+        self.workers.lock().unwrap().extend(started);
+    }
+
+    /// Runs `with` on the workers.
+    ///
+    /// # Panics
+    /// When another test thread panicked while it held them.
+    pub fn with_workers<T>(&self, with: impl FnOnce(&mut Vec<Program>) -> T) -> T {
+        with(&mut self.workers.lock().unwrap())
+    }
+
+    /// Runs `with` on the gateways' programs.
+    ///
+    /// # Panics
+    /// When another test thread panicked while it held them.
+    pub fn with_gateways<T>(&self, with: impl FnOnce(&mut Vec<Program>) -> T) -> T {
+        with(&mut self.gateway_programs.lock().unwrap())
+    }
+
+    /// A client of the first gateway.
+    ///
+    /// # Panics
+    /// When no client can be made.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::new(self.gateways[0])
+    }
+
+    /// A client of the last gateway; in a fleet another one than [`Deployment::client`]'s.
+    ///
+    /// # Panics
+    /// When no client can be made.
+    #[must_use]
+    pub fn other_client(&self) -> Client {
+        Client::new(self.gateways[self.gateways.len() - 1])
+    }
+
+    /// The folder of models this deployment serves.
+    #[must_use]
+    pub fn models(&self) -> PathBuf {
+        self.models.path().to_owned()
+    }
+
+    /// Waits until a gateway is ready.
+    ///
+    /// # Panics
+    /// When it is not within the limit.
+    pub async fn wait_until_ready(&self, gateway: usize) {
+        let client = Client::new(self.gateways[gateway]);
+        let ready = || async {
+            client
+                .get("/readyz")
+                .await
+                .ok()
+                .filter(|answer| answer.status == 200)
+                .map(drop)
+        };
+        eventually("a gateway becomes ready", START_LIMIT, ready).await;
+    }
+
+    /// Waits until the gateways know of so many workers.
+    ///
+    /// # Panics
+    /// When they do not within the limit.
+    pub async fn wait_for_workers(&self, count: usize) {
+        let client = self.client();
+        let known = || async {
+            let answer = client.get("/models/fashion-mnist").await.ok()?;
+            (answer.json["workers"].as_array()?.len() >= count).then_some(())
+        };
+        eventually("the workers announce themselves", START_LIMIT, known).await;
+    }
+}
+
+/// A models folder with the shipped model and the small RGB one, in a place of its own.
+fn models_folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for (name, source) in [
+        ("fashion-mnist", "models/fashion-mnist"),
+        ("rgb-tiny", "tests/fixtures/rgb-tiny"),
+    ] {
+        let target = folder.path().join(name);
+        std::fs::create_dir(&target).expect("a folder of its own");
+        for file in ["model.toml", "model.onnx"] {
+            let source = project().join(source).join(file);
+            std::fs::copy(&source, target.join(file)).unwrap_or_else(|error| {
+                panic!("{} is part of the project: {error}", source.display())
+            });
+        }
+    }
+    folder
+}

@@ -1,0 +1,247 @@
+//! One program under test as a real process: started, read, signalled, never left behind.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Log lines kept of each program; enough to see why it failed.
+const KEPT_LINES: usize = 2_000;
+
+/// A running `selvage-gateway` or `selvage-worker`.
+#[derive(Debug)]
+pub struct Program {
+    name: &'static str,
+    child: Child,
+    log: Arc<Log>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    lines: Mutex<(VecDeque<String>, bool)>,
+    changed: Condvar,
+}
+
+/// The folder of the built programs: two levels above the running test.
+///
+/// # Panics
+/// When the test does not know its own file.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own file");
+    let folder = test
+        .ancestors()
+        .nth(2)
+        .expect("tests are built into target/<profile>/deps");
+    let path = folder.join(name);
+    assert!(
+        path.is_file(),
+        "{} is not built: run `make test`, or `cargo build --workspace` first",
+        path.display()
+    );
+    path
+}
+
+/// The project's folder.
+///
+/// # Panics
+/// When the tests are not run from within the project.
+#[must_use]
+pub fn project() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ is a folder of the project")
+        .to_owned()
+}
+
+impl Program {
+    /// Starts a built program with these settings; its log goes to memory.
+    ///
+    /// # Panics
+    /// When it cannot be started at all.
+    #[must_use]
+    pub fn start(name: &'static str, settings: &[(&str, String)]) -> Self {
+        let mut command = Command::new(binary(name));
+        command
+            .env_clear()
+            .envs(
+                std::env::vars()
+                    .filter(|(name, _)| !name.starts_with("SELVAGE_") && name != "ORT_DYLIB_PATH"),
+            )
+            .env("SELVAGE_LOG_FORMAT", "json")
+            .envs(settings.iter().map(|(name, value)| (*name, value)))
+            .current_dir(project())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        let log = Arc::new(Log::default());
+        let stderr = child.stderr.take().expect("standard error is piped");
+        let into = Arc::clone(&log);
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                into.push(line);
+            }
+            into.end();
+        });
+        Self { name, child, log }
+    }
+
+    /// Waits for a log event with this field and gives the field's text.
+    ///
+    /// # Panics
+    /// When the program ends or the limit passes first; the message has its last log lines.
+    #[must_use]
+    pub fn wait_for_field(&self, field: &str, limit: Duration) -> String {
+        let find = |line: &String| {
+            let event: Value = serde_json::from_str(line).ok()?;
+            event.get(field).map(|value| {
+                value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned)
+            })
+        };
+        match self.log.wait(find, limit) {
+            Some(value) => value,
+            None => panic!(
+                "{}: no log event with `{field}` within {limit:?}; its log:\n{}",
+                self.name,
+                self.tail()
+            ),
+        }
+    }
+
+    /// The address a gateway listens on.
+    ///
+    /// # Panics
+    /// As [`Program::wait_for_field`], or when the field is no address.
+    #[must_use]
+    pub fn address(&self, limit: Duration) -> SocketAddr {
+        let text = self.wait_for_field("addr", limit);
+        text.parse()
+            .unwrap_or_else(|_| panic!("{}: `{text}` is no address", self.name))
+    }
+
+    /// The last lines of its log.
+    #[must_use]
+    pub fn tail(&self) -> String {
+        let (lines, _) = &*self.log.lines.lock().unwrap();
+        lines
+            .iter()
+            .rev()
+            .take(60)
+            .rev()
+            .map(|line| format!("    {line}\n"))
+            .collect()
+    }
+
+    /// The whole kept log.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.log
+            .lines
+            .lock()
+            .unwrap()
+            .0
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect()
+    }
+
+    /// Process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by name (`TERM`, `KILL`, `STOP`, `CONT`).
+    ///
+    /// # Panics
+    /// When there is no `kill` program.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.pid().to_string())
+            .status();
+        assert!(
+            status.expect("the kill program runs").success(),
+            "{}: kill -{name} failed",
+            self.name
+        );
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When it is still there after the limit.
+    pub fn wait_for_end(&mut self, limit: Duration) -> ExitStatus {
+        let end = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
+                let _ended = self.log.wait(|_| None::<()>, Duration::from_secs(2));
+                return status;
+            }
+            assert!(
+                Instant::now() < end,
+                "{} still runs after {limit:?}; its log:\n{}",
+                self.name,
+                self.tail()
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Whether it still runs.
+    #[must_use]
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        let _already_ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+impl Log {
+    fn push(&self, line: String) {
+        let (lines, _) = &mut *self.lines.lock().unwrap();
+        if lines.len() == KEPT_LINES {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+        self.changed.notify_all();
+    }
+
+    fn end(&self) {
+        self.lines.lock().unwrap().1 = true;
+        self.changed.notify_all();
+    }
+
+    /// The first hit among the lines, waiting for more until the log ends or the limit passes.
+    fn wait<T>(&self, find: impl Fn(&String) -> Option<T>, limit: Duration) -> Option<T> {
+        let end = Instant::now() + limit;
+        let mut guard = self.lines.lock().unwrap();
+        loop {
+            if let Some(hit) = guard.0.iter().find_map(&find) {
+                return Some(hit);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if guard.1 || left.is_zero() {
+                return None;
+            }
+            guard = self.changed.wait_timeout(guard, left).unwrap().0;
+        }
+    }
+}
