@@ -4,6 +4,8 @@
 //! broker keeps its disk. So workers must be able to run a job twice without harm, and they are: an answer is a pure
 //! function of the job's key.
 
+pub mod wire;
+
 use std::fmt::Debug;
 
 use async_trait::async_trait;

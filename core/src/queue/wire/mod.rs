@@ -1,0 +1,76 @@
+//! Jobs and reports as bytes. Knows nothing of brokers; a new layout gets a new version and the old one stays readable.
+//!
+//! Every message begins with a version byte and two magic bytes that say what it carries, then a count:
+//!
+//! ```text
+//! version u8 = 1 | "SJ" jobs, "SR" reports | count u16 | that many entries
+//! ```
+//! Numbers are little-endian, texts and images are preceded by their length. Nothing is reserved ahead of what has
+//! really arrived, so a lying length costs nothing.
+
+mod bytes;
+mod jobs;
+mod reports;
+#[cfg(test)]
+mod tests;
+
+pub use jobs::{decode_jobs, encode_jobs};
+pub use reports::{decode_reports, encode_reports};
+
+use self::bytes::{Reader, Sink};
+
+/// The layout this build writes, and the newest one it reads.
+const VERSION: u8 = 1;
+
+/// Why bytes are no message, or a message cannot become bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// Written by a newer build, or garbage.
+    #[error("version {0} of the message is not known")]
+    Version(u8),
+    /// Not one of ours, or not of the kind that was asked for.
+    #[error("the message is not of this kind")]
+    Kind,
+    /// The bytes end within an entry.
+    #[error("the message is cut off")]
+    Cut,
+    /// Bytes are left over after the last entry.
+    #[error("the message is longer than it says")]
+    Trailing,
+    /// It carries nothing.
+    #[error("the message is empty")]
+    Empty,
+    /// A field holds what it may not hold.
+    #[error("the message's {0} is malformed")]
+    Malformed(&'static str),
+    /// A field or the number of entries does not fit its length prefix.
+    #[error("the message's {0} is too long")]
+    TooLong(&'static str),
+}
+
+/// Writes the head of a message.
+fn write_head(sink: &mut dyn Sink, magic: [u8; 2], count: usize) -> Result<(), WireError> {
+    let count = u16::try_from(count).map_err(|_| WireError::TooLong("count"))?;
+    if count == 0 {
+        return Err(WireError::Empty);
+    }
+    sink.put(&[VERSION]);
+    sink.put(&magic);
+    sink.put(&count.to_le_bytes());
+    Ok(())
+}
+
+/// Reads the head of a message; the number of its entries.
+fn read_head(reader: &mut Reader<'_>, magic: [u8; 2]) -> Result<usize, WireError> {
+    let version = reader.u8()?;
+    if version != VERSION {
+        return Err(WireError::Version(version));
+    }
+    if reader.array::<2>()? != magic {
+        return Err(WireError::Kind);
+    }
+    match reader.u16()? {
+        0 => Err(WireError::Empty),
+        count => Ok(usize::from(count)),
+    }
+}
