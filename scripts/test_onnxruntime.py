@@ -1,0 +1,71 @@
+"""Tests of `scripts/onnxruntime`. Whether the library works is tested by the worker, which loads it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+SCRIPT = Path(__file__).resolve().parent / "onnxruntime"
+ELF_MAGIC = b"\x7fELF"
+DEADLINE_SECONDS = 1_000
+# pip looks nowhere, so that whatever works like this works without a network.
+OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}
+
+
+def onnxruntime(script: Path = SCRIPT, **environment: str) -> subprocess.CompletedProcess:
+    """Runs the script with these variables and returns what it printed."""
+    inherited = {name: value for name, value in os.environ.items() if name != "ORT_DYLIB_PATH"}
+    command = [sys.executable, str(script)]
+    return subprocess.run(command, env={**inherited, **environment}, capture_output=True, text=True, timeout=DEADLINE_SECONDS)
+
+
+class OnnxRuntime(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        first = onnxruntime()
+        if first.returncode != 0:
+            raise AssertionError(first.stderr)
+        cls.library = Path(first.stdout.rstrip("\n"))
+
+    def test_the_printed_path_is_a_shared_library(self):
+        with open(self.library, "rb") as library:
+            self.assertEqual(library.read(4), ELF_MAGIC)
+
+    def test_a_second_run_fetches_nothing_and_needs_no_network(self):
+        before = self.library.stat()
+        second = onnxruntime(**OFFLINE)
+        self.assertEqual((second.returncode, second.stdout, second.stderr), (0, f"{self.library}\n", ""))
+        self.assertEqual((before.st_ino, before.st_mtime_ns), (self.library.stat().st_ino, self.library.stat().st_mtime_ns))
+
+    def test_a_library_of_the_users_own_is_left_to_them(self):
+        self.assertEqual(onnxruntime(ORT_DYLIB_PATH=sys.executable, **OFFLINE).stdout, f"{sys.executable}\n")
+        missing = onnxruntime(ORT_DYLIB_PATH="/nowhere/libonnxruntime.so", **OFFLINE)
+        self.assertEqual(missing.returncode, 1)
+        self.assertIn("/nowhere/libonnxruntime.so", missing.stderr)
+
+    def test_without_a_network_one_sentence_says_what_to_do(self):
+        with tempfile.TemporaryDirectory(prefix="selvage-test-") as top:
+            copy = Path(shutil.copytree(SCRIPT.parent, Path(top) / "scripts")) / SCRIPT.name
+            failed = onnxruntime(copy, **OFFLINE)
+            self.assertEqual((failed.returncode, failed.stdout), (1, ""))
+            self.assertIn("set ORT_DYLIB_PATH", failed.stderr)
+            self.assertNotIn("Traceback", failed.stderr)
+            self.assertFalse((Path(top) / ".onnxruntime" / self.library.name).exists())
+
+    def test_a_damaged_library_is_not_taken_for_the_right_one(self):
+        with tempfile.TemporaryDirectory(prefix="selvage-test-") as top:
+            copy = Path(shutil.copytree(SCRIPT.parent, Path(top) / "scripts")) / SCRIPT.name
+            shutil.copytree(self.library.parent, Path(top) / ".onnxruntime")
+            library = Path(top) / ".onnxruntime" / self.library.name
+            self.assertEqual(onnxruntime(copy, **OFFLINE).stdout, f"{library}\n")
+            os.truncate(library, 1_000)
+            self.assertEqual(onnxruntime(copy, **OFFLINE).returncode, 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
