@@ -2,6 +2,11 @@
 //!
 //! A cache may forget and may be away; it never answers with another key's scores. Callers treat an error as a miss.
 
+mod layered;
+mod memory;
+#[cfg(any(test, feature = "suite"))]
+pub mod suite;
+
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -10,6 +15,8 @@ use async_trait::async_trait;
 use crate::BoxError;
 use crate::key::PredictionKey;
 use crate::outcome::Scores;
+pub use layered::Layered;
+pub use memory::MemoryCache;
 
 /// Scores by key, with a lifetime.
 #[async_trait]

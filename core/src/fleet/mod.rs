@@ -1,5 +1,9 @@
 //! Which workers exist and which models they hold. For people and dashboards, never for correctness.
 
+mod memory;
+#[cfg(any(test, feature = "suite"))]
+pub mod suite;
+
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -10,6 +14,7 @@ use crate::BoxError;
 use crate::clock::UnixMillis;
 use crate::job::ModelName;
 use crate::key::Digest;
+pub use memory::MemoryFleet;
 
 /// How often a worker announces itself.
 pub const ANNOUNCE_EVERY: Duration = Duration::from_secs(2);

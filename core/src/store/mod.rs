@@ -9,10 +9,15 @@
 //!                       ^                 |
 //!                       +---- release ----+
 //!  queued           -- cancel -----------> canceled
-//!  running          -- cancel, complete -> canceled     (a running job is asked to stop; its end is `canceled`)
+//!  running          -- cancel, then complete or release -> canceled     (a running job is asked to stop)
 //!  queued | running -- complete(Expired), complete(Canceled)
 //! ```
 //! Terminal states are absorbing: the first writer wins, later ones are told so.
+
+mod entry;
+mod memory;
+#[cfg(any(test, feature = "suite"))]
+pub mod suite;
 
 use std::fmt::Debug;
 
@@ -25,6 +30,7 @@ use crate::job::{Job, JobId, ModelName};
 use crate::key::PredictionKey;
 use crate::outcome::{Cost, Failure, Outcome};
 use crate::output::Output;
+pub use memory::MemoryStore;
 
 /// Starts after which a job that never finished is `failed` / `poison`.
 pub const MAX_ATTEMPTS: u32 = 3;

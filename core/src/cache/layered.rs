@@ -1,0 +1,131 @@
+//! A near cache before a far one. Knows neither's insides.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{Cache, CacheError, Cached, MemoryCache};
+use crate::key::PredictionKey;
+use crate::outcome::Scores;
+
+/// This process's memory first, then the cache all processes share.
+///
+/// What the near cache has is given out whatever becomes of the far one: a far error is an error only where near had
+/// nothing at all, and otherwise the keys near lacks are misses.
+#[derive(Clone, Debug)]
+pub struct Layered {
+    near: MemoryCache,
+    far: Arc<dyn Cache>,
+}
+
+impl Layered {
+    /// Puts `near` before `far`.
+    #[must_use]
+    pub fn new(near: MemoryCache, far: Arc<dyn Cache>) -> Self {
+        Self { near, far }
+    }
+}
+
+#[async_trait]
+impl Cache for Layered {
+    async fn get(&self, keys: &[PredictionKey]) -> Result<Vec<Option<Cached>>, CacheError> {
+        let mut found: Vec<Option<Cached>> = keys.iter().map(|key| self.near.find(key)).collect();
+        let missing: Vec<usize> = (0..keys.len()).filter(|&at| found[at].is_none()).collect();
+        if missing.is_empty() {
+            return Ok(found);
+        }
+        let wanted: Vec<PredictionKey> = missing.iter().map(|&at| keys[at]).collect();
+        let fetched = match self.far.get(&wanted).await {
+            Ok(fetched) => fetched,
+            Err(error) if missing.len() == keys.len() => return Err(error),
+            Err(error) => {
+                tracing::debug!(error = %error.0, "the far cache failed, near answers are given alone");
+                return Ok(found);
+            }
+        };
+        for (at, cached) in missing.into_iter().zip(fetched) {
+            if let Some(cached) = &cached {
+                self.near.keep(keys[at], cached.scores.clone());
+            }
+            found[at] = cached;
+        }
+        Ok(found)
+    }
+
+    async fn put(&self, entries: &[(PredictionKey, Scores)]) -> Result<(), CacheError> {
+        self.near.put(entries).await?;
+        self.far.put(entries).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cache::suite::{key, scores};
+
+    const TTL: Duration = Duration::from_secs(3600);
+
+    /// A cache that is away.
+    #[derive(Debug)]
+    struct Away;
+
+    #[async_trait]
+    impl Cache for Away {
+        async fn get(&self, _: &[PredictionKey]) -> Result<Vec<Option<Cached>>, CacheError> {
+            Err(CacheError("away".into()))
+        }
+
+        async fn put(&self, _: &[(PredictionKey, Scores)]) -> Result<(), CacheError> {
+            Err(CacheError("away".into()))
+        }
+    }
+
+    fn memory() -> MemoryCache {
+        MemoryCache::new(1 << 20, TTL)
+    }
+
+    fn two_memories() -> std::future::Ready<Layered> {
+        std::future::ready(Layered::new(memory(), Arc::new(memory())))
+    }
+
+    crate::cache_suite!(two_memories);
+
+    #[tokio::test]
+    async fn what_only_far_has_is_found_and_comes_near() {
+        let (near, far) = (memory(), memory());
+        far.keep(key(1), scores(1));
+        let layered = Layered::new(near.clone(), Arc::new(far));
+        let found = layered.get(&[key(1), key(2)]).await.unwrap();
+        assert_eq!(
+            found[0].as_ref().map(|cached| &cached.scores),
+            Some(&scores(1))
+        );
+        assert_eq!(found[1], None);
+        assert_eq!(near.find(&key(1)).unwrap().scores, scores(1));
+    }
+
+    #[tokio::test]
+    async fn put_reaches_both() {
+        let (near, far) = (memory(), memory());
+        let layered = Layered::new(near.clone(), Arc::new(far.clone()));
+        layered.put(&[(key(1), scores(1))]).await.unwrap();
+        assert!(near.find(&key(1)).is_some() && far.find(&key(1)).is_some());
+    }
+
+    #[tokio::test]
+    async fn near_answers_are_given_while_far_is_away() {
+        let near = memory();
+        near.keep(key(1), scores(1));
+        let layered = Layered::new(near.clone(), Arc::new(Away));
+        let found = layered.get(&[key(2), key(1)]).await.unwrap();
+        assert_eq!((found[0].is_none(), found[1].is_some()), (true, true));
+        layered.get(&[key(2)]).await.unwrap_err();
+        layered.put(&[(key(2), scores(2))]).await.unwrap_err();
+        assert!(
+            near.find(&key(2)).is_some(),
+            "a far error kept near from the entry"
+        );
+    }
+}

@@ -1,0 +1,109 @@
+//! What every registry must do, as functions any backend's tests can run. Nothing here knows a backend.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Fleet, HeldModel, WorkerStatus};
+use crate::clock::UnixMillis;
+use crate::key::Digest;
+
+/// Makes one test of each promise; `$make()` gives a future of an empty `Arc<dyn Fleet>`.
+#[macro_export]
+macro_rules! fleet_suite {
+    ($make:path) => {
+        $crate::fleet_suite!($make:
+            a_fleet_begins_empty
+            announced_workers_are_listed_by_id
+            the_latest_announcement_counts
+            a_worker_that_leaves_is_gone_at_once
+            the_time_moves_forward_and_is_the_same_for_all
+        );
+    };
+    ($make:path: $($promise:ident)*) => {
+        $(
+            #[tokio::test]
+            async fn $promise() {
+                $crate::fleet::suite::$promise($make().await).await;
+            }
+        )*
+    };
+}
+
+/// A worker of that id with one model.
+#[must_use]
+pub fn worker(id: &str) -> WorkerStatus {
+    let model = HeldModel {
+        name: "fashion-mnist".parse().expect("a good name"),
+        version: "1".to_owned(),
+        digest: Digest::of(id.as_bytes()),
+        sessions: 2,
+        busy: 1,
+        jobs: u64::MAX,
+        batches: 3,
+    };
+    WorkerStatus {
+        id: id.to_owned(),
+        started_at: UnixMillis(1_764_000_000_000),
+        models: vec![model],
+    }
+}
+
+async fn announce(fleet: &Arc<dyn Fleet>, worker: &WorkerStatus) -> UnixMillis {
+    let time = fleet.announce(worker).await;
+    time.expect("a registry that is up answers")
+}
+
+async fn workers(fleet: &Arc<dyn Fleet>) -> Vec<WorkerStatus> {
+    fleet
+        .workers()
+        .await
+        .expect("a registry that is up answers")
+}
+
+/// Nobody is there until somebody says so; leaving unannounced is no error.
+pub async fn a_fleet_begins_empty(fleet: Arc<dyn Fleet>) {
+    assert_eq!(workers(&fleet).await, []);
+    fleet
+        .leave("nobody")
+        .await
+        .expect("leaving twice is no error");
+}
+
+/// Workers come as they announced themselves, by id.
+pub async fn announced_workers_are_listed_by_id(fleet: Arc<dyn Fleet>) {
+    for id in ["host-2/9:x", "host-1/10:ä", "host-1/2:y"] {
+        announce(&fleet, &worker(id)).await;
+    }
+    let expected = ["host-1/10:ä", "host-1/2:y", "host-2/9:x"].map(worker);
+    assert_eq!(workers(&fleet).await, expected);
+}
+
+/// A worker is listed once, as it sees itself now.
+pub async fn the_latest_announcement_counts(fleet: Arc<dyn Fleet>) {
+    let mut status = worker("a");
+    announce(&fleet, &status).await;
+    status.models[0].jobs = 5;
+    announce(&fleet, &status).await;
+    assert_eq!(workers(&fleet).await, [status]);
+}
+
+/// A drained worker is off the list before its silence would show.
+pub async fn a_worker_that_leaves_is_gone_at_once(fleet: Arc<dyn Fleet>) {
+    announce(&fleet, &worker("a")).await;
+    announce(&fleet, &worker("b")).await;
+    fleet.leave("a").await.expect("a registry that is up");
+    assert_eq!(workers(&fleet).await, [worker("b")]);
+    announce(&fleet, &worker("a")).await;
+    assert_eq!(workers(&fleet).await.len(), 2);
+}
+
+/// The shared time is near the wall clock here, and an announcement tells it too.
+pub async fn the_time_moves_forward_and_is_the_same_for_all(fleet: Arc<dyn Fleet>) {
+    let wall = UnixMillis::wall();
+    let first = fleet.time().await.expect("a registry that is up");
+    let second = announce(&fleet, &worker("a")).await;
+    let third = fleet.time().await.expect("a registry that is up");
+    assert!(first <= second && second <= third);
+    let minute = Duration::from_secs(60);
+    assert!(first.after(minute) > wall && wall.after(minute) > first);
+}

@@ -1,0 +1,121 @@
+//! The job's state machine as plain code: what the memory store keeps per job. Redis has the same rules in Lua.
+
+use std::time::Duration;
+
+use super::{Cancel, Claim, Completion, End, MAX_ATTEMPTS, Record, Seed, State};
+use crate::clock::UnixMillis;
+use crate::outcome::Cost;
+
+/// A record with what only the store needs to know of it.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) record: Record,
+    /// A running job was asked to stop.
+    cancel_requested: bool,
+}
+
+impl Entry {
+    /// A queued job.
+    pub(super) fn new(seed: Seed, retention: Duration) -> Self {
+        let record = Record {
+            state: State::Queued,
+            attempts: 0,
+            started_at: None,
+            finished_at: None,
+            expires_at: seed.deadline.after(retention),
+            output: None,
+            failure: None,
+            cost: Cost::default(),
+            cached: false,
+            seed,
+        };
+        Self {
+            record,
+            cancel_requested: false,
+        }
+    }
+
+    /// Counts a start, unless there is a reason not to run the job.
+    pub(super) fn claim(&mut self, now: UnixMillis) -> Claim {
+        let record = &mut self.record;
+        if record.state.is_terminal() {
+            return Claim::Finished;
+        }
+        if record.attempts >= MAX_ATTEMPTS {
+            return Claim::Exhausted;
+        }
+        if record.seed.deadline <= now {
+            return Claim::Overdue;
+        }
+        if self.cancel_requested {
+            return Claim::CancelRequested;
+        }
+        record.state = State::Running;
+        record.attempts += 1;
+        record.started_at.get_or_insert(now);
+        Claim::Run(record.attempts)
+    }
+
+    /// Takes a start back; ends the job if it was asked to stop meanwhile.
+    pub(super) fn release(&mut self, now: UnixMillis, retention: Duration) {
+        if self.record.state != State::Running {
+            return;
+        }
+        self.record.attempts -= 1;
+        if self.record.attempts == 0 {
+            self.record.started_at = None;
+        }
+        if self.cancel_requested {
+            self.finish(State::Canceled, now, retention);
+        } else {
+            self.record.state = State::Queued;
+        }
+    }
+
+    /// Ends the job; true if this call did it.
+    pub(super) fn complete(
+        &mut self,
+        completion: &Completion,
+        now: UnixMillis,
+        retention: Duration,
+    ) -> bool {
+        if self.record.state.is_terminal() {
+            return false;
+        }
+        self.record.cost = completion.cost;
+        if self.cancel_requested {
+            self.finish(State::Canceled, now, retention);
+            return true;
+        }
+        self.record.cached = completion.cached;
+        match &completion.end {
+            End::Succeeded(output) => self.record.output = Some(output.clone()),
+            End::Failed(failure) => self.record.failure = Some(failure.clone()),
+            End::Canceled | End::Expired => {}
+        }
+        self.finish(completion.end.state(), now, retention);
+        true
+    }
+
+    /// Ends a queued job, asks a running one to stop.
+    pub(super) fn cancel(&mut self, now: UnixMillis, retention: Duration) -> Cancel {
+        match self.record.state {
+            State::Queued => {
+                self.finish(State::Canceled, now, retention);
+                Cancel::Canceled
+            }
+            State::Running => {
+                self.cancel_requested = true;
+                Cancel::Requested
+            }
+            State::Canceled => Cancel::Canceled,
+            ended @ (State::Succeeded | State::Failed | State::Expired) => Cancel::Finished(ended),
+        }
+    }
+
+    fn finish(&mut self, state: State, now: UnixMillis, retention: Duration) {
+        self.record.state = state;
+        self.record.finished_at = Some(now);
+        self.record.expires_at = now.after(retention);
+    }
+}

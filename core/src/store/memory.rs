@@ -1,0 +1,255 @@
+//! Records in this process's memory, bounded in number. They end with the process; no network here.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::entry::Entry;
+use super::{Cancel, Claim, Completion, JobStore, Record, Seed, StoreError};
+use crate::clock::{Clock, UnixMillis};
+use crate::job::JobId;
+
+/// Records in a map, for one process and its tests.
+#[derive(Debug)]
+pub struct MemoryStore {
+    records: Mutex<Records>,
+    capacity: usize,
+    retention: Duration,
+    clock: Clock,
+}
+
+/// The store holds as many unfinished jobs as it may.
+#[derive(Debug, thiserror::Error)]
+#[error("the store holds {0} unfinished jobs and takes no more")]
+struct Full(usize);
+
+/// The entries and two orders of them: each id is in exactly one, by whether its job has ended.
+#[derive(Debug, Default)]
+struct Records {
+    entries: HashMap<JobId, Entry>,
+    unfinished: BTreeSet<(UnixMillis, JobId)>,
+    finished: BTreeSet<(UnixMillis, JobId)>,
+}
+
+impl MemoryStore {
+    /// A store of at most `capacity` records, which keeps finished ones for `retention`.
+    ///
+    /// Where a new record finds it full, the record that finished first makes room.
+    #[must_use]
+    pub fn new(capacity: usize, retention: Duration, clock: Clock) -> Self {
+        Self {
+            records: Mutex::default(),
+            capacity,
+            retention,
+            clock,
+        }
+    }
+
+    /// The records, without those whose time is over, and the time now.
+    fn lock(&self) -> (MutexGuard<'_, Records>, UnixMillis) {
+        let now = self.clock.now();
+        // A panic cannot leave a change half done: each ends before anything that could panic begins.
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        records.forget_old(now, self.retention);
+        (records, now)
+    }
+}
+
+impl Records {
+    fn forget_old(&mut self, now: UnixMillis, retention: Duration) {
+        while let Some(&(expires_at, id)) = self.finished.first()
+            && expires_at <= now
+        {
+            self.finished.pop_first();
+            self.entries.remove(&id);
+        }
+        while let Some(&(deadline, id)) = self.unfinished.first()
+            && deadline.after(retention) <= now
+        {
+            self.unfinished.pop_first();
+            self.entries.remove(&id);
+        }
+    }
+
+    /// The entry of this seed, made now if there is none.
+    fn entry(
+        &mut self,
+        seed: &Seed,
+        capacity: usize,
+        retention: Duration,
+    ) -> Result<&mut Entry, StoreError> {
+        if !self.entries.contains_key(&seed.id) {
+            if self.entries.len() >= capacity {
+                let (_, oldest) = self
+                    .finished
+                    .pop_first()
+                    .ok_or_else(|| StoreError(Box::new(Full(capacity))))?;
+                self.entries.remove(&oldest);
+            }
+            self.unfinished.insert((seed.deadline, seed.id));
+        }
+        let entry = self.entries.entry(seed.id);
+        Ok(entry.or_insert_with(|| Entry::new(seed.clone(), retention)))
+    }
+
+    /// Changes an entry and moves it to the finished ones if the change ended it; `None` for an unknown id.
+    fn change<T>(&mut self, id: JobId, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        let entry = self.entries.get_mut(&id)?;
+        let was_finished = entry.record.state.is_terminal();
+        let result = change(entry);
+        if entry.record.state.is_terminal() && !was_finished {
+            self.unfinished.remove(&(entry.record.seed.deadline, id));
+            self.finished.insert((entry.record.expires_at, id));
+        }
+        Some(result)
+    }
+}
+
+#[async_trait]
+impl JobStore for MemoryStore {
+    async fn submit(&self, seed: &Seed) -> Result<(), StoreError> {
+        let (mut records, _) = self.lock();
+        records.entry(seed, self.capacity, self.retention)?;
+        Ok(())
+    }
+
+    async fn claim(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError> {
+        let (mut records, now) = self.lock();
+        let claim = |seed: &Seed| {
+            if !records.entries.contains_key(&seed.id) && seed.deadline <= now {
+                return Ok(Claim::Overdue);
+            }
+            let entry = records.entry(seed, self.capacity, self.retention)?;
+            Ok(entry.claim(now))
+        };
+        seeds.iter().map(claim).collect()
+    }
+
+    async fn release(&self, ids: &[JobId]) -> Result<(), StoreError> {
+        let (mut records, now) = self.lock();
+        for &id in ids {
+            records.change(id, |entry| entry.release(now, self.retention));
+        }
+        Ok(())
+    }
+
+    async fn complete(&self, completions: &[Completion]) -> Result<Vec<bool>, StoreError> {
+        let (mut records, now) = self.lock();
+        let complete = |completion: &Completion| {
+            let change = |entry: &mut Entry| entry.complete(completion, now, self.retention);
+            records.change(completion.id, change).unwrap_or(false)
+        };
+        Ok(completions.iter().map(complete).collect())
+    }
+
+    async fn cancel(&self, id: JobId) -> Result<Cancel, StoreError> {
+        let (mut records, now) = self.lock();
+        let canceled = records.change(id, |entry| entry.cancel(now, self.retention));
+        Ok(canceled.unwrap_or(Cancel::Unknown))
+    }
+
+    async fn get(&self, ids: &[JobId]) -> Result<Vec<Option<Record>>, StoreError> {
+        let (records, _) = self.lock();
+        let record = |id| {
+            records
+                .entries
+                .get(id)
+                .map(|entry: &Entry| entry.record.clone())
+        };
+        Ok(ids.iter().map(record).collect())
+    }
+
+    async fn overdue(&self, limit: usize) -> Result<Vec<Record>, StoreError> {
+        let (records, now) = self.lock();
+        let due = records
+            .unfinished
+            .iter()
+            .take_while(|(deadline, _)| *deadline <= now);
+        let record = |(_, id): &(UnixMillis, JobId)| records.entries.get(id);
+        let entries = due.take(limit).filter_map(record);
+        Ok(entries.map(|entry| entry.record.clone()).collect())
+    }
+
+    async fn ping(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::suite::{completion, overdue_seed, seed};
+    use crate::store::{End, State};
+
+    const RETENTION: Duration = Duration::from_secs(3600);
+
+    fn roomy() -> std::future::Ready<Arc<dyn JobStore>> {
+        let store = MemoryStore::new(10_000, RETENTION, Clock::default());
+        std::future::ready(Arc::new(store))
+    }
+
+    crate::job_store_suite!(roomy);
+
+    #[tokio::test]
+    async fn a_full_store_forgets_what_finished_first_and_nothing_unfinished() {
+        let store = MemoryStore::new(3, RETENTION, Clock::default());
+        let jobs = [seed(), seed(), seed()];
+        for job in &jobs {
+            store.submit(job).await.unwrap();
+        }
+        let error = store.submit(&seed()).await.unwrap_err();
+        assert!(error.0.to_string().contains("3 unfinished"), "{}", error.0);
+        store.claim(&[seed()]).await.unwrap_err();
+
+        let ended = completion(jobs[1].id, End::Expired);
+        assert_eq!(store.complete(&[ended]).await.unwrap(), [true]);
+        let newcomer = seed();
+        store.submit(&newcomer).await.unwrap();
+        let ids = [jobs[0].id, jobs[1].id, jobs[2].id, newcomer.id];
+        let known: Vec<bool> = store
+            .get(&ids)
+            .await
+            .unwrap()
+            .iter()
+            .map(Option::is_some)
+            .collect();
+        assert_eq!(known, [true, false, true, true]);
+    }
+
+    #[tokio::test]
+    async fn a_finished_record_is_forgotten_after_its_retention() {
+        let clock = Clock::default();
+        let store = MemoryStore::new(10, RETENTION, clock.clone());
+        let job = seed();
+        store.submit(&job).await.unwrap();
+        store
+            .complete(&[completion(job.id, End::Canceled)])
+            .await
+            .unwrap();
+        let expires_at = store.get(&[job.id]).await.unwrap()[0]
+            .as_ref()
+            .unwrap()
+            .expires_at;
+
+        clock.anchor(UnixMillis(expires_at.0 - 60_000));
+        assert!(store.get(&[job.id]).await.unwrap()[0].is_some());
+        clock.anchor(expires_at);
+        assert_eq!(store.get(&[job.id]).await.unwrap(), [None]);
+    }
+
+    #[tokio::test]
+    async fn a_record_nobody_ends_goes_a_retention_after_its_deadline() {
+        let clock = Clock::default();
+        let store = MemoryStore::new(10, RETENTION, clock.clone());
+        let job = overdue_seed();
+        store.submit(&job).await.unwrap();
+        assert_eq!(store.overdue(10).await.unwrap()[0].state, State::Queued);
+        clock.anchor(job.deadline.after(RETENTION));
+        assert_eq!(store.get(&[job.id]).await.unwrap(), [None]);
+        assert!(store.overdue(10).await.unwrap().is_empty());
+    }
+}
