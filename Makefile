@@ -1,0 +1,48 @@
+# Every target that is for people has a line of help. What takes more than a few lines is a script in scripts/.
+
+LISTEN ?= $(or $(SELVAGE_LISTEN),127.0.0.1:8000)
+WORKERS ?= 2
+# Where cargo puts what it builds.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+PICTURE := models/fashion-mnist/samples/9-ankle-boot.png
+
+.DEFAULT_GOAL := help
+.PHONY: help run fleet build test check fix train bench
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo "Variables: LISTEN (address of run and fleet, now $(LISTEN)), WORKERS (of the fleet, now $(WORKERS))"
+
+run: ## Build and start the embedded gateway: one process, no services
+	@library=$$(scripts/onnxruntime) && \
+	cargo build --release --locked --package selvage-gateway && \
+	printf '\nTry it, in another terminal:\n  curl --data-binary @%s -H "Content-Type: image/png" http://%s/predict\n\n' \
+	  "$(PICTURE)" "$(LISTEN)" && \
+	exec env -u SELVAGE_AMQP_URL -u SELVAGE_REDIS_URL -u SELVAGE_CACHE_URL SELVAGE_LISTEN="$(LISTEN)" ORT_DYLIB_PATH="$$library" \
+	  $(TARGET)/release/selvage-gateway
+
+fleet: build ## Start private RabbitMQ and Redis, one gateway and WORKERS workers; Ctrl-C ends all
+	@exec scripts/fleet --programs $(TARGET)/release --listen "$(LISTEN)" --workers $(WORKERS)
+
+build: ## Build gateway and worker for release, into target/release
+	@scripts/onnxruntime >/dev/null
+	cargo build --release --locked --package selvage-gateway --package selvage-worker --bins
+
+test: ## Run every test, those on a real RabbitMQ and Redis included, and print the totals
+	@scripts/test
+
+check: ## Formatting, lints, documentation and links, with warnings as errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+	scripts/check-links
+
+fix: ## Format, and apply what clippy can fix by itself
+	cargo clippy --workspace --all-targets --locked --fix --allow-dirty --allow-staged
+	cargo fmt --all
+
+train: ## Train the Fashion-MNIST model anew, for hours; ARGUMENTS go to train.py
+	@scripts/train $(ARGUMENTS)
+
+bench: build ## Measure on this machine and print the table
+	bench/run
