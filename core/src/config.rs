@@ -1,16 +1,55 @@
 //! Settings both programs share, parsed into types that cannot be wrong. Secrets never reach a log.
 
+use std::error::Error as _;
 use std::fmt;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::str::FromStr;
 
-use clap::Args;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, Command, Parser};
 use url::Url;
 
 /// Exit code for wrong settings (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;
 /// Exit code when a dependency refused us for good (`EX_UNAVAILABLE` of sysexits.h).
 pub const EXIT_UNAVAILABLE: u8 = 69;
+
+/// Reads a program's settings from its arguments and its environment.
+///
+/// # Errors
+/// The code to end with, once help was shown or the wrong setting was named on standard error.
+pub fn read<S: Parser>() -> Result<S, ExitCode> {
+    S::try_parse().map_err(|error| {
+        if !error.use_stderr() {
+            // Nothing is left to be done where standard output cannot be written to.
+            error.print().ok();
+            return ExitCode::SUCCESS;
+        }
+        writeln!(io::stderr(), "{}", explain(&error, S::command())).ok();
+        ExitCode::from(EXIT_USAGE)
+    })
+}
+
+/// What is wrong with which setting, under both its names; a secret one's value is not repeated.
+fn explain(error: &clap::Error, mut command: Command) -> String {
+    // An argument shows its name and value only once its command was built.
+    command.build();
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else {
+        return error.to_string();
+    };
+    let Some(setting) = command.get_arguments().find(|arg| arg.to_string() == *flag) else {
+        return error.to_string();
+    };
+    let variable = setting.get_env().unwrap_or_default().display();
+    match error.source() {
+        Some(problem) if setting.is_hide_env_values_set() => {
+            format!("error: {flag} ({variable}): {problem}")
+        }
+        Some(_) | None => format!("{error}\nIts environment variable is {variable}."),
+    }
+}
 
 /// Settings of gateway and worker alike.
 #[derive(Clone, Debug, Args)]
@@ -185,6 +224,43 @@ mod tests {
             let error = text.parse::<AmqpUrl>().unwrap_err();
             assert!(!error.contains("s3cret"), "{error}");
         }
+    }
+
+    #[derive(Debug, Parser)]
+    struct Program {
+        #[command(flatten)]
+        shared: SharedSettings,
+    }
+
+    fn explained(arguments: &[&str]) -> String {
+        let arguments = std::iter::once("program").chain(arguments.iter().copied());
+        let error = Program::try_parse_from(arguments).unwrap_err();
+        explain(&error, <Program as clap::CommandFactory>::command())
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named_by_flag_and_variable() {
+        for (arguments, names) in [
+            (["--prefix", "A b"], ["--prefix", "SELVAGE_PREFIX"]),
+            (["--job-ttl", "0"], ["--job-ttl", "SELVAGE_JOB_TTL"]),
+            (
+                ["--log-format", "x"],
+                ["--log-format", "SELVAGE_LOG_FORMAT"],
+            ),
+        ] {
+            let text = explained(&arguments);
+            assert!(names.iter().all(|name| text.contains(name)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_secret_is_named_and_not_repeated() {
+        let text = explained(&["--amqp-url", "http://ann:s3cret@h"]);
+        assert!(
+            text.contains("SELVAGE_AMQP_URL") && text.contains("--amqp-url"),
+            "{text}"
+        );
+        assert!(text.contains("amqps") && !text.contains("s3cret"), "{text}");
     }
 
     #[test]
