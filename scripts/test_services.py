@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import shutil
 import signal
 import subprocess
 import tempfile
+import termios
 import unittest
 import unittest.mock
 from pathlib import Path
@@ -183,13 +186,15 @@ class Run(unittest.TestCase):
         self.top = Path(tempfile.mkdtemp(prefix="selvage-test-"))
         self.addCleanup(shutil.rmtree, self.top, ignore_errors=True)
 
-    def start_run(self, name: str, command: str) -> tuple[subprocess.Popen, Folder]:
+    def start_run(self, name: str, command: str, **options) -> tuple[subprocess.Popen, Folder]:
         """Starts `run` with a shell command that first reports its services' folder; returns when that runs."""
         report = self.top / name
         script = f'echo "$SELVAGE_TEST_SERVICES_DIR" > "$0.new"; mv "$0.new" "$0"; {command}'
         plain = {name: value for name, value in os.environ.items() if not name.startswith("SELVAGE_")}
-        run = subprocess.Popen([str(SCRIPT), "run", "--", "sh", "-c", script, str(report)], stdin=subprocess.PIPE, env=plain)
-        self.addCleanup(run.stdin.close)
+        options.setdefault("stdin", subprocess.PIPE)
+        run = subprocess.Popen([str(SCRIPT), "run", "--", "sh", "-c", script, str(report)], env=plain, **options)
+        if run.stdin is not None:
+            self.addCleanup(run.stdin.close)
         self.addCleanup(run.wait)
         self.addCleanup(run.terminate)
         wait_until(lambda: report.exists() or run.poll() is not None, "the command did not start")
@@ -240,6 +245,26 @@ class Run(unittest.TestCase):
         run, folder = self.start_run("report", "exec tail -f /dev/null")
         run.send_signal(signal.SIGINT)
         self.assertEqual(run.wait(DEADLINE_SECONDS), 128 + signal.SIGINT)
+        self.assert_all_gone(folder)
+
+    def test_ctrl_c_in_a_terminal_reaches_the_command_once(self):
+        terminal, inside = pty.openpty()
+        self.addCleanup(os.close, terminal)
+        traps = 'trap "echo int >> $0.got" INT; trap "echo hup >> $0.got; exit 4" HUP; while :; do sleep 0.1; done'
+        run, folder = self.start_run(
+            "report",
+            traps,
+            stdin=inside,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(inside)
+        got = self.top / "report.got"
+        os.write(terminal, b"\x03")
+        wait_until(got.exists, "Ctrl-C did not arrive")
+        run.send_signal(signal.SIGHUP)
+        self.assertEqual(run.wait(DEADLINE_SECONDS), 4)
+        self.assertEqual(got.read_text().split(), ["int", "hup"])
         self.assert_all_gone(folder)
 
     def test_sigkill_of_the_script_leaves_nothing(self):
