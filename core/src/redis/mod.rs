@@ -1,1 +1,21 @@
 //! The Redis backends of cache, store and fleet; the only import of the `redis` crate.
+//!
+//! Each backend has a connection of its own, so that the cache's 50 ms are not spent behind the store's scripts.
+//! A supervisor makes the connection and makes it anew, a breaker stops calls to a server that has fallen silent, and every
+//! call has a time in which it is answered or fails.
+
+mod breaker;
+mod cache;
+mod error;
+mod fleet;
+mod gather;
+mod link;
+mod record;
+mod scripts;
+mod store;
+mod supervisor;
+
+pub use cache::RedisCache;
+pub use error::OpenError;
+pub use fleet::RedisFleet;
+pub use store::RedisStore;

@@ -1,0 +1,139 @@
+//! Scores in Redis: best effort, within 50 ms, never at the cost of an answer.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::{Pipeline, Value};
+
+use super::breaker::Rule;
+use super::error::{LinkError, OpenError};
+use super::link::Link;
+use super::record::WRONG_TYPE;
+use crate::cache::{Cache, CacheError, Cached};
+use crate::config::{Prefix, RedisUrl};
+use crate::key::PredictionKey;
+use crate::outcome::Scores;
+
+/// What a cache may add to a request that it cannot answer.
+const BUDGET: Duration = Duration::from_millis(50);
+/// Three calls without an answer within a second: then requests go on without the cache for a second.
+const RULE: Rule = Rule {
+    failures: 3,
+    within: Duration::from_secs(1),
+    rest: Duration::from_secs(1),
+};
+/// Larger values are not kept: 16 thousand labels are no classifier this cache is made for.
+const LARGEST_VALUE: usize = 64 * 1024;
+/// How far a lifetime may be off, so that entries of one moment do not end in one moment.
+const JITTER: std::ops::RangeInclusive<f64> = 0.9..=1.1;
+
+/// Scores in Redis, shared by all processes with the same prefix.
+#[derive(Debug)]
+pub struct RedisCache {
+    link: Link,
+    key_prefix: String,
+    ttl: Duration,
+}
+
+impl RedisCache {
+    /// A cache whose entries live for `ttl`, give or take a tenth, after they were last asked for. Redis need not be up yet.
+    ///
+    /// # Errors
+    /// An address that cannot be used.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    pub fn new(url: &RedisUrl, prefix: &Prefix, ttl: Duration) -> Result<Self, OpenError> {
+        Self::with_budget(url, prefix, ttl, BUDGET)
+    }
+
+    /// The same with another time for each call, for machines on which 50 ms are no sign of trouble.
+    ///
+    /// # Errors
+    /// An address that cannot be used.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    pub fn with_budget(
+        url: &RedisUrl,
+        prefix: &Prefix,
+        ttl: Duration,
+        budget: Duration,
+    ) -> Result<Self, OpenError> {
+        Ok(Self {
+            link: Link::open(url, budget, RULE)?,
+            key_prefix: format!("{}:p:", prefix.as_str()),
+            ttl,
+        })
+    }
+
+    fn name(&self, key: &PredictionKey) -> String {
+        format!("{}{key}", self.key_prefix)
+    }
+
+    /// A lifetime for one entry, in whole milliseconds.
+    fn lifetime_ms(&self) -> u64 {
+        let span = self.ttl.mul_f64(rand::random_range(JITTER));
+        u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// The entry in one reply; garbage and other types are none.
+    fn entry(&self, reply: Value, ttl_ms: u64) -> Result<Option<Cached>, CacheError> {
+        let bytes = match reply {
+            Value::BulkString(bytes) => bytes,
+            Value::ServerError(error) if error.code() != WRONG_TYPE => {
+                return Err(self.link.failed(error).into());
+            }
+            _ => return Ok(None),
+        };
+        let ttl = Duration::from_millis(ttl_ms);
+        Ok(Scores::from_bytes(&bytes).map(|scores| Cached { scores, ttl }))
+    }
+}
+
+#[async_trait]
+impl Cache for RedisCache {
+    async fn get(&self, keys: &[PredictionKey]) -> Result<Vec<Option<Cached>>, CacheError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let lifetimes: Vec<u64> = keys.iter().map(|_| self.lifetime_ms()).collect();
+        let mut commands = Pipeline::with_capacity(keys.len());
+        for (key, ttl_ms) in keys.iter().zip(&lifetimes) {
+            let command = commands.cmd("GETEX");
+            command.arg(self.name(key)).arg("PX").arg(*ttl_ms);
+        }
+        let replies = self.link.pipeline(&commands).await?;
+        let entries = replies.into_iter().zip(lifetimes);
+        entries
+            .map(|(reply, ttl_ms)| self.entry(reply, ttl_ms))
+            .collect()
+    }
+
+    async fn put(&self, entries: &[(PredictionKey, Scores)]) -> Result<(), CacheError> {
+        let mut commands = Pipeline::with_capacity(entries.len());
+        for (key, scores) in entries {
+            let value = scores.to_bytes();
+            if value.len() > LARGEST_VALUE {
+                continue;
+            }
+            let command = commands.cmd("SET").arg(self.name(key)).arg(value);
+            command.arg("PX").arg(self.lifetime_ms());
+        }
+        if commands.is_empty() {
+            return Ok(());
+        }
+        for reply in self.link.pipeline(&commands).await? {
+            reply
+                .extract_error()
+                .map_err(|error| self.link.failed(error))?;
+        }
+        Ok(())
+    }
+}
+
+impl From<LinkError> for CacheError {
+    fn from(error: LinkError) -> Self {
+        Self(error.into())
+    }
+}

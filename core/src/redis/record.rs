@@ -1,0 +1,213 @@
+//! A job's record as a Redis hash: reads what the scripts write (`scripts/prelude.lua` names the fields).
+
+use std::collections::HashMap;
+
+use redis::{RedisError, Value};
+use serde::de::DeserializeOwned;
+
+use crate::clock::UnixMillis;
+use crate::store::{End, Record, Seed, State};
+
+/// The error code of a command on a key that holds another type.
+pub(super) const WRONG_TYPE: &str = "WRONGTYPE";
+
+const STATES: [State; 6] = [
+    State::Queued,
+    State::Running,
+    State::Succeeded,
+    State::Failed,
+    State::Canceled,
+    State::Expired,
+];
+
+/// What is wrong with a hash that should be a record.
+#[derive(Debug, thiserror::Error)]
+#[error("its field {field} is missing or wrong")]
+pub(super) struct Damage {
+    field: &'static str,
+    #[source]
+    source: Option<serde_json::Error>,
+}
+
+/// Why a reply is no record.
+#[derive(Debug)]
+pub(super) enum Unreadable {
+    /// The server answered with an error.
+    Refused(RedisError),
+    /// The hash is not a record.
+    Damaged(Damage),
+}
+
+impl Unreadable {
+    /// Whether other records may be readable all the same.
+    pub(super) fn is_about_the_record(&self) -> bool {
+        match self {
+            Self::Refused(error) => error.code() == Some(WRONG_TYPE),
+            Self::Damaged(_) => true,
+        }
+    }
+}
+
+/// The fields of one hash.
+struct Fields(HashMap<String, String>);
+
+impl Fields {
+    fn text(&self, field: &'static str) -> Result<&str, Damage> {
+        let text = self.0.get(field).map(String::as_str);
+        text.ok_or(Damage {
+            field,
+            source: None,
+        })
+    }
+
+    fn has(&self, field: &str) -> bool {
+        self.0.contains_key(field)
+    }
+
+    fn number<N: std::str::FromStr>(&self, field: &'static str) -> Result<N, Damage> {
+        self.text(field)?.parse().map_err(|_| Damage {
+            field,
+            source: None,
+        })
+    }
+
+    fn time(&self, field: &'static str) -> Result<Option<UnixMillis>, Damage> {
+        let time = || self.number(field).map(UnixMillis);
+        self.has(field).then(time).transpose()
+    }
+
+    fn json<T: DeserializeOwned>(&self, field: &'static str) -> Result<T, Damage> {
+        serde_json::from_str(self.text(field)?).map_err(|source| Damage {
+            field,
+            source: Some(source),
+        })
+    }
+}
+
+/// Reads the reply of `HGETALL`; `None` where there is no such hash.
+pub(super) fn read(reply: Value) -> Result<Option<Record>, Unreadable> {
+    let reply = reply.extract_error().map_err(Unreadable::Refused)?;
+    let fields: HashMap<String, String> =
+        redis::from_redis_value(reply).map_err(|error| Unreadable::Refused(error.into()))?;
+    if fields.is_empty() {
+        return Ok(None);
+    }
+    record(&Fields(fields))
+        .map(Some)
+        .map_err(Unreadable::Damaged)
+}
+
+/// The state of that name.
+pub(super) fn state(name: &str) -> Result<State, Damage> {
+    let known = STATES.into_iter().find(|state| state.as_str() == name);
+    known.ok_or(Damage {
+        field: "state",
+        source: None,
+    })
+}
+
+fn record(fields: &Fields) -> Result<Record, Damage> {
+    let state = state(fields.text("state")?)?;
+    let in_state = |wanted: State| state == wanted;
+    Ok(Record {
+        seed: fields.json::<Seed>("seed")?,
+        state,
+        attempts: fields.number("attempts")?,
+        started_at: fields.time("started")?,
+        finished_at: fields.time("finished")?,
+        expires_at: UnixMillis(fields.number("expires")?),
+        output: in_state(State::Succeeded)
+            .then(|| fields.json("answer"))
+            .transpose()?,
+        failure: in_state(State::Failed)
+            .then(|| fields.json("answer"))
+            .transpose()?,
+        cost: fields
+            .has("cost")
+            .then(|| fields.json("cost"))
+            .transpose()?
+            .unwrap_or_default(),
+        cached: fields.has("cached") && fields.number::<u8>("cached")? == 1,
+    })
+}
+
+/// What an end keeps besides its state, as JSON; empty where that is nothing.
+pub(super) fn answer(end: &End) -> serde_json::Result<String> {
+    match end {
+        End::Succeeded(output) => serde_json::to_string(output),
+        End::Failed(failure) => serde_json::to_string(failure),
+        End::Canceled | End::Expired => Ok(String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::suite::{answer as output, assert_sound, failure, seed};
+
+    fn hash(fields: &[(&str, &str)]) -> Value {
+        let bulk = |text: &str| Value::BulkString(text.into());
+        let pairs = fields.iter().map(|(name, value)| (bulk(name), bulk(value)));
+        Value::Map(pairs.collect())
+    }
+
+    fn fields<'a>(seed: &'a str, answer: &'a str) -> Vec<(&'static str, &'a str)> {
+        vec![
+            ("seed", seed),
+            ("deadline", "5"),
+            ("state", "succeeded"),
+            ("attempts", "1"),
+            ("started", "3"),
+            ("finished", "4"),
+            ("expires", "9"),
+            ("cached", "1"),
+            (
+                "cost",
+                r#"{"waited_us":1,"decode_us":2,"inference_us":3,"batch_size":4}"#,
+            ),
+            ("answer", answer),
+        ]
+    }
+
+    #[test]
+    fn a_whole_record_is_read_and_no_hash_is_none() {
+        let (seed, answer) = (seed(), answer(&End::Succeeded(output())).unwrap());
+        let text = serde_json::to_string(&seed).unwrap();
+        let record = read(hash(&fields(&text, &answer))).unwrap().unwrap();
+        assert_sound(&record);
+        assert_eq!((record.seed, record.output), (seed, Some(output())));
+        assert_eq!(
+            (record.expires_at, record.cost.batch_size),
+            (UnixMillis(9), 4)
+        );
+        assert!(read(Value::Map(Vec::new())).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_damaged_record_is_an_error_that_names_the_field() {
+        let text = serde_json::to_string(&seed()).unwrap();
+        let good_answer = answer(&End::Succeeded(output())).unwrap();
+        let good = fields(&text, &good_answer);
+        let wrong_answer = answer(&End::Failed(failure())).unwrap();
+        let broken = [
+            ("seed", "{}"),
+            ("state", "asleep"),
+            ("attempts", "-1"),
+            ("started", "yesterday"),
+            ("finished", "1.5"),
+            ("expires", ""),
+            ("cached", "maybe"),
+            ("cost", "[]"),
+            ("answer", wrong_answer.as_str()),
+        ];
+        for (name, value) in broken {
+            let mut fields = good.clone();
+            fields.retain(|(field, _)| *field != name);
+            fields.push((name, value));
+            let Err(Unreadable::Damaged(damage)) = read(hash(&fields)) else {
+                panic!("{name} was taken");
+            };
+            assert_eq!(damage.field, name);
+        }
+    }
+}

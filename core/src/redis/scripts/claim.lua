@@ -1,0 +1,27 @@
+-- Counts the start of each job that is to be run, writing a missing record anew.
+-- KEYS: deadlines, then one record each. ARGV: retention, most attempts, then id, deadline, seed each.
+-- Returns per job its attempt, or 0: has ended, -1: overdue, -2: started too often, -3: asked to stop.
+local deadlines, retention, most, now = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), now_ms()
+
+local function claim(key, id, given_deadline, seed)
+  local found = redis.call('HMGET', key, 'state', 'attempts', 'deadline', 'cancel')
+  local state, attempts = found[1], tonumber(found[2]) or 0
+  local deadline = tonumber(found[3]) or given_deadline
+  if state and not is_open(state) then return 0 end
+  if attempts >= most then return -2 end
+  if deadline <= now then return -1 end
+  if found[4] then return -3 end
+  if not state then
+    create(key, seed, deadline, retention)
+  end
+  redis.call('HSET', key, 'state', 'running', 'attempts', attempts + 1)
+  redis.call('HSETNX', key, 'started', now)
+  list(deadlines, id, deadline, retention, now)
+  return attempts + 1
+end
+
+local claims = {}
+for i = 2, #KEYS do
+  claims[i - 1] = claim(KEYS[i], ARGV[3 * i - 3], tonumber(ARGV[3 * i - 2]), ARGV[3 * i - 1])
+end
+return claims

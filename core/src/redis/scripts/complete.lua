@@ -1,0 +1,24 @@
+-- Puts each job that has not ended into a terminal state.
+-- KEYS: deadlines, then one record each. ARGV: retention, then id, state, cost, cached, answer ('' for none) each.
+-- Returns per job 1 where this call ended it, else 0.
+local deadlines, retention, now = KEYS[1], tonumber(ARGV[1]), now_ms()
+
+local function complete(key, id, state, cost, cached, answer)
+  local found = redis.call('HMGET', key, 'state', 'cancel')
+  if not found[1] or not is_open(found[1]) then return 0 end
+  if found[2] then
+    finish(deadlines, key, id, 'canceled', now, retention, {'cost', cost})
+  elseif answer == '' then
+    finish(deadlines, key, id, state, now, retention, {'cost', cost, 'cached', cached})
+  else
+    finish(deadlines, key, id, state, now, retention, {'cost', cost, 'cached', cached, 'answer', answer})
+  end
+  return 1
+end
+
+local done = {}
+for i = 2, #KEYS do
+  local at = 5 * i - 8
+  done[i - 1] = complete(KEYS[i], ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4])
+end
+return done

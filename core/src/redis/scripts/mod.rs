@@ -1,0 +1,103 @@
+//! The Lua scripts beside this file, and how a job's seed is laid out for them. Makes no calls.
+
+use redis::{Script, ScriptInvocation};
+
+use crate::clock::UnixMillis;
+use crate::config::Prefix;
+use crate::store::Seed;
+
+/// The end of the year 9999, in Unix milliseconds: scripts count in doubles, and print times in at most 15 digits.
+const LATEST: u64 = 253_402_300_799_999;
+
+macro_rules! script {
+    ($name:literal) => {
+        Script::new(concat!(
+            include_str!("prelude.lua"),
+            include_str!(concat!($name, ".lua"))
+        ))
+    };
+}
+
+/// The scripts of the job store.
+#[derive(Debug)]
+pub(super) struct StoreScripts {
+    pub(super) submit: Script,
+    pub(super) claim: Script,
+    pub(super) release: Script,
+    pub(super) complete: Script,
+    pub(super) cancel: Script,
+    pub(super) due: Script,
+    pub(super) tidy: Script,
+}
+
+impl StoreScripts {
+    pub(super) fn new() -> Self {
+        Self {
+            submit: script!("submit"),
+            claim: script!("claim"),
+            release: script!("release"),
+            complete: script!("complete"),
+            cancel: script!("cancel"),
+            due: script!("due"),
+            tidy: script!("tidy"),
+        }
+    }
+}
+
+/// The script of the fleet's registry.
+pub(super) fn announce() -> Script {
+    script!("announce")
+}
+
+/// Names of the job store's keys.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    /// The list of unfinished jobs by deadline.
+    pub(super) deadlines: String,
+    record_prefix: String,
+}
+
+impl Names {
+    pub(super) fn new(prefix: &Prefix) -> Self {
+        let prefix = prefix.as_str();
+        Self {
+            deadlines: format!("{prefix}:deadlines"),
+            record_prefix: format!("{prefix}:job:"),
+        }
+    }
+
+    /// The record of that job.
+    pub(super) fn record(&self, id: impl std::fmt::Display) -> String {
+        format!("{}{id}", self.record_prefix)
+    }
+}
+
+/// A seed as `submit` and `claim` take it.
+#[derive(Debug)]
+pub(super) struct Entry {
+    record: String,
+    id: String,
+    deadline: u64,
+    seed: String,
+}
+
+impl Entry {
+    pub(super) fn new(seed: &Seed, names: &Names) -> serde_json::Result<Self> {
+        Ok(Self {
+            record: names.record(seed.id),
+            id: seed.id.to_string(),
+            deadline: millis(seed.deadline),
+            seed: serde_json::to_string(seed)?,
+        })
+    }
+
+    pub(super) fn add_to(&self, call: &mut ScriptInvocation<'_>) {
+        call.key(&self.record);
+        call.arg(&self.id).arg(self.deadline).arg(&self.seed);
+    }
+}
+
+/// A moment as scripts take it.
+pub(super) fn millis(time: UnixMillis) -> u64 {
+    time.0.min(LATEST)
+}

@@ -1,0 +1,17 @@
+-- Takes the last start of each running job back; one that was asked to stop ends here.
+-- KEYS: deadlines, then one record each. ARGV: retention, then one id each.
+local deadlines, retention, now = KEYS[1], tonumber(ARGV[1]), now_ms()
+for i = 2, #KEYS do
+  local found = redis.call('HMGET', KEYS[i], 'state', 'attempts', 'cancel')
+  if found[1] == 'running' then
+    local attempts = math.max((tonumber(found[2]) or 0) - 1, 0)
+    redis.call('HSET', KEYS[i], 'state', 'queued', 'attempts', attempts)
+    if attempts == 0 then
+      redis.call('HDEL', KEYS[i], 'started')
+    end
+    if found[3] then
+      finish(deadlines, KEYS[i], ARGV[i], 'canceled', now, retention, {})
+    end
+  end
+end
+return #KEYS - 1

@@ -1,0 +1,251 @@
+//! Records in Redis: which scripts run for which operation. The rules of the state machine are in `scripts/`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::{Script, ScriptInvocation};
+use tokio::time::timeout;
+
+use super::breaker::Rule;
+use super::error::{LinkError, OpenError};
+use super::gather::Gatherer;
+use super::link::Link;
+use super::record::{self, Unreadable};
+use super::scripts::{Entry, Names, StoreScripts, millis};
+use crate::clock::UnixMillis;
+use crate::config::{Prefix, RedisUrl};
+use crate::job::JobId;
+use crate::store::{Cancel, Claim, Completion, JobStore, MAX_ATTEMPTS, Record, Seed, StoreError};
+
+/// Longest time for one call: a record is worth some waiting, but not a client's whole patience.
+const BUDGET: Duration = Duration::from_secs(2);
+/// Longest time for the answer to "are you there".
+const PING_BUDGET: Duration = Duration::from_millis(500);
+/// Three calls without an answer, after each other or at once: then callers are refused at once for a second.
+const RULE: Rule = Rule {
+    failures: 3,
+    within: Duration::from_secs(8),
+    rest: Duration::from_secs(1),
+};
+/// Most submissions that share one script call; it then runs for about a millisecond.
+const GATHERED: usize = 256;
+
+/// Records in Redis, shared by all processes with the same prefix.
+#[derive(Debug)]
+pub struct RedisStore {
+    link: Arc<Link>,
+    names: Names,
+    retention_ms: u64,
+    scripts: Arc<StoreScripts>,
+    submissions: Gatherer<Entry, Arc<LinkError>>,
+}
+
+impl RedisStore {
+    /// Records that are kept for `retention` after their end. Redis need not be up yet.
+    ///
+    /// # Errors
+    /// An address that cannot be used.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    pub fn new(url: &RedisUrl, prefix: &Prefix, retention: Duration) -> Result<Self, OpenError> {
+        let link = Arc::new(Link::open(url, BUDGET, RULE)?);
+        let names = Names::new(prefix);
+        let scripts = Arc::new(StoreScripts::new());
+        let retention_ms = millis(UnixMillis(0).after(retention));
+        let (submit_link, submit_scripts) = (link.clone(), scripts.clone());
+        let deadlines: Arc<str> = names.deadlines.as_str().into();
+        let submissions = Gatherer::new(GATHERED, move |entries: Vec<Entry>| {
+            let (link, scripts) = (submit_link.clone(), submit_scripts.clone());
+            let deadlines = deadlines.clone();
+            async move {
+                let mut call = scripts.submit.prepare_invoke();
+                call.key(&*deadlines).arg(retention_ms);
+                entries.iter().for_each(|entry| entry.add_to(&mut call));
+                link.script::<()>(&call).await.map_err(Arc::new)
+            }
+        });
+        Ok(Self {
+            link,
+            names,
+            retention_ms,
+            scripts,
+            submissions,
+        })
+    }
+
+    /// A call of a script that changes records: its first key is the list of deadlines, its first argument the retention.
+    fn change<'a>(&self, script: &'a Script) -> ScriptInvocation<'a> {
+        let mut call = script.prepare_invoke();
+        call.key(&self.names.deadlines).arg(self.retention_ms);
+        call
+    }
+
+    /// What Redis holds under each id.
+    async fn read(
+        &self,
+        ids: &[String],
+    ) -> Result<Vec<Result<Option<Record>, Unreadable>>, LinkError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut commands = redis::Pipeline::with_capacity(ids.len());
+        for id in ids {
+            commands.cmd("HGETALL").arg(self.names.record(id));
+        }
+        let replies = self.link.pipeline(&commands).await?;
+        Ok(replies.into_iter().map(record::read).collect())
+    }
+
+    fn unreadable(&self, error: Unreadable) -> LinkError {
+        match error {
+            Unreadable::Refused(source) => self.link.failed(source),
+            Unreadable::Damaged(damage) => LinkError::Damaged {
+                redis: self.link.redis(),
+                source: Arc::new(damage),
+            },
+        }
+    }
+
+    /// Takes jobs off the list of deadlines: those in `stale` if they are no unfinished jobs, those in `damaged` at once.
+    async fn tidy(&self, stale: &[String], damaged: &[String]) -> Result<(), LinkError> {
+        if !damaged.is_empty() {
+            let mut remove = redis::cmd("ZREM");
+            remove.arg(&self.names.deadlines).arg(damaged);
+            self.link.command::<()>(&remove).await?;
+        }
+        if !stale.is_empty() {
+            let mut call = self.scripts.tidy.prepare_invoke();
+            call.key(&self.names.deadlines);
+            for id in stale {
+                call.key(self.names.record(id)).arg(id);
+            }
+            self.link.script::<()>(&call).await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl JobStore for RedisStore {
+    async fn submit(&self, seed: &Seed) -> Result<(), StoreError> {
+        let entry = Entry::new(seed, &self.names)?;
+        match timeout(BUDGET, self.submissions.submit(entry)).await {
+            Ok(Some(outcome)) => outcome.map_err(|error| StoreError(error.into())),
+            Ok(None) => Err(self.link.closed().into()),
+            Err(_) => Err(self.link.silent().into()),
+        }
+    }
+
+    async fn claim(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError> {
+        if seeds.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut call = self.change(&self.scripts.claim);
+        call.arg(MAX_ATTEMPTS);
+        for seed in seeds {
+            Entry::new(seed, &self.names)?.add_to(&mut call);
+        }
+        let codes: Vec<i64> = self.link.script(&call).await?;
+        Ok(codes.into_iter().map(claim).collect())
+    }
+
+    async fn release(&self, ids: &[JobId]) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut call = self.change(&self.scripts.release);
+        for id in ids {
+            call.key(self.names.record(id)).arg(id.to_string());
+        }
+        Ok(self.link.script(&call).await?)
+    }
+
+    async fn complete(&self, completions: &[Completion]) -> Result<Vec<bool>, StoreError> {
+        if completions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut call = self.change(&self.scripts.complete);
+        for done in completions {
+            call.key(self.names.record(done.id));
+            call.arg(done.id.to_string()).arg(done.end.state().as_str());
+            call.arg(serde_json::to_string(&done.cost)?)
+                .arg(u8::from(done.cached));
+            call.arg(record::answer(&done.end)?);
+        }
+        let done: Vec<u8> = self.link.script(&call).await?;
+        Ok(done.into_iter().map(|done| done == 1).collect())
+    }
+
+    async fn cancel(&self, id: JobId) -> Result<Cancel, StoreError> {
+        let mut call = self.change(&self.scripts.cancel);
+        call.key(self.names.record(id)).arg(id.to_string());
+        let found: Option<String> = self.link.script(&call).await?;
+        Ok(match found.as_deref() {
+            None => Cancel::Unknown,
+            Some("canceled") => Cancel::Canceled,
+            Some("requested") => Cancel::Requested,
+            Some(state) => {
+                let state = record::state(state).map_err(Unreadable::Damaged);
+                Cancel::Finished(state.map_err(|error| self.unreadable(error))?)
+            }
+        })
+    }
+
+    async fn get(&self, ids: &[JobId]) -> Result<Vec<Option<Record>>, StoreError> {
+        let ids: Vec<String> = ids.iter().map(JobId::to_string).collect();
+        let found = self.read(&ids).await?.into_iter();
+        let records = found.map(|found| found.map_err(|error| self.unreadable(error).into()));
+        records.collect()
+    }
+
+    async fn overdue(&self, limit: usize) -> Result<Vec<Record>, StoreError> {
+        let mut call = self.scripts.due.prepare_invoke();
+        call.key(&self.names.deadlines).arg(limit);
+        let ids: Vec<String> = self.link.script(&call).await?;
+        let found = self.read(&ids).await?;
+        let (mut records, mut stale, mut damaged) = (Vec::new(), Vec::new(), Vec::new());
+        for (id, found) in ids.into_iter().zip(found) {
+            match found {
+                Ok(Some(record)) if !record.state.is_terminal() => records.push(record),
+                Ok(_) => stale.push(id),
+                Err(error) if error.is_about_the_record() => {
+                    let error = self.unreadable(error);
+                    tracing::warn!(job.id = %id, error = &error as &dyn std::error::Error, "a record cannot be read, it is left to its TTL");
+                    damaged.push(id);
+                }
+                Err(error) => return Err(self.unreadable(error).into()),
+            }
+        }
+        self.tidy(&stale, &damaged).await?;
+        Ok(records)
+    }
+
+    async fn ping(&self) -> bool {
+        self.link.ping(PING_BUDGET).await
+    }
+}
+
+/// What `claim.lua` says of one job.
+fn claim(code: i64) -> Claim {
+    match code {
+        0 => Claim::Finished,
+        -1 => Claim::Overdue,
+        -2 => Claim::Exhausted,
+        -3 => Claim::CancelRequested,
+        start => Claim::Run(u32::try_from(start).unwrap_or(u32::MAX)),
+    }
+}
+
+impl From<LinkError> for StoreError {
+    fn from(error: LinkError) -> Self {
+        Self(error.into())
+    }
+}
+
+impl From<serde_json::Error> for StoreError {
+    fn from(error: serde_json::Error) -> Self {
+        Self(error.into())
+    }
+}

@@ -1,0 +1,111 @@
+//! Keys: none without a TTL, none of another prefix.
+
+use selvage_core::cache::Cache;
+use selvage_core::cache::suite::{key, scores};
+use selvage_core::config::Prefix;
+use selvage_core::fleet::suite::worker;
+use selvage_core::store::suite::{completion, every_end, failure, overdue_seed, seed};
+use selvage_core::store::{Cancel, End};
+
+use crate::support::{
+    HOUR, Raw, cache_of, fleet_of, fresh_prefix, job_name, shared_redis, store_of,
+};
+
+#[tokio::test]
+async fn another_prefix_is_another_world() {
+    let (here, there) = (fresh_prefix(), fresh_prefix());
+    let job = overdue_seed();
+    store_of(&here).submit(&job).await.unwrap();
+    cache_of(&here).put(&[(key(1), scores(1))]).await.unwrap();
+    fleet_of(&here).announce(&worker("a")).await.unwrap();
+    assert_eq!(store_of(&there).get(&[job.id]).await.unwrap(), [None]);
+    assert_eq!(store_of(&there).overdue(10).await.unwrap(), []);
+    assert_eq!(cache_of(&there).get(&[key(1)]).await.unwrap(), [None]);
+    assert_eq!(fleet_of(&there).workers().await.unwrap(), []);
+}
+
+/// Every operation with every outcome, so that every kind of key there is has been written.
+async fn mixed_run(prefix: &Prefix) {
+    let (store, cache, fleet) = (store_of(prefix), cache_of(prefix), fleet_of(prefix));
+    for end in every_end() {
+        for _ in 0..3 {
+            let (queued, started) = (seed(), seed());
+            store.submit(&queued).await.unwrap();
+            store.claim(std::slice::from_ref(&started)).await.unwrap();
+            store
+                .complete(&[
+                    completion(queued.id, end.clone()),
+                    completion(started.id, end.clone()),
+                ])
+                .await
+                .unwrap();
+        }
+    }
+    let (waiting, running, stopping, released, canceled, due) =
+        (seed(), seed(), seed(), seed(), seed(), overdue_seed());
+    for job in [&waiting, &canceled, &due] {
+        store.submit(job).await.unwrap();
+    }
+    store
+        .claim(&[running, stopping.clone(), released.clone()])
+        .await
+        .unwrap();
+    assert_eq!(store.cancel(stopping.id).await.unwrap(), Cancel::Requested);
+    assert_eq!(store.cancel(canceled.id).await.unwrap(), Cancel::Canceled);
+    store.release(&[released.id]).await.unwrap();
+    store.overdue(10).await.unwrap();
+    cache
+        .put(&[(key(1), scores(1)), (key(2), scores(2))])
+        .await
+        .unwrap();
+    cache.get(&[key(1), key(3)]).await.unwrap();
+    fleet.announce(&worker("a")).await.unwrap();
+    fleet.announce(&worker("b")).await.unwrap();
+    fleet.leave("b").await.unwrap();
+}
+
+#[tokio::test]
+async fn every_key_has_a_ttl() {
+    let prefix = fresh_prefix();
+    mixed_run(&prefix).await;
+    let mut raw = Raw::connect(&shared_redis());
+    let keys = raw.keys(&prefix);
+    assert_eq!(keys.len(), 24 + 6 + 1 + 2 + 2, "{keys:?}");
+    for key in keys {
+        let ttl: i64 = raw.run("PTTL", &key);
+        let longest = if key.contains(":worker") {
+            6_000
+        } else {
+            3 * 3_600_000
+        };
+        assert!(ttl > 0 && ttl <= longest, "{key}: {ttl}");
+    }
+}
+
+#[tokio::test]
+async fn the_list_of_deadlines_outlives_its_last_record() {
+    let prefix = fresh_prefix();
+    let (store, mut raw) = (store_of(&prefix), Raw::connect(&shared_redis()));
+    let (late, soon) = (seed(), overdue_seed());
+    store.submit(&late).await.unwrap();
+    store.submit(&soon).await.unwrap();
+    let list: i64 = raw.run("PEXPIRETIME", format!("{}:deadlines", prefix.as_str()));
+    let record: i64 = raw.run("PEXPIRETIME", job_name(&prefix, &late));
+    assert!(list >= record, "{list} {record}");
+}
+
+#[tokio::test]
+async fn a_finished_record_stays_for_the_retention() {
+    let prefix = fresh_prefix();
+    let (store, mut raw) = (store_of(&prefix), Raw::connect(&shared_redis()));
+    let job = overdue_seed();
+    store.submit(&job).await.unwrap();
+    store
+        .complete(&[completion(job.id, End::Failed(failure()))])
+        .await
+        .unwrap();
+    let record = store.get(&[job.id]).await.unwrap().remove(0).unwrap();
+    let gone_at: u64 = raw.run("PEXPIRETIME", job_name(&prefix, &job));
+    assert_eq!(record.expires_at.0, gone_at);
+    assert_eq!(record.expires_at, record.finished_at.unwrap().after(HOUR));
+}

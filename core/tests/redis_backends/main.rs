@@ -1,0 +1,14 @@
+//! The Redis backends on a real Redis: the contract suites, what only Redis can get wrong, and faults.
+//!
+//! Run by `make test`, which starts a Redis; without one these tests fail, they are never skipped.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod cache;
+mod fleet;
+mod keys;
+mod outages;
+mod private;
+mod refusals;
+mod store;
+mod support;

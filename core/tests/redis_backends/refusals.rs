@@ -1,0 +1,212 @@
+//! A Redis that answers, but not as one would like: full, read-only, unable to save, busy, without our scripts.
+
+use std::error::Error;
+use std::time::Duration;
+
+use selvage_core::cache::Cache;
+use selvage_core::cache::suite::{key, scores};
+use selvage_core::fleet::Fleet;
+use selvage_core::fleet::suite::worker;
+use selvage_core::redis::{RedisCache, RedisFleet, RedisStore};
+use selvage_core::store::suite::{answer, completion, overdue_seed, seed};
+use selvage_core::store::{Cancel, Claim, End, JobStore, Seed, State};
+
+use crate::private::PrivateRedis;
+use crate::support::{CALM, HOUR, NONE, chain, eventually, fresh_prefix};
+
+fn store_on(redis: &PrivateRedis) -> RedisStore {
+    RedisStore::new(&redis.url(), &fresh_prefix(), HOUR).unwrap()
+}
+
+async fn running(store: &RedisStore) -> Seed {
+    let job = seed();
+    let claims = store.claim(std::slice::from_ref(&job)).await.unwrap();
+    assert_eq!(claims, [Claim::Run(1)]);
+    job
+}
+
+async fn completed(store: &RedisStore, job: &Seed) -> bool {
+    let done = completion(job.id, End::Succeeded(answer()));
+    store.complete(&[done]).await.unwrap()[0]
+}
+
+/// Every change of that job is refused for that reason, and what is there can be read.
+async fn assert_refused(store: &RedisStore, job: &Seed, reason: &str) {
+    let before = store.get(&[job.id]).await.unwrap();
+    let done = completion(job.id, End::Succeeded(answer()));
+    let errors: [Box<dyn Error>; 5] = [
+        Box::new(store.submit(&seed()).await.unwrap_err()),
+        Box::new(store.claim(&[seed()]).await.unwrap_err()),
+        Box::new(store.release(&[job.id]).await.unwrap_err()),
+        Box::new(store.complete(&[done]).await.unwrap_err()),
+        Box::new(store.cancel(job.id).await.unwrap_err()),
+    ];
+    for error in &errors {
+        let text = chain(error.as_ref());
+        assert!(text.to_uppercase().contains(reason), "{text}");
+    }
+    assert_eq!(store.get(&[job.id]).await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn full_memory_refuses_changes_and_keeps_what_is_there() {
+    let redis = PrivateRedis::start();
+    let mut raw = redis.raw();
+    let store = store_on(&redis);
+    let cache = RedisCache::with_budget(&redis.url(), &fresh_prefix(), HOUR, CALM).unwrap();
+    cache.put(&[(key(1), scores(1))]).await.unwrap();
+    let job = running(&store).await;
+    raw.run::<()>(
+        "CONFIG SET",
+        ("maxmemory-policy", "noeviction", "maxmemory", 1),
+    );
+    assert_refused(&store, &job, "OOM").await;
+    let error = cache.put(&[(key(2), scores(2))]).await.unwrap_err();
+    assert!(chain(&error).to_uppercase().contains("OOM"));
+    let found = cache.get(&[key(1), key(2)]).await.unwrap();
+    assert_eq!((found[0].is_some(), found[1].is_none()), (true, true));
+    raw.run::<()>("CONFIG SET", ("maxmemory", 0));
+    assert!(completed(&store, &job).await);
+    cache.put(&[(key(2), scores(2))]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_read_only_redis_refuses_changes_and_can_be_read() {
+    let redis = PrivateRedis::start();
+    let mut raw = redis.raw();
+    let store = store_on(&redis);
+    let job = running(&store).await;
+    raw.run::<()>("REPLICAOF", ("127.0.0.1", 1));
+    assert_refused(&store, &job, "READONLY").await;
+    let cache = RedisCache::with_budget(&redis.url(), &fresh_prefix(), HOUR, CALM).unwrap();
+    cache.put(&[(key(1), scores(1))]).await.unwrap_err();
+    raw.run::<()>("REPLICAOF", ("NO", "ONE"));
+    assert!(completed(&store, &job).await);
+}
+
+#[tokio::test]
+async fn a_redis_that_cannot_save_refuses_changes_and_can_be_read() {
+    let redis = PrivateRedis::start();
+    let mut raw = redis.raw();
+    let store = store_on(&redis);
+    let job = running(&store).await;
+    raw.run::<()>("CONFIG SET", ("save", "3600 1"));
+    redis.remove_folder();
+    raw.run::<()>("BGSAVE", NONE);
+    eventually("the save fails", || {
+        let state: String = raw.run("INFO", "persistence");
+        std::future::ready(state.contains("rdb_last_bgsave_status:err").then_some(()))
+    })
+    .await;
+    assert_refused(&store, &job, "MISCONF").await;
+    raw.run::<()>("CONFIG SET", ("save", ""));
+    assert!(completed(&store, &job).await);
+}
+
+#[tokio::test]
+async fn a_redis_busy_with_a_script_refuses_and_serves_afterwards() {
+    let redis = PrivateRedis::start();
+    let mut raw = redis.raw();
+    let store = store_on(&redis);
+    let job = running(&store).await;
+    raw.run::<()>("CONFIG SET", ("busy-reply-threshold", 1));
+    let mut other = redis.raw();
+    let endless = std::thread::spawn(move || other.try_run::<()>("EVAL", ("while true do end", 0)));
+    eventually("scripts are refused", || async {
+        let error = store.cancel(seed().id).await.err()?;
+        chain(&error).to_uppercase().contains("BUSY").then_some(())
+    })
+    .await;
+    store.submit(&seed()).await.unwrap_err();
+    store.get(&[job.id]).await.unwrap_err();
+    raw.run::<()>("SCRIPT KILL", NONE);
+    endless.join().unwrap().unwrap_err();
+    assert!(completed(&store, &job).await);
+}
+
+#[tokio::test]
+async fn forgotten_scripts_are_loaded_again_within_the_call() {
+    let redis = PrivateRedis::start();
+    let mut raw = redis.raw();
+    let store = store_on(&redis);
+    let fleet = RedisFleet::new(&redis.url(), &fresh_prefix()).unwrap();
+    let mut forget = || raw.run::<()>("SCRIPT FLUSH", NONE);
+    for _ in 0..2 {
+        let (job, other, due) = (seed(), seed(), overdue_seed());
+        forget();
+        store.submit(&job).await.unwrap();
+        forget();
+        let claims = store.claim(std::slice::from_ref(&job)).await.unwrap();
+        assert_eq!(claims, [Claim::Run(1)]);
+        forget();
+        store.release(&[job.id]).await.unwrap();
+        forget();
+        assert_eq!(store.cancel(job.id).await.unwrap(), Cancel::Canceled);
+        store.submit(&other).await.unwrap();
+        forget();
+        assert!(completed(&store, &other).await);
+        store.submit(&due).await.unwrap();
+        forget();
+        let found = store.overdue(10).await.unwrap();
+        assert_eq!(found[0].seed.id, due.id);
+        store
+            .complete(&[completion(due.id, End::Expired)])
+            .await
+            .unwrap();
+        forget();
+        fleet.announce(&worker("a")).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_wiped_redis_takes_new_jobs_and_rebuilds_old_ones() {
+    let redis = PrivateRedis::start();
+    let store = store_on(&redis);
+    let job = running(&store).await;
+    redis.raw().run::<()>("FLUSHALL", NONE);
+    assert_eq!(store.get(&[job.id]).await.unwrap(), [None]);
+    assert!(!completed(&store, &job).await);
+    let claims = store.claim(std::slice::from_ref(&job)).await.unwrap();
+    assert_eq!(claims, [Claim::Run(1)]);
+    assert!(completed(&store, &job).await);
+    let record = store.get(&[job.id]).await.unwrap().remove(0).unwrap();
+    assert_eq!(record.state, State::Succeeded);
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_an_error_without_them_and_are_tried_again() {
+    let redis = PrivateRedis::start();
+    let mut raw = redis.raw();
+    raw.run::<()>("CONFIG SET", ("requirepass", "right-s3cret"));
+    let url = redis.url_as("default:wr0ng-s3cret@");
+    let store = RedisStore::new(&url, &fresh_prefix(), HOUR).unwrap();
+    let error = store.submit(&seed()).await.unwrap_err();
+    for text in [chain(&error), format!("{error:?}"), format!("{store:?}")] {
+        assert!(!text.contains("s3cret"), "{text}");
+    }
+    assert!(chain(&error).contains("WRONGPASS"), "{}", chain(&error));
+    assert!(!store.ping().await);
+    raw.run::<()>("CONFIG SET", ("requirepass", "wr0ng-s3cret"));
+    eventually("the store is let in", || async {
+        store.submit(&seed()).await.ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refused_call_does_not_open_the_breaker() {
+    let redis = PrivateRedis::start();
+    let mut raw = redis.raw();
+    let cache = RedisCache::with_budget(&redis.url(), &fresh_prefix(), HOUR, CALM).unwrap();
+    cache.put(&[(key(1), scores(1))]).await.unwrap();
+    raw.run::<()>(
+        "CONFIG SET",
+        ("maxmemory-policy", "noeviction", "maxmemory", 1),
+    );
+    for _ in 0..10 {
+        cache.put(&[(key(2), scores(2))]).await.unwrap_err();
+        assert!(cache.get(&[key(1)]).await.unwrap()[0].is_some());
+    }
+    let ttl: Duration = cache.get(&[key(1)]).await.unwrap()[0].as_ref().unwrap().ttl;
+    assert!(ttl > HOUR / 2);
+}
