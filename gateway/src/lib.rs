@@ -1,1 +1,255 @@
 //! The gateway: HTTP in, jobs out.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`config`] | settings |
+//! | [`server`] | connections: accepting, time limits, draining |
+//! | `routes` | the route table and its handlers: HTTP to service and back |
+//! | [`upload`], [`options`], [`prefer`] | reading a request |
+//! | [`view`], [`error`] | writing an answer |
+//! | [`predictions`] | the service: cache, computation, promise |
+//! | [`inflight`], [`admission`], [`promised`] | its parts: who shares, who may begin, how a promise is made |
+//! | [`watch`], [`sweeper`], [`lanes`] | background tasks: long polls, overdue records, estimates |
+//! | `fleet`, `embedded` | opening the backends of either mode |
+
+pub mod admission;
+pub mod config;
+pub mod error;
+pub mod inflight;
+pub mod lanes;
+pub mod lifecycle;
+pub mod metrics;
+pub mod models;
+pub mod options;
+pub mod predictions;
+pub mod prefer;
+pub mod promised;
+mod routes;
+pub mod server;
+pub mod sweeper;
+pub mod upload;
+pub mod view;
+pub mod watch;
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use prometheus::Registry;
+use selvage_core::cache::{Cache, MemoryCache};
+use selvage_core::clock::Clock;
+use selvage_core::fleet::Fleet;
+use selvage_core::job::Lane;
+use selvage_core::queue::{Queue, Reports};
+use selvage_core::store::{JobStore, Record};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+pub use server::serve;
+
+use crate::admission::Admission;
+use crate::config::Limits;
+use crate::inflight::Inflight;
+use crate::lanes::Lanes;
+use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
+use crate::models::Models;
+use crate::predictions::Predictions;
+use crate::promised::Promised;
+use crate::sweeper::Sweeper;
+use crate::upload::BodyLimits;
+use crate::view::QueueView;
+use crate::watch::Watch;
+
+/// How often flights nobody waits for any more are ended; it bounds how long a client that left keeps its place.
+const LAPSE_EVERY: Duration = Duration::from_millis(250);
+
+/// What a gateway stands on.
+#[derive(Debug)]
+pub struct Backends {
+    /// The way to the workers.
+    pub queue: Arc<dyn Queue>,
+    /// What comes back from them.
+    pub reports: Reports,
+    /// Results.
+    pub cache: Arc<dyn Cache>,
+    /// The part of the cache that is in this process, where workers are not.
+    pub near: Option<MemoryCache>,
+    /// Records of promised jobs.
+    pub store: Arc<dyn JobStore>,
+    /// Who works.
+    pub fleet: Arc<dyn Fleet>,
+    /// The shared time.
+    pub clock: Clock,
+    /// Promises outlive this process.
+    pub durable: bool,
+}
+
+/// A running gateway; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct App(Arc<Gateway>);
+
+/// What handlers see of a gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    /// What requests are bound by.
+    pub limits: Limits,
+    /// Which model a request means.
+    pub models: Models,
+    /// The service.
+    pub predictions: Predictions,
+    /// Records of promised jobs.
+    pub store: Arc<dyn JobStore>,
+    /// Long polls.
+    pub watch: Watch,
+    /// Bounds of bodies.
+    pub bodies: BodyLimits,
+    /// Where this gateway is in its life.
+    pub life: Arc<Lifecycle>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Everything that is counted in this process.
+    pub registry: Registry,
+    /// When it was started.
+    pub started: Instant,
+}
+
+impl Deref for App {
+    type Target = Gateway;
+
+    fn deref(&self) -> &Gateway {
+        &self.0
+    }
+}
+
+impl App {
+    /// Puts a gateway together and starts its background tasks; they end with [`serve`], or when its `life.stop` fires.
+    ///
+    /// # Errors
+    /// When the registry has a gateway's metrics already.
+    pub fn start(
+        limits: Limits,
+        models: Models,
+        backends: Backends,
+        registry: &Registry,
+    ) -> prometheus::Result<Self> {
+        let Backends {
+            queue,
+            reports,
+            cache,
+            near,
+            store,
+            fleet,
+            clock,
+            durable,
+        } = backends;
+        let metrics = Metrics::register(registry)?;
+        let life = Arc::new(Lifecycle::default());
+        let lanes = Lanes::new(models.all(), Arc::clone(&queue), fleet, metrics.clone());
+        let promised = Promised::new(
+            (Arc::clone(&store), Arc::clone(&queue), clock.clone()),
+            limits.retention,
+            life.tasks.clone(),
+            metrics.clone(),
+        );
+        let sweeper = Sweeper {
+            store: Arc::clone(&store),
+            cache: Arc::clone(&cache),
+            catalog: models.catalog(),
+            metrics: metrics.clone(),
+        };
+        let (watch, watching) = Watch::new(Arc::clone(&store), life.draining.clone());
+        let bodies = BodyLimits::new(limits.max_body, limits.max_buffered, life.tasks.clone());
+        let predictions = Predictions {
+            cache,
+            near,
+            queue,
+            clock,
+            inflight: Arc::new(Inflight::default()),
+            admission: Arc::new(Admission::new(limits.max_in_flight)),
+            lanes: Arc::new(lanes),
+            promised,
+            life: Arc::clone(&life),
+            metrics: metrics.clone(),
+            durable,
+        };
+        let gateway = Gateway {
+            limits,
+            models,
+            predictions,
+            store,
+            watch,
+            bodies,
+            life,
+            metrics,
+            registry: registry.clone(),
+            started: Instant::now(),
+        };
+        let app = Self(Arc::new(gateway));
+        app.run(reports, watching, sweeper);
+        Ok(app)
+    }
+
+    /// Starts the background tasks.
+    fn run(
+        &self,
+        reports: Reports,
+        watching: impl Future<Output = ()> + Send + 'static,
+        sweeper: Sweeper,
+    ) {
+        let (tasks, stop) = (&self.life.tasks, &self.life.stop);
+        tasks.spawn(watching);
+        tasks.spawn(sweeper.run(stop.clone()));
+        tasks.spawn(take_reports(self.clone(), reports, stop.clone()));
+        tasks.spawn(lapse(self.clone(), stop.clone()));
+        let (app, stop) = (self.clone(), stop.clone());
+        tasks.spawn(async move {
+            let predictions = &app.predictions;
+            predictions.lanes.watch(&predictions.admission, stop).await;
+        });
+    }
+
+    /// The routes, as a service that can be called without a server.
+    pub fn router(&self) -> Router {
+        routes::table(self.clone())
+    }
+}
+
+impl Gateway {
+    /// The mode's name, for people.
+    #[must_use]
+    pub const fn mode(&self) -> &'static str {
+        if self.predictions.durable {
+            "fleet"
+        } else {
+            "embedded"
+        }
+    }
+
+    /// Where a queued job stands: behind all that its lane holds, which is never too few.
+    #[must_use]
+    pub fn place_in_queue(&self, record: &Record) -> QueueView {
+        let lanes = &self.predictions.lanes;
+        let position = lanes.depth(&record.seed.model, Lane::Batch).max(1);
+        let eta = lanes.eta(&record.seed.model, position);
+        QueueView {
+            position,
+            eta_ms: u64::try_from(eta.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+async fn take_reports(app: App, mut reports: Reports, stop: CancellationToken) {
+    while let Some(Some(batch)) = stop.run_until_cancelled(reports.recv()).await {
+        app.predictions.take(batch);
+    }
+}
+
+async fn lapse(app: App, stop: CancellationToken) {
+    let mut ticks = interval(LAPSE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while let Some(now) = stop.run_until_cancelled(ticks.tick()).await {
+        app.predictions.inflight.lapse(Some(now));
+    }
+}

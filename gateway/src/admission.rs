@@ -1,0 +1,233 @@
+//! Who may begin: places in flight, how fast they become free, and when a refused client should come back.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+/// How long a measured rate counts: after it, an old rate has lost two thirds of its weight.
+const MEMORY: Duration = Duration::from_secs(5);
+/// Shortest and longest advice to a refused client.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
+/// Advice while nothing has been measured yet.
+const RETRY_UNKNOWN: Duration = Duration::from_secs(1);
+
+/// A place in flight; free again when it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+}
+
+/// No place is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full {
+    /// Jobs in flight.
+    pub in_flight: usize,
+    /// When to come back.
+    pub retry_after: Duration,
+}
+
+/// Places for jobs that somebody waits for.
+#[derive(Debug)]
+pub struct Admission {
+    places: Arc<Semaphore>,
+    max: usize,
+    /// How fast this gateway's jobs finish.
+    pub pace: Pace,
+}
+
+impl Admission {
+    /// So many places.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        let max = max.clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            places: Arc::new(Semaphore::new(max)),
+            max,
+            pace: Pace::default(),
+        }
+    }
+
+    /// Takes a place, or says when to come back.
+    ///
+    /// # Errors
+    /// [`Full`] where all are taken.
+    pub fn admit(&self) -> Result<Place, Full> {
+        match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(permit) => Ok(Place { _permit: permit }),
+            Err(_all_taken) => {
+                let in_flight = self.in_flight();
+                let retry_after = retry_after(in_flight as u64, self.pace.per_second());
+                Err(Full {
+                    in_flight,
+                    retry_after,
+                })
+            }
+        }
+    }
+
+    /// Places taken.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.max - self.places.available_permits()
+    }
+
+    /// All places.
+    #[must_use]
+    pub const fn max(&self) -> usize {
+        self.max
+    }
+}
+
+/// The time so much work takes at that pace, as advice to a refused client.
+#[must_use]
+pub fn retry_after(waiting: u64, per_second: f64) -> Duration {
+    span(waiting, per_second)
+        .unwrap_or(RETRY_UNKNOWN)
+        .clamp(RETRY.0, RETRY.1)
+}
+
+/// The time so much work takes at that pace, at most a day; `None` while no pace is known.
+#[must_use]
+pub fn span(waiting: u64, per_second: f64) -> Option<Duration> {
+    // A queue of 2^53 jobs would be a mistake in itself.
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    let seconds = waiting as f64 / per_second;
+    (per_second > 0.0).then(|| Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0)))
+}
+
+/// A rate, measured by counting.
+#[derive(Debug, Default)]
+pub struct Pace {
+    counted: AtomicU64,
+    measured: Mutex<Option<Measured>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Measured {
+    at: Instant,
+    counted: u64,
+    per_second: f64,
+}
+
+impl Pace {
+    /// Counts events.
+    pub fn count(&self, events: u64) {
+        self.counted.fetch_add(events, Ordering::Relaxed);
+    }
+
+    /// Sets the count of a counter that is kept elsewhere; one that went back has started anew.
+    pub fn set(&self, counted: u64) {
+        if self.counted.swap(counted, Ordering::Relaxed) > counted {
+            *self.lock() = None;
+        }
+    }
+
+    /// Measures what came since the last call. An idle time says nothing about how fast work could be done, so it
+    /// leaves the rate as it is.
+    pub fn tick(&self) {
+        let counted = self.counted.load(Ordering::Relaxed);
+        let now = Instant::now();
+        let mut measured = self.lock();
+        let Some(last) = *measured else {
+            *measured = Some(Measured {
+                at: now,
+                counted,
+                per_second: 0.0,
+            });
+            return;
+        };
+        let elapsed = now.duration_since(last.at).as_secs_f64();
+        let events = u32::try_from(counted.saturating_sub(last.counted)).unwrap_or(u32::MAX);
+        let mut per_second = last.per_second;
+        if events > 0 && elapsed > 0.0 {
+            let seen = f64::from(events) / elapsed;
+            let weight = if per_second > 0.0 {
+                1.0 - (-elapsed / MEMORY.as_secs_f64()).exp()
+            } else {
+                1.0
+            };
+            per_second += weight * (seen - per_second);
+        }
+        *measured = Some(Measured {
+            at: now,
+            counted,
+            per_second,
+        });
+    }
+
+    /// Events per second; 0 while nothing has been measured.
+    #[must_use]
+    pub fn per_second(&self) -> f64 {
+        self.lock().map_or(0.0, |measured| measured.per_second)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Measured>> {
+        self.measured.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pace_follows_what_is_counted_and_survives_idle_time() {
+        let pace = Pace::default();
+        pace.tick();
+        assert_eq!(pace.per_second(), 0.0);
+        for _ in 0..30 {
+            pace.count(50);
+            tokio::time::advance(Duration::from_secs(1)).await;
+            pace.tick();
+        }
+        assert!(
+            (pace.per_second() - 50.0).abs() < 0.5,
+            "{}",
+            pace.per_second()
+        );
+        tokio::time::advance(Duration::from_secs(60)).await;
+        pace.tick();
+        assert!((pace.per_second() - 50.0).abs() < 0.5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_house_says_when_to_come_back() {
+        let admission = Admission::new(2);
+        let first = admission.admit().unwrap();
+        let _second = admission.admit().unwrap();
+        assert_eq!(admission.admit().unwrap_err().retry_after, RETRY_UNKNOWN);
+        admission.pace.tick();
+        admission.pace.count(4);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        admission.pace.tick();
+        let full = admission.admit().unwrap_err();
+        let expected = Full {
+            in_flight: 2,
+            retry_after: Duration::from_millis(500),
+        };
+        assert_eq!(full, expected);
+        drop(first);
+        assert!(admission.admit().is_ok());
+    }
+
+    #[test]
+    fn advice_is_bounded() {
+        assert_eq!(retry_after(0, 10.0), RETRY.0);
+        assert_eq!(retry_after(u64::MAX, 0.001), RETRY.1);
+        assert_eq!(retry_after(5, 0.0), RETRY_UNKNOWN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_counter_that_starts_anew_is_not_a_rate() {
+        let pace = Pace::default();
+        pace.set(1000);
+        pace.tick();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        pace.set(10);
+        pace.tick();
+        assert_eq!(pace.per_second(), 0.0);
+    }
+}

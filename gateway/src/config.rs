@@ -1,0 +1,215 @@
+//! The gateway's settings: every flag, its variable, its default and its bounds, in one place.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Parser;
+use clap::builder::RangedU64ValueParser;
+use selvage_core::config::SharedSettings;
+use selvage_core::job::ModelName;
+
+/// Largest body that may be configured: a job must fit into a message, and RabbitMQ takes 16 MiB by default.
+const MAX_BODY_BYTES: u64 = 15 * 1024 * 1024;
+
+/// Selvage's gateway: HTTP in, jobs out.
+///
+/// Without a broker URL it runs a worker in its own process and keeps jobs and results in memory. With RabbitMQ and
+/// Redis it is one of any number of gateways before any number of workers.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "selvage-gateway", version)]
+pub struct Settings {
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment would become the program's help text"
+    )]
+    pub shared: SharedSettings,
+    /// Address to listen on; port 0 takes a free one and logs it.
+    #[arg(
+        long,
+        env = "SELVAGE_LISTEN",
+        default_value = "127.0.0.1:8000",
+        value_name = "ADDRESS:PORT"
+    )]
+    pub listen: SocketAddr,
+    /// Largest request body, in bytes; at most 15 MiB, because a job has to fit into one message.
+    #[arg(long, env = "SELVAGE_MAX_BODY", default_value_t = 10 * 1024 * 1024, value_name = "BYTES",
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_BODY_BYTES))]
+    pub max_body: usize,
+    /// Memory for all bodies and waiting images together, in bytes; beyond it large bodies are refused with 429.
+    #[arg(long, env = "SELVAGE_MAX_BUFFERED", default_value_t = 512 * 1024 * 1024, value_name = "BYTES")]
+    pub max_buffered: usize,
+    /// How long POST /predict waits for the answer unless the client says otherwise, in seconds.
+    #[arg(long, env = "SELVAGE_DEFAULT_WAIT", default_value_t = 10, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub default_wait: u64,
+    /// Longest wait a client can ask for, in seconds; longer ones are shortened to it.
+    #[arg(long, env = "SELVAGE_MAX_WAIT", default_value_t = 60, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub max_wait: u64,
+    /// Most jobs that are waited for at once; beyond it POST /predict answers 429.
+    #[arg(long, env = "SELVAGE_MAX_IN_FLIGHT", default_value_t = 1024, value_name = "JOBS",
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    pub max_in_flight: usize,
+    /// Life of a promised job, in seconds; one that has not ended by then ends as `expired`.
+    #[arg(long, env = "SELVAGE_JOB_DEADLINE", default_value_t = 900, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub job_deadline: u64,
+    /// Model that answers where a request names none; `fashion-mnist` if it is there, else the first by name.
+    #[arg(long, env = "SELVAGE_DEFAULT_MODEL", value_name = "NAME")]
+    pub default_model: Option<ModelName>,
+    /// Longest time from SIGTERM to the end, in seconds.
+    #[arg(long, env = "SELVAGE_DRAIN_TIMEOUT", default_value_t = 20, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub drain_timeout: u64,
+    /// Most connections at once; further ones wait to be accepted.
+    #[arg(long, env = "SELVAGE_MAX_CONNECTIONS", default_value_t = 4096, value_name = "CONNECTIONS",
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    pub max_connections: usize,
+    /// Memory for results kept in this process, in bytes.
+    #[arg(long, env = "SELVAGE_NEAR_CACHE", default_value_t = 64 * 1024 * 1024, value_name = "BYTES")]
+    pub near_cache: u64,
+}
+
+/// Which settings contradict each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Contradiction {
+    /// A broker without a store.
+    #[error(
+        "--amqp-url / SELVAGE_AMQP_URL is set: set --redis-url / SELVAGE_REDIS_URL too, or neither for embedded mode"
+    )]
+    BrokerWithoutStore,
+    /// A store without a broker.
+    #[error(
+        "--redis-url / SELVAGE_REDIS_URL is set: set --amqp-url / SELVAGE_AMQP_URL too, or neither for embedded mode"
+    )]
+    StoreWithoutBroker,
+    /// A cache without a broker.
+    #[error(
+        "--cache-url / SELVAGE_CACHE_URL needs --amqp-url / SELVAGE_AMQP_URL and --redis-url / SELVAGE_REDIS_URL"
+    )]
+    CacheWithoutBroker,
+    /// Waits that are longer than allowed unless asked for.
+    #[error("--default-wait / SELVAGE_DEFAULT_WAIT is longer than --max-wait / SELVAGE_MAX_WAIT")]
+    DefaultWaitTooLong,
+}
+
+/// Where jobs go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// To a worker in this process.
+    Embedded,
+    /// To workers behind a broker.
+    Fleet,
+}
+
+impl Settings {
+    /// The mode these settings ask for.
+    ///
+    /// # Errors
+    /// The first [`Contradiction`].
+    pub fn mode(&self) -> Result<Mode, Contradiction> {
+        if self.default_wait > self.max_wait {
+            return Err(Contradiction::DefaultWaitTooLong);
+        }
+        match (&self.shared.amqp_url, &self.shared.redis_url) {
+            (Some(_), Some(_)) => Ok(Mode::Fleet),
+            (Some(_), None) => Err(Contradiction::BrokerWithoutStore),
+            (None, Some(_)) => Err(Contradiction::StoreWithoutBroker),
+            (None, None) if self.shared.cache_url.is_some() => {
+                Err(Contradiction::CacheWithoutBroker)
+            }
+            (None, None) => Ok(Mode::Embedded),
+        }
+    }
+
+    /// What requests are bound by.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let seconds = Duration::from_secs;
+        Limits {
+            max_body: self.max_body,
+            max_buffered: self.max_buffered,
+            max_pixels: self.shared.max_pixels,
+            default_wait: seconds(self.default_wait),
+            max_wait: seconds(self.max_wait),
+            max_in_flight: self.max_in_flight,
+            job_deadline: seconds(self.job_deadline),
+            retention: seconds(self.shared.job_ttl),
+            drain: seconds(self.drain_timeout),
+            max_connections: self.max_connections,
+        }
+    }
+}
+
+/// What requests are bound by.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Largest body, in bytes.
+    pub max_body: usize,
+    /// Memory for all bodies, in bytes.
+    pub max_buffered: usize,
+    /// Largest image, in pixels.
+    pub max_pixels: u64,
+    /// The wait where none is asked for.
+    pub default_wait: Duration,
+    /// The longest wait.
+    pub max_wait: Duration,
+    /// Most jobs that are waited for.
+    pub max_in_flight: usize,
+    /// Life of a promised job.
+    pub job_deadline: Duration,
+    /// How long the record of a finished job is kept.
+    pub retention: Duration,
+    /// From the signal to the end.
+    pub drain: Duration,
+    /// Most connections.
+    pub max_connections: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(arguments: &[&str]) -> Settings {
+        let arguments = std::iter::once("selvage-gateway").chain(arguments.iter().copied());
+        Settings::try_parse_from(arguments).unwrap()
+    }
+
+    #[test]
+    fn the_command_is_well_formed() {
+        <Settings as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn urls_decide_the_mode_and_must_come_together() {
+        let (amqp, redis) = (["--amqp-url", "amqp://h"], ["--redis-url", "redis://h"]);
+        assert_eq!(settings(&[]).mode(), Ok(Mode::Embedded));
+        assert_eq!(settings(&[amqp, redis].concat()).mode(), Ok(Mode::Fleet));
+        assert_eq!(
+            settings(&amqp).mode(),
+            Err(Contradiction::BrokerWithoutStore)
+        );
+        assert_eq!(
+            settings(&redis).mode(),
+            Err(Contradiction::StoreWithoutBroker)
+        );
+        let cache = ["--cache-url", "redis://h"];
+        assert_eq!(
+            settings(&cache).mode(),
+            Err(Contradiction::CacheWithoutBroker)
+        );
+        let waits = ["--default-wait", "61"];
+        assert_eq!(
+            settings(&waits).mode(),
+            Err(Contradiction::DefaultWaitTooLong)
+        );
+    }
+
+    #[test]
+    fn a_body_must_fit_into_a_message() {
+        let parse =
+            |bytes: &str| Settings::try_parse_from(["selvage-gateway", "--max-body", bytes]);
+        assert!(parse("15728640").is_ok() && parse("15728641").is_err() && parse("0").is_err());
+    }
+}

@@ -1,0 +1,381 @@
+//! Errors as clients see them: the only place that knows status codes. No decision is taken here.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use selvage_core::BoxError;
+use selvage_core::outcome::{Failure, FailureCode};
+use serde::Serialize;
+
+use crate::predictions::PredictError;
+
+/// When to come back while a dependency is away: reconnecting takes about so long.
+const RETRY_DEPENDENCY: Duration = Duration::from_secs(2);
+/// The media type of RFC 9457.
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// What went wrong, as a stable word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the table in `row` says what each means")]
+pub enum Code {
+    BadRequest,
+    EmptyBody,
+    MissingImage,
+    BadBase64,
+    NotFound,
+    JobNotFound,
+    ModelNotFound,
+    MethodNotAllowed,
+    BodyTimeout,
+    JobFinished,
+    JobCanceled,
+    JobExpired,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+    InvalidImage,
+    ImageTooLarge,
+    InvalidOption,
+    QueueFull,
+    InferenceFailed,
+    Poison,
+    ModelGone,
+    Internal,
+    BrokerUnavailable,
+    StoreUnavailable,
+    NotQueued,
+    Draining,
+}
+
+impl Code {
+    /// Status, code and title: one row per code.
+    const fn row(self) -> (u16, &'static str, &'static str) {
+        match self {
+            Self::BadRequest => (400, "bad_request", "The request cannot be read"),
+            Self::EmptyBody => (400, "empty_body", "The request has no image"),
+            Self::MissingImage => (400, "missing_image", "The request names no image"),
+            Self::BadBase64 => (400, "bad_base64", "The image is not valid base64"),
+            Self::NotFound => (404, "not_found", "There is nothing here"),
+            Self::JobNotFound => (404, "job_not_found", "There is no such job"),
+            Self::ModelNotFound => (404, "model_not_found", "There is no such model"),
+            Self::MethodNotAllowed => (405, "method_not_allowed", "Wrong method"),
+            Self::BodyTimeout => (408, "body_timeout", "The body came too slowly"),
+            Self::JobFinished => (409, "job_finished", "The job has ended already"),
+            Self::JobCanceled => (409, "job_canceled", "The job was canceled"),
+            Self::JobExpired => (410, "job_expired", "The job's record is gone"),
+            Self::PayloadTooLarge => (413, "payload_too_large", "The body is too large"),
+            Self::UnsupportedMediaType => {
+                (415, "unsupported_media_type", "Not a supported image type")
+            }
+            Self::InvalidImage => (422, "invalid_image", "The image is broken"),
+            Self::ImageTooLarge => (422, "image_too_large", "The image has too many pixels"),
+            Self::InvalidOption => (422, "invalid_option", "An option is wrong"),
+            Self::QueueFull => (429, "queue_full", "The queue is full"),
+            Self::InferenceFailed => (500, "inference_failed", "The model gave no answer"),
+            Self::Poison => (500, "poison", "The job could not be run"),
+            Self::ModelGone => (500, "model_gone", "The model is no longer served"),
+            Self::Internal => (500, "internal", "Something went wrong here"),
+            Self::BrokerUnavailable => (503, "broker_unavailable", "Jobs cannot be queued now"),
+            Self::StoreUnavailable => (
+                503,
+                "store_unavailable",
+                "Job records cannot be reached now",
+            ),
+            Self::NotQueued => (503, "not_queued", "The job was not queued"),
+            Self::Draining => (503, "draining", "This gateway is shutting down"),
+        }
+    }
+
+    /// The code as clients read it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        self.row().1
+    }
+
+    /// The status it is answered with.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        StatusCode::from_u16(self.row().0).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+impl From<FailureCode> for Code {
+    fn from(code: FailureCode) -> Self {
+        match code {
+            FailureCode::InvalidImage => Self::InvalidImage,
+            FailureCode::ImageTooLarge => Self::ImageTooLarge,
+            FailureCode::InferenceFailed => Self::InferenceFailed,
+            FailureCode::Poison => Self::Poison,
+            FailureCode::NotQueued => Self::NotQueued,
+            FailureCode::ModelGone => Self::ModelGone,
+        }
+    }
+}
+
+/// One wrong field: `#/top_k` in a body, `?top_k` in the query, a header by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// Where it is.
+    pub pointer: String,
+    /// What is wrong with it.
+    pub detail: Cow<'static, str>,
+}
+
+/// An answer that is an error.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}: {detail}", code.as_str())]
+pub struct ApiError {
+    code: Code,
+    detail: Cow<'static, str>,
+    retry_after: Option<Duration>,
+    fields: Vec<FieldError>,
+    /// For the log only; never part of the answer.
+    #[source]
+    cause: Option<Arc<BoxError>>,
+}
+
+impl ApiError {
+    /// An error with one sentence that says what to do about it.
+    #[must_use]
+    pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+            retry_after: None,
+            fields: Vec::new(),
+            cause: None,
+        }
+    }
+
+    /// `invalid_option` for one field.
+    #[must_use]
+    pub fn option(pointer: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> Self {
+        let detail = detail.into();
+        let pointer = pointer.into();
+        let mut error = Self::new(Code::InvalidOption, format!("{pointer}: {detail}"));
+        error.fields.push(FieldError { pointer, detail });
+        error
+    }
+
+    /// With the time after which trying again makes sense.
+    #[must_use]
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// With the reason, for the log.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<BoxError>) -> Self {
+        self.cause = Some(Arc::new(cause.into()));
+        self
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The reason, for the log.
+    #[must_use]
+    pub fn cause(&self) -> Option<&BoxError> {
+        self.cause.as_deref()
+    }
+
+    /// The answer, complete but for headers every answer has.
+    #[must_use]
+    pub fn render(&self, request_id: &str) -> Response {
+        let problem = Problem {
+            request_id: Some(request_id),
+            retry_after_ms: self.retry_after.map(millis),
+            errors: &self.fields,
+            ..Problem::of(self.code, &self.detail)
+        };
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut response = (self.code.status(), body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
+        if let Some(after) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, retry_after(after));
+        }
+        response
+    }
+}
+
+/// `Retry-After`: whole seconds, rounded up, at least one.
+#[must_use]
+pub fn retry_after(after: Duration) -> HeaderValue {
+    HeaderValue::from(millis(after).div_ceil(1000).max(1))
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl From<PredictError> for ApiError {
+    fn from(error: PredictError) -> Self {
+        match error {
+            PredictError::Full {
+                waiting,
+                retry_after,
+            } => {
+                let seconds = retry_after.as_secs_f64();
+                let detail = format!("{waiting} jobs are waiting, about {seconds:.1} s of work");
+                Self::new(Code::QueueFull, detail).retry_after(retry_after)
+            }
+            PredictError::TooLarge => Self::new(
+                Code::PayloadTooLarge,
+                "the image is larger than a job may be",
+            ),
+            PredictError::Broker(cause) => {
+                let detail = "the message broker does not take jobs; nothing was queued";
+                let error =
+                    Self::new(Code::BrokerUnavailable, detail).retry_after(RETRY_DEPENDENCY);
+                match cause {
+                    Some(cause) => error.because(cause),
+                    None => error,
+                }
+            }
+            PredictError::Store(cause) => Self::store(cause),
+            PredictError::Draining => {
+                let detail = "this gateway takes no new work; ask another one";
+                Self::new(Code::Draining, detail).retry_after(RETRY_DEPENDENCY)
+            }
+            PredictError::Canceled => Self::new(Code::JobCanceled, "the job was canceled"),
+            PredictError::Failed(failure) => Self::failed(failure),
+        }
+    }
+}
+
+impl ApiError {
+    /// `store_unavailable`, with its reason for the log.
+    #[must_use]
+    pub fn store(cause: impl Into<BoxError>) -> Self {
+        let detail = "job records cannot be read or written; waiting for an answer still works";
+        Self::new(Code::StoreUnavailable, detail)
+            .retry_after(RETRY_DEPENDENCY)
+            .because(cause)
+    }
+
+    /// What a waiting client is told of a failed job. What went wrong inside is for the log.
+    fn failed(failure: Failure) -> Self {
+        match failure.code {
+            FailureCode::InvalidImage | FailureCode::ImageTooLarge => {
+                Self::new(failure.code.into(), failure.detail)
+            }
+            FailureCode::InferenceFailed
+            | FailureCode::Poison
+            | FailureCode::NotQueued
+            | FailureCode::ModelGone => {
+                let cause = format!("{}: {}", failure.code.as_str(), failure.detail);
+                Self::new(Code::InferenceFailed, "the image could not be classified").because(cause)
+            }
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    /// A response without body: the outermost layer knows the request's id and renders it.
+    fn into_response(self) -> Response {
+        let mut response = self.code.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// A problem object: the body of an error, and the `error` of a failed job.
+#[derive(Clone, Debug, Serialize)]
+pub struct Problem<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    code: &'static str,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+    #[serde(skip_serializing_if = "<[FieldError]>::is_empty")]
+    errors: &'a [FieldError],
+}
+
+impl<'a> Problem<'a> {
+    fn of(code: Code, detail: &'a str) -> Self {
+        let (status, word, title) = code.row();
+        Self {
+            r#type: format!("/problems/{word}"),
+            title,
+            status,
+            code: word,
+            detail,
+            request_id: None,
+            retry_after_ms: None,
+            errors: &[],
+        }
+    }
+}
+
+impl<'a> From<&'a Failure> for Problem<'a> {
+    fn from(failure: &'a Failure) -> Self {
+        Self::of(failure.code.into(), &failure.detail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn body(response: Response) -> serde_json::Value {
+        let bytes = axum::body::to_bytes(response.into_body(), 1 << 20)
+            .await
+            .unwrap();
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_problem_has_what_rfc_9457_and_the_api_ask_for() {
+        let error =
+            ApiError::new(Code::QueueFull, "7 jobs wait").retry_after(Duration::from_millis(3100));
+        let response = error.render("r-1");
+        assert_eq!(response.status(), 429);
+        assert_eq!(
+            response.headers()["content-type"],
+            "application/problem+json"
+        );
+        assert_eq!(response.headers()["retry-after"], "4");
+        let expected = serde_json::json!({
+            "type": "/problems/queue_full", "title": "The queue is full", "status": 429,
+            "code": "queue_full", "detail": "7 jobs wait", "request_id": "r-1",
+            "retry_after_ms": 3100,
+        });
+        assert_eq!(body(response).await, expected);
+    }
+
+    #[tokio::test]
+    async fn a_wrong_option_names_its_place() {
+        let response = ApiError::option("#/top_k", "must be 1 to 1000").render("r");
+        assert_eq!(response.status(), 422);
+        let errors = body(response).await["errors"].clone();
+        assert_eq!(
+            errors,
+            serde_json::json!([{"pointer": "#/top_k", "detail": "must be 1 to 1000"}])
+        );
+    }
+
+    #[tokio::test]
+    async fn a_cause_never_reaches_the_client() {
+        let error = ApiError::new(Code::Internal, "see the log").because("password=s3cret");
+        let response = error.render("r");
+        assert!(!body(response).await.to_string().contains("s3cret"));
+        assert!(error.cause().unwrap().to_string().contains("s3cret"));
+    }
+
+    #[test]
+    fn retry_after_is_at_least_a_second() {
+        assert_eq!(retry_after(Duration::ZERO), "1");
+        assert_eq!(retry_after(Duration::from_millis(1001)), "2");
+    }
+}

@@ -1,0 +1,294 @@
+//! Jobs that somebody waits for at this gateway: who waits for which, and who shares one computation.
+//!
+//! Only bookkeeping under one lock that is never held across an await; publishing and waiting happen elsewhere.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use selvage_core::job::JobId;
+use selvage_core::key::PredictionKey;
+use selvage_core::outcome::Report;
+use selvage_core::queue::PublishError;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::admission::{Full, Place};
+
+/// What became of a job.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// A worker has finished it.
+    Report(Report),
+    /// It was not queued.
+    Refused(Refusal),
+    /// Nobody waits for this computation any more: who still wants the answer asks anew.
+    Lapsed,
+}
+
+/// Why a job was not queued; [`PublishError`] without its source, so that all who share it can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The lane is at its bound.
+    Full,
+    /// It does not fit into a message.
+    TooLarge,
+    /// The broker does not take messages.
+    Unavailable,
+}
+
+impl From<&PublishError> for Refusal {
+    fn from(error: &PublishError) -> Self {
+        match error {
+            PublishError::Full => Self::Full,
+            PublishError::TooLarge => Self::TooLarge,
+            PublishError::Unavailable(_) => Self::Unavailable,
+        }
+    }
+}
+
+/// What one waiter holds.
+pub type Waiting = oneshot::Receiver<Verdict>;
+
+/// How a request came in.
+#[derive(Debug)]
+pub enum Entered {
+    /// It computes: its job is to be published now.
+    Leads(Waiting),
+    /// The same computation is under way: it waits for that one.
+    Follows(Waiting),
+}
+
+/// What a flight is registered with.
+#[derive(Clone, Copy, Debug)]
+pub struct Ticket {
+    /// The job.
+    pub id: JobId,
+    /// What it computes.
+    pub key: PredictionKey,
+    /// Others may share it, and it may share others'.
+    pub shared: bool,
+    /// The answer may be kept in this process.
+    pub keep: bool,
+    /// When nobody waits for it any more.
+    pub until: Instant,
+}
+
+#[derive(Debug)]
+struct Flight {
+    ticket: Ticket,
+    waiters: Vec<oneshot::Sender<Verdict>>,
+    /// Held as long as the job may be on its way, whether its client is still there or not.
+    _place: Place,
+}
+
+/// All flights of this gateway.
+#[derive(Debug, Default)]
+pub struct Inflight {
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    flights: HashMap<JobId, Flight>,
+    shared: HashMap<PredictionKey, JobId>,
+}
+
+impl Inflight {
+    /// Joins the flight of the same key, or opens a new one with a place from `admit`.
+    ///
+    /// # Errors
+    /// [`Full`], from `admit`.
+    pub fn enter(
+        &self,
+        ticket: Ticket,
+        admit: impl FnOnce() -> Result<Place, Full>,
+    ) -> Result<Entered, Full> {
+        let (sender, receiver) = oneshot::channel();
+        let mut table = self.lock();
+        if ticket.shared
+            && let Some(flight) = table.shared_flight(&ticket.key)
+        {
+            flight.waiters.push(sender);
+            return Ok(Entered::Follows(receiver));
+        }
+        let place = admit()?;
+        if ticket.shared {
+            table.shared.insert(ticket.key, ticket.id);
+        }
+        let flight = Flight {
+            ticket,
+            waiters: vec![sender],
+            _place: place,
+        };
+        table.flights.insert(ticket.id, flight);
+        Ok(Entered::Leads(receiver))
+    }
+
+    /// Ends a flight and tells all who wait; its ticket, or `None` where it had ended before.
+    pub fn settle(&self, id: JobId, verdict: &Verdict) -> Option<Ticket> {
+        let flight = self.lock().remove(id)?;
+        Some(flight.tell(verdict))
+    }
+
+    /// Ends the flights whose time is over, or all of them.
+    pub fn lapse(&self, due: Option<Instant>) {
+        let mut table = self.lock();
+        let over = |flight: &&Flight| due.is_none_or(|now| flight.ticket.until <= now);
+        let ids: Vec<JobId> = table
+            .flights
+            .values()
+            .filter(over)
+            .map(|f| f.ticket.id)
+            .collect();
+        let flights: Vec<Flight> = ids.into_iter().filter_map(|id| table.remove(id)).collect();
+        drop(table);
+        for flight in flights {
+            flight.tell(&Verdict::Lapsed);
+        }
+    }
+
+    /// Flights under way.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().flights.len()
+    }
+
+    /// Whether no flight is under way.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    /// The flight others of this key may join; one whose time is over is left to end by itself.
+    fn shared_flight(&mut self, key: &PredictionKey) -> Option<&mut Flight> {
+        let id = self.shared.get(key)?;
+        let flight = self.flights.get_mut(id)?;
+        (flight.ticket.until > Instant::now()).then_some(flight)
+    }
+
+    fn remove(&mut self, id: JobId) -> Option<Flight> {
+        let flight = self.flights.remove(&id)?;
+        let key = flight.ticket.key;
+        if self.shared.get(&key) == Some(&id) {
+            self.shared.remove(&key);
+        }
+        Some(flight)
+    }
+}
+
+impl Flight {
+    fn tell(self, verdict: &Verdict) -> Ticket {
+        for waiter in self.waiters {
+            // A waiter whose client has gone is no error.
+            waiter.send(verdict.clone()).ok();
+        }
+        self.ticket
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use selvage_core::key::Digest;
+
+    use super::*;
+    use crate::admission::Admission;
+
+    fn ticket(image: &[u8], shared: bool) -> Ticket {
+        let key = PredictionKey {
+            model: Digest::of(b"model"),
+            prep: 1,
+            image: Digest::of(image),
+        };
+        Ticket {
+            id: JobId::new(),
+            key,
+            shared,
+            keep: true,
+            until: Instant::now() + Duration::from_secs(10),
+        }
+    }
+
+    fn leads(entered: Result<Entered, Full>) -> Waiting {
+        match entered {
+            Ok(Entered::Leads(waiting)) => waiting,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn follows(entered: Result<Entered, Full>) -> Waiting {
+        match entered {
+            Ok(Entered::Follows(waiting)) => waiting,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn equal_keys_share_one_flight_and_one_place() {
+        let (inflight, admission) = (Inflight::default(), Admission::new(1));
+        let first = ticket(b"a", true);
+        let leader = leads(inflight.enter(first, || admission.admit()));
+        let follower = follows(inflight.enter(ticket(b"a", true), || admission.admit()));
+        assert!(
+            inflight
+                .enter(ticket(b"b", true), || admission.admit())
+                .is_err()
+        );
+        let verdict = Verdict::Refused(Refusal::Full);
+        assert_eq!(inflight.settle(first.id, &verdict).unwrap().id, first.id);
+        assert_eq!(
+            (leader.await.unwrap(), follower.await.unwrap()),
+            (verdict.clone(), verdict.clone())
+        );
+        assert!(
+            inflight.settle(first.id, &verdict).is_none(),
+            "it ends once"
+        );
+        assert!(inflight.is_empty() && admission.in_flight() == 0);
+    }
+
+    #[tokio::test]
+    async fn unshared_flights_neither_lead_nor_follow_others() {
+        let (inflight, admission) = (Inflight::default(), Admission::new(9));
+        leads(inflight.enter(ticket(b"a", false), || admission.admit()));
+        leads(inflight.enter(ticket(b"a", true), || admission.admit()));
+        leads(inflight.enter(ticket(b"a", false), || admission.admit()));
+        follows(inflight.enter(ticket(b"a", true), || admission.admit()));
+        assert_eq!(inflight.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_place_is_held_after_its_client_has_gone() {
+        let (inflight, admission) = (Inflight::default(), Admission::new(1));
+        let first = ticket(b"a", true);
+        drop(leads(inflight.enter(first, || admission.admit())));
+        assert_eq!(admission.in_flight(), 1);
+        let follower = follows(inflight.enter(ticket(b"a", true), || admission.admit()));
+        inflight.settle(first.id, &Verdict::Lapsed);
+        assert_eq!(follower.await.unwrap(), Verdict::Lapsed);
+        assert_eq!(admission.in_flight(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn flights_lapse_when_their_time_is_over() {
+        let (inflight, admission) = (Inflight::default(), Admission::new(9));
+        let waiting = leads(inflight.enter(ticket(b"a", true), || admission.admit()));
+        inflight.lapse(Some(Instant::now()));
+        assert_eq!(inflight.len(), 1);
+        tokio::time::advance(Duration::from_secs(11)).await;
+        leads(inflight.enter(ticket(b"a", true), || admission.admit()));
+        inflight.lapse(Some(Instant::now()));
+        assert_eq!(waiting.await.unwrap(), Verdict::Lapsed);
+        assert_eq!(inflight.len(), 1, "the younger one of the same key stays");
+        follows(inflight.enter(ticket(b"a", true), || admission.admit()));
+        inflight.lapse(None);
+        assert!(inflight.is_empty());
+    }
+}

@@ -1,0 +1,389 @@
+//! What a request may ask for besides its image: names, ranges and defaults, the same in JSON, multipart and query.
+//!
+//! Unknown names and wrong values are refused here, each with a pointer to its place.
+
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use axum::http::header::CACHE_CONTROL;
+use selvage_core::job::CachePolicy;
+use serde_json::{Map, Value};
+
+use crate::error::ApiError;
+
+/// Labels an answer lists unless the request says otherwise.
+const DEFAULT_TOP_K: u16 = 3;
+/// Most labels an answer can be asked to list.
+const MAX_TOP_K: u16 = 1000;
+/// Longest metadata, in bytes as they were sent.
+const MAX_METADATA_BYTES: usize = 1024;
+/// Longest span that is told apart; configured maxima are far below.
+const MAX_SPAN_S: f64 = 86_400.0;
+
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// The model's name; the default model where it is left out.
+    pub model: Option<String>,
+    /// The version the client relies on.
+    pub version: Option<String>,
+    /// Labels in the answer, 1 to 1000.
+    pub top_k: u16,
+    /// The job's life, from its acceptance; the server's maximum may be shorter.
+    pub timeout: Option<Duration>,
+    /// `wait` of the query.
+    pub wait: Option<Duration>,
+    /// The client's own data.
+    pub metadata: Map<String, Value>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            model: None,
+            version: None,
+            top_k: DEFAULT_TOP_K,
+            timeout: None,
+            wait: None,
+            metadata: Map::new(),
+        }
+    }
+}
+
+/// Where an option was given; it decides the form of the pointer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A field of the body.
+    Body,
+    /// A query parameter.
+    Query,
+}
+
+/// A value as it was given.
+#[derive(Clone, Copy, Debug)]
+pub enum Given<'a> {
+    /// Text of a query parameter or a multipart field.
+    Text(&'a str),
+    /// A JSON value, not yet read.
+    Json(&'a str),
+}
+
+impl Given<'_> {
+    fn string(self) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text.to_owned()),
+            Self::Json(raw) => serde_json::from_str(raw).ok(),
+        }
+    }
+
+    fn integer(self) -> Option<u64> {
+        let (Self::Text(text) | Self::Json(text)) = self;
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        digits.then(|| text.parse().ok()).flatten()
+    }
+
+    fn object(self) -> Option<Map<String, Value>> {
+        let (Self::Text(text) | Self::Json(text)) = self;
+        serde_json::from_str(text).ok()
+    }
+
+    const fn len(self) -> usize {
+        let (Self::Text(text) | Self::Json(text)) = self;
+        text.len()
+    }
+}
+
+/// Gathers options from the places of one request.
+#[derive(Debug, Default)]
+pub struct Reader {
+    options: Options,
+    seen: Vec<&'static str>,
+}
+
+impl Reader {
+    /// Takes one option.
+    ///
+    /// # Errors
+    /// `invalid_option` for an unknown name, a wrong value, or one that was given before.
+    pub fn take(&mut self, place: Place, name: &str, given: Given<'_>) -> Result<(), ApiError> {
+        let wrong = |detail: &'static str| ApiError::option(pointer(place, name), detail);
+        let known = match name {
+            "model" => "model",
+            "version" => "version",
+            "top_k" => "top_k",
+            "timeout_ms" => "timeout_ms",
+            "metadata" => "metadata",
+            "wait" if matches!(given, Given::Text(_)) => "wait",
+            "webhook" => return Err(wrong("webhooks are not supported yet")),
+            _ => return Err(wrong("there is no such option")),
+        };
+        if self.seen.contains(&known) {
+            return Err(wrong("was given twice"));
+        }
+        self.seen.push(known);
+        let options = &mut self.options;
+        match known {
+            "model" => options.model = Some(given.string().ok_or_else(|| wrong("must be text"))?),
+            "version" => {
+                options.version = Some(given.string().ok_or_else(|| wrong("must be text"))?);
+            }
+            "top_k" => {
+                options.top_k = top_k(given).ok_or_else(|| wrong("must be 1 to 1000"))?;
+            }
+            "timeout_ms" => {
+                let millis = given.integer().filter(|millis| *millis > 0);
+                let millis = millis.ok_or_else(|| wrong("must be a positive number of ms"))?;
+                options.timeout = Some(Duration::from_millis(millis));
+            }
+            "wait" => {
+                let wait = match given {
+                    Given::Text(text) => seconds(text),
+                    Given::Json(_) => None,
+                };
+                options.wait = Some(wait.ok_or_else(|| wrong("must be seconds, 0 or more"))?);
+            }
+            _ => {
+                let small = given.len() <= MAX_METADATA_BYTES;
+                let object = small.then(|| given.object()).flatten();
+                options.metadata =
+                    object.ok_or_else(|| wrong("must be a JSON object of at most 1 KiB"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes every parameter of a query.
+    ///
+    /// # Errors
+    /// As [`Reader::take`].
+    pub fn take_query(&mut self, query: &Query) -> Result<(), ApiError> {
+        for (name, value) in &query.0 {
+            self.take(Place::Query, name, Given::Text(value))?;
+        }
+        Ok(())
+    }
+
+    /// All that was taken; defaults for the rest.
+    #[must_use]
+    pub fn finish(self) -> Options {
+        self.options
+    }
+}
+
+fn top_k(given: Given<'_>) -> Option<u16> {
+    let number = u16::try_from(given.integer()?).ok()?;
+    (1..=MAX_TOP_K).contains(&number).then_some(number)
+}
+
+/// Seconds as a query has them, fractions allowed.
+fn seconds(text: &str) -> Option<Duration> {
+    let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let seconds: f64 = plain.then(|| text.parse().ok()).flatten()?;
+    // Digits and dots alone cannot make a negative number or a NaN, but an infinity.
+    Some(Duration::from_secs_f64(seconds.min(MAX_SPAN_S)))
+}
+
+/// A place in a request, for `errors[].pointer`: `#/name` in a body (RFC 6901), `?name` in a query.
+fn pointer(place: Place, name: &str) -> String {
+    let shown: String = name.chars().take(64).collect();
+    match place {
+        Place::Body => format!("#/{}", shown.replace('~', "~0").replace('/', "~1")),
+        Place::Query => format!("?{shown}"),
+    }
+}
+
+/// A query's parameters in their order, percent-decoded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Reads a query string.
+    ///
+    /// # Errors
+    /// `bad_request` where it cannot be read.
+    pub fn of(uri: &axum::http::Uri) -> Result<Self, ApiError> {
+        if uri.query().is_none_or(str::is_empty) {
+            return Ok(Self::default());
+        }
+        let unreadable =
+            |_| ApiError::new(crate::error::Code::BadRequest, "the query is malformed");
+        let axum::extract::Query(pairs) =
+            axum::extract::Query::try_from_uri(uri).map_err(unreadable)?;
+        Ok(Self(pairs))
+    }
+
+    /// The `wait` of a query that may have nothing else.
+    ///
+    /// # Errors
+    /// `invalid_option` for any other parameter, or a wrong wait.
+    pub fn only_wait(&self) -> Result<Option<Duration>, ApiError> {
+        let mut reader = Reader::default();
+        for (name, value) in &self.0 {
+            if name != "wait" {
+                let pointer = pointer(Place::Query, name);
+                return Err(ApiError::option(pointer, "there is no such option here"));
+            }
+            reader.take(Place::Query, name, Given::Text(value))?;
+        }
+        Ok(reader.finish().wait)
+    }
+
+    /// Nothing, for endpoints that know no parameter.
+    ///
+    /// # Errors
+    /// `invalid_option` for the first parameter.
+    pub fn nothing(&self) -> Result<(), ApiError> {
+        match self.0.first() {
+            None => Ok(()),
+            Some((name, _)) => {
+                let pointer = pointer(Place::Query, name);
+                Err(ApiError::option(pointer, "there is no such option here"))
+            }
+        }
+    }
+}
+
+/// How the request may use the cache: `Cache-Control: no-cache` computes anew, `no-store` leaves the cache alone.
+#[must_use]
+pub fn cache_policy(headers: &HeaderMap) -> CachePolicy {
+    let mut policy = CachePolicy::default();
+    let values = headers.get_all(CACHE_CONTROL).into_iter();
+    let texts = values.filter_map(|value| value.to_str().ok());
+    for directive in texts.flat_map(|text| text.split(',')).map(str::trim) {
+        let no_store = directive.eq_ignore_ascii_case("no-store");
+        if no_store || directive.eq_ignore_ascii_case("no-cache") {
+            policy.read = false;
+        }
+        if no_store {
+            policy.write = false;
+        }
+    }
+    policy
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_query(text: &str) -> Result<Options, ApiError> {
+        let uri = format!("/predict?{text}").parse().unwrap();
+        let mut reader = Reader::default();
+        reader.take_query(&Query::of(&uri)?)?;
+        Ok(reader.finish())
+    }
+
+    fn from_json(name: &str, raw: &str) -> Result<Options, ApiError> {
+        let mut reader = Reader::default();
+        reader.take(Place::Body, name, Given::Json(raw))?;
+        Ok(reader.finish())
+    }
+
+    #[test]
+    fn query_parameters_become_options() {
+        let options = from_query(
+            "model=tiny&version=2&top_k=5&timeout_ms=1500&wait=0.25&metadata=%7B%22a%22:1%7D",
+        )
+        .unwrap();
+        let expected = Options {
+            model: Some("tiny".to_owned()),
+            version: Some("2".to_owned()),
+            top_k: 5,
+            timeout: Some(Duration::from_millis(1500)),
+            wait: Some(Duration::from_millis(250)),
+            metadata: serde_json::from_str(r#"{"a":1}"#).unwrap(),
+        };
+        assert_eq!(options, expected);
+        assert_eq!(from_query("").unwrap(), Options::default());
+    }
+
+    #[test]
+    fn wrong_query_parameters_are_named() {
+        let cases = [
+            ("top_k=0", "?top_k"),
+            ("top_k=-1", "?top_k"),
+            ("top_k=1001", "?top_k"),
+            ("top_k=1000000000", "?top_k"),
+            ("top_k=three", "?top_k"),
+            ("top_k=", "?top_k"),
+            ("top_k=%2B3", "?top_k"),
+            ("timeout_ms=0", "?timeout_ms"),
+            ("timeout_ms=1e999", "?timeout_ms"),
+            ("wait=-1", "?wait"),
+            ("wait=abc", "?wait"),
+            ("wait=NaN", "?wait"),
+            ("wait=inf", "?wait"),
+            ("wait=", "?wait"),
+            ("wait=1e3", "?wait"),
+            ("wait=1&wait=2", "?wait"),
+            ("metadata=[]", "?metadata"),
+            ("metadata=%7B", "?metadata"),
+            ("surprise=1", "?surprise"),
+            ("image=abc", "?image"),
+            ("webhook=x", "?webhook"),
+        ];
+        for (query, pointer) in cases {
+            let response = from_query(query).unwrap_err();
+            assert!(
+                response.to_string().contains(pointer),
+                "{query}: {response}"
+            );
+        }
+    }
+
+    #[test]
+    fn long_waits_are_read_and_bounded_later() {
+        let long = from_query("wait=99999").unwrap().wait.unwrap();
+        assert_eq!(long, Duration::from_secs(86_400));
+        let longer = format!("wait={}", "9".repeat(400));
+        assert!(from_query(&longer).unwrap().wait.is_some());
+    }
+
+    #[test]
+    fn json_values_must_have_their_type() {
+        assert_eq!(from_json("top_k", "7").unwrap().top_k, 7);
+        let cases = [
+            ("top_k", "\"7\""),
+            ("top_k", "1e999"),
+            ("top_k", "1.5"),
+            ("model", "5"),
+            ("version", "1"),
+            ("metadata", "[1]"),
+            ("wait", "1"),
+            ("timeout_ms", "-5"),
+            ("a/b~c", "1"),
+        ];
+        for (name, raw) in cases {
+            assert!(from_json(name, raw).is_err(), "{name} = {raw}");
+        }
+        let slash = from_json("a/b~c", "1").unwrap_err().to_string();
+        assert!(slash.contains("#/a~1b~0c"), "{slash}");
+    }
+
+    #[test]
+    fn metadata_has_a_bound() {
+        let object = |bytes: usize| format!(r#"{{"k":"{}"}}"#, "x".repeat(bytes - 8));
+        assert!(from_json("metadata", &object(1024)).is_ok());
+        assert!(from_json("metadata", &object(1025)).is_err());
+    }
+
+    #[test]
+    fn cache_control_decides_reading_and_writing() {
+        let cases = [
+            ("", true, true),
+            ("max-age=0", true, true),
+            ("no-cache", false, true),
+            ("No-Cache, max-age=0", false, true),
+            ("no-store", false, false),
+            ("no-cache, no-store", false, false),
+        ];
+        for (value, read, write) in cases {
+            let mut headers = HeaderMap::new();
+            headers.insert(CACHE_CONTROL, value.parse().unwrap());
+            assert_eq!(
+                cache_policy(&headers),
+                CachePolicy { read, write },
+                "{value}"
+            );
+        }
+    }
+}

@@ -1,0 +1,459 @@
+//! The service: one image, asked for by one client, to one answer or one promise. Knows no HTTP.
+//!
+//! Cache, then a computation that others may share, then, if the wait runs out, a promise. `docs/ARCHITECTURE.md` tells
+//! the same in order of time.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use selvage_core::BoxError;
+use selvage_core::cache::{Cache, Cached, MemoryCache};
+use selvage_core::catalog::Model;
+use selvage_core::clock::{Clock, UnixMillis};
+use selvage_core::job::{CachePolicy, Job, JobId, Lane, Promise};
+use selvage_core::key::PredictionKey;
+use selvage_core::outcome::{Cost, Failure, FailureCode, Outcome, Report};
+use selvage_core::output::Output;
+use selvage_core::queue::Queue;
+use selvage_core::store::{Record, State};
+use serde_json::{Map, Value};
+use tokio::time::{Instant, timeout_at};
+
+use crate::admission::{Admission, Full};
+use crate::inflight::{Entered, Inflight, Refusal, Ticket, Verdict};
+use crate::lanes::Lanes;
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::metrics::Metrics;
+use crate::promised::{PromiseError, Promised};
+
+/// One image and all that is asked about it.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The identity of this request's job.
+    pub id: JobId,
+    /// The model.
+    pub model: Arc<Model>,
+    /// What the answer depends on.
+    pub key: PredictionKey,
+    /// The encoded image.
+    pub image: Bytes,
+    /// How the cache may be used.
+    pub policy: CachePolicy,
+    /// Labels in the answer.
+    pub top_k: u16,
+    /// The client's own data.
+    pub metadata: Map<String, Value>,
+    /// How long the client waits; zero promises at once.
+    pub wait: Duration,
+    /// How long the job may live at most.
+    pub life: Duration,
+    /// When it was accepted, by the shared clock.
+    pub created_at: UnixMillis,
+    /// When it was accepted, by this process's clock.
+    pub began: Instant,
+    /// The request's id.
+    pub request_id: Arc<str>,
+    /// W3C trace context.
+    pub traceparent: Option<Arc<str>>,
+}
+
+/// What a client gets.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// The job has ended within the wait; there is no record.
+    Finished(Finished),
+    /// The job is recorded and queued.
+    Promised(Box<Record>),
+}
+
+/// A job that ended within the wait.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finished {
+    /// The answer; `None` for a job whose life was over first.
+    pub output: Option<Output>,
+    /// What it cost.
+    pub cost: Cost,
+    /// Starts; 0 where no worker was asked.
+    pub attempts: u32,
+    /// Where the answer came from.
+    pub source: Source,
+    /// From acceptance to answer.
+    pub total: Duration,
+}
+
+/// Where an answer came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Out of the cache, with the time it will stay there if the gateway knows it.
+    Cache(Option<Duration>),
+    /// Computed for this request; `stored` where it is in the cache now.
+    Computed {
+        /// In the cache now.
+        stored: bool,
+    },
+    /// Computed for another request of the same moment.
+    Collapsed,
+    /// Nowhere: the job expired.
+    Nowhere,
+}
+
+impl Source {
+    /// Whether the job object says `cached`.
+    #[must_use]
+    pub const fn is_cache(self) -> bool {
+        matches!(self, Self::Cache(_))
+    }
+}
+
+/// Why a client gets neither.
+#[derive(Debug, thiserror::Error)]
+pub enum PredictError {
+    /// All places, or the lane, are taken.
+    #[error("{waiting} jobs are waiting")]
+    Full {
+        /// Jobs waiting.
+        waiting: u64,
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// The image does not fit into a message.
+    #[error("the image is larger than a message may be")]
+    TooLarge,
+    /// Jobs cannot be queued now.
+    #[error("the broker does not take messages")]
+    Broker(#[source] Option<BoxError>),
+    /// Records cannot be written now.
+    #[error("records cannot be written")]
+    Store(#[source] BoxError),
+    /// The gateway is shutting down.
+    #[error("this gateway is shutting down")]
+    Draining,
+    /// The job failed for good.
+    #[error("{}", .0.detail)]
+    Failed(Failure),
+    /// Somebody canceled the job.
+    #[error("the job was canceled")]
+    Canceled,
+}
+
+/// How one turn of waiting ended.
+enum Turn {
+    /// A worker has answered; `collapsed` where it was another request's job.
+    Reported { report: Report, collapsed: bool },
+    /// The job was not queued.
+    Refused(Refusal),
+    /// The request whose job it was has left: ask anew.
+    Abandoned,
+    /// The wait is over.
+    Over,
+}
+
+/// The service behind `/predict` and `/jobs`; one per gateway.
+#[derive(Debug)]
+pub struct Predictions {
+    /// Results, shared by all processes.
+    pub cache: Arc<dyn Cache>,
+    /// This process's own share of them; where workers write elsewhere.
+    pub near: Option<MemoryCache>,
+    /// The way to the workers.
+    pub queue: Arc<dyn Queue>,
+    /// Deadlines are made by it.
+    pub clock: Clock,
+    /// Who waits for what.
+    pub inflight: Arc<Inflight>,
+    /// Who may begin.
+    pub admission: Arc<Admission>,
+    /// Depths and rates.
+    pub lanes: Arc<Lanes>,
+    /// Makes promises.
+    pub promised: Promised,
+    /// Where this gateway is in its life.
+    pub life: Arc<Lifecycle>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Promises survive this process.
+    pub durable: bool,
+}
+
+impl Predictions {
+    /// Answers or promises.
+    ///
+    /// # Errors
+    /// See [`PredictError`].
+    pub async fn answer(&self, ask: &Ask) -> Result<Answer, PredictError> {
+        if let Some(finished) = self.ask_cache(ask).await {
+            self.metrics.cache_hits.inc();
+            return Ok(Answer::Finished(finished));
+        }
+        self.metrics.cache_misses.inc();
+        if self.life.phase() >= Phase::Draining {
+            return Err(PredictError::Draining);
+        }
+        if ask.wait.is_zero() {
+            return self.promise(ask).await;
+        }
+        let until = ask.began + ask.wait.min(ask.life);
+        loop {
+            match self.take_turn(ask, until).await? {
+                Turn::Reported { report, collapsed } => {
+                    return self.finish(ask, report, collapsed).map(Answer::Finished);
+                }
+                Turn::Refused(refusal) => return Err(self.refused(ask, refusal)),
+                Turn::Abandoned if self.may_go_on(until) => {}
+                Turn::Abandoned | Turn::Over => break,
+            }
+        }
+        self.after_the_wait(ask).await
+    }
+
+    fn may_go_on(&self, until: Instant) -> bool {
+        self.life.phase() < Phase::Ending && Instant::now() < until
+    }
+
+    async fn ask_cache(&self, ask: &Ask) -> Option<Finished> {
+        if !ask.policy.read {
+            return None;
+        }
+        let found = self.cache.get(std::slice::from_ref(&ask.key)).await;
+        let Cached { scores, ttl } = match found {
+            Ok(mut found) => found.pop().flatten()?,
+            Err(_) => {
+                self.metrics.cache_errors.inc();
+                return None;
+            }
+        };
+        Some(Finished {
+            output: Some(Output::rank(&scores, &ask.model.labels, ask.top_k)?),
+            cost: Cost::default(),
+            attempts: 0,
+            source: Source::Cache(Some(ttl)),
+            total: ask.began.elapsed(),
+        })
+    }
+
+    /// Leads or follows one computation.
+    async fn take_turn(&self, ask: &Ask, until: Instant) -> Result<Turn, PredictError> {
+        let CachePolicy {
+            read: shared,
+            write: keep,
+        } = ask.policy;
+        let ticket = Ticket {
+            id: ask.id,
+            key: ask.key,
+            shared,
+            keep,
+            until,
+        };
+        let entered = self.inflight.enter(ticket, || self.admission.admit());
+        self.metrics.in_flight.set(in_flight(&self.admission));
+        let (waiting, collapsed) = match entered {
+            Err(Full {
+                in_flight,
+                retry_after,
+            }) => {
+                return Err(PredictError::Full {
+                    waiting: in_flight as u64,
+                    retry_after,
+                });
+            }
+            Ok(Entered::Follows(waiting)) => (waiting, true),
+            Ok(Entered::Leads(waiting)) => {
+                self.publish(ask, until);
+                (waiting, false)
+            }
+        };
+        let verdict = timeout_at(until, waiting).await;
+        if verdict.is_err() && !collapsed {
+            self.inflight.settle(ask.id, &Verdict::Lapsed);
+        }
+        Ok(match verdict {
+            // The job's deadline was the end of its own client's wait; whoever shares it may wait longer.
+            Ok(Ok(Verdict::Report(report))) if report.outcome == Outcome::Expired => {
+                if collapsed {
+                    Turn::Abandoned
+                } else {
+                    Turn::Over
+                }
+            }
+            Ok(Ok(Verdict::Report(report))) => Turn::Reported { report, collapsed },
+            Ok(Ok(Verdict::Refused(refusal))) => Turn::Refused(refusal),
+            Ok(Ok(Verdict::Lapsed)) => Turn::Abandoned,
+            // A flight does not end without a verdict; if one did, a promise would still be right.
+            Ok(Err(_)) | Err(_) => Turn::Over,
+        })
+    }
+
+    /// Publishes the job of a flight that was just opened. A refusal reaches everybody on it.
+    fn publish(&self, ask: &Ask, until: Instant) {
+        let left = until.saturating_duration_since(Instant::now());
+        let Some(reply_to) = self.queue.reply_address() else {
+            self.inflight
+                .settle(ask.id, &Verdict::Refused(Refusal::Unavailable));
+            return;
+        };
+        let job = Job {
+            deadline: self.clock.now().after(left),
+            reply_to: Some(reply_to),
+            ..job(ask, None)
+        };
+        let (queue, inflight, id) = (Arc::clone(&self.queue), Arc::clone(&self.inflight), ask.id);
+        let mut publishing = Box::pin(async move {
+            if let Err(error) = queue.publish(job).await {
+                tracing::debug!(job.id = %id, error = %error, "a job was not queued");
+                inflight.settle(id, &Verdict::Refused(Refusal::from(&error)));
+            }
+        });
+        // A queue in memory takes a job at once; only one that has to wait for its broker needs a task.
+        let mut context = Context::from_waker(Waker::noop());
+        if Pin::new(&mut publishing).poll(&mut context).is_pending() {
+            self.life.tasks.spawn(publishing);
+        }
+    }
+
+    fn finish(&self, ask: &Ask, report: Report, collapsed: bool) -> Result<Finished, PredictError> {
+        let scores = match report.outcome {
+            Outcome::Succeeded(scores) => scores,
+            Outcome::Failed(failure) => return Err(PredictError::Failed(failure)),
+            Outcome::Canceled => return Err(PredictError::Canceled),
+            Outcome::Expired => return Ok(expired(ask)),
+        };
+        let Some(output) = Output::rank(&scores, &ask.model.labels, ask.top_k) else {
+            let failure = Failure::new(
+                FailureCode::InferenceFailed,
+                "the model gave no usable scores",
+            );
+            return Err(PredictError::Failed(failure));
+        };
+        let source = match (report.cached, collapsed) {
+            (true, _) => Source::Cache(None),
+            (false, true) => Source::Collapsed,
+            (false, false) => Source::Computed {
+                stored: ask.policy.write,
+            },
+        };
+        if collapsed {
+            self.metrics.collapsed.inc();
+        }
+        let Report { cost, attempts, .. } = report;
+        Ok(Finished {
+            output: Some(output),
+            cost,
+            attempts,
+            source,
+            total: ask.began.elapsed(),
+        })
+    }
+
+    /// A wait that ran out: the answer may have come into the cache by another way, else the job is promised.
+    async fn after_the_wait(&self, ask: &Ask) -> Result<Answer, PredictError> {
+        if let Some(finished) = self.ask_cache(ask).await {
+            return Ok(Answer::Finished(finished));
+        }
+        if ask.began.elapsed() >= ask.life {
+            return Ok(Answer::Finished(expired(ask)));
+        }
+        // A promise kept in memory would end with the process that is ending.
+        if !self.durable && self.life.phase() >= Phase::Draining {
+            return Err(PredictError::Draining);
+        }
+        self.promise(ask).await
+    }
+
+    async fn promise(&self, ask: &Ask) -> Result<Answer, PredictError> {
+        let promise = Promise {
+            version: ask.model.version.clone(),
+            top_k: ask.top_k,
+            metadata: ask.metadata.clone(),
+        };
+        let submitted = self.promised.submit(job(ask, Some(promise))).await;
+        match submitted {
+            Ok(record) => Ok(Answer::Promised(Box::new(record))),
+            Err(PromiseError::Full) => Err(self.full(ask, Lane::Batch)),
+            Err(PromiseError::TooLarge) => Err(PredictError::TooLarge),
+            Err(PromiseError::Broker(source)) => Err(PredictError::Broker(Some(source))),
+            Err(PromiseError::Store(source)) => Err(PredictError::Store(source)),
+        }
+    }
+
+    fn refused(&self, ask: &Ask, refusal: Refusal) -> PredictError {
+        match refusal {
+            Refusal::Full => self.full(ask, Lane::Interactive),
+            Refusal::TooLarge => PredictError::TooLarge,
+            Refusal::Unavailable => PredictError::Broker(None),
+        }
+    }
+
+    fn full(&self, ask: &Ask, lane: Lane) -> PredictError {
+        PredictError::Full {
+            waiting: self.lanes.depth(&ask.model.name, lane),
+            retry_after: self.lanes.retry_after(&ask.model.name, lane),
+        }
+    }
+
+    /// Takes in what workers say of jobs this gateway published.
+    pub fn take(&self, reports: Vec<Report>) {
+        self.admission.pace.count(reports.len() as u64);
+        for report in reports {
+            let id = report.id;
+            let scores = match &report.outcome {
+                Outcome::Succeeded(scores) => Some(scores.clone()),
+                Outcome::Failed(_) | Outcome::Canceled | Outcome::Expired => None,
+            };
+            let Some(ticket) = self.inflight.settle(id, &Verdict::Report(report)) else {
+                self.metrics.late_reports.inc();
+                continue;
+            };
+            if let (Some(near), Some(scores), true) = (&self.near, scores, ticket.keep) {
+                near.keep(ticket.key, scores);
+            }
+        }
+        self.metrics.in_flight.set(in_flight(&self.admission));
+    }
+}
+
+/// The job of an ask; promised where `promise` is given.
+fn job(ask: &Ask, promise: Option<Promise>) -> Job {
+    Job {
+        id: ask.id,
+        model: ask.model.name.clone(),
+        key: ask.key,
+        created_at: ask.created_at,
+        deadline: ask.created_at.after(ask.life),
+        cache: ask.policy,
+        earlier_attempts: 0,
+        reply_to: None,
+        request_id: Some(Arc::clone(&ask.request_id)),
+        traceparent: ask.traceparent.clone(),
+        promise,
+        image: ask.image.clone(),
+    }
+}
+
+/// A job whose life was over before its answer.
+fn expired(ask: &Ask) -> Finished {
+    Finished {
+        output: None,
+        cost: Cost::default(),
+        attempts: 0,
+        source: Source::Nowhere,
+        total: ask.began.elapsed(),
+    }
+}
+
+impl Finished {
+    /// The job's terminal state.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        match self.output {
+            Some(_) => State::Succeeded,
+            None => State::Expired,
+        }
+    }
+}
+
+fn in_flight(admission: &Admission) -> i64 {
+    i64::try_from(admission.in_flight()).unwrap_or(i64::MAX)
+}

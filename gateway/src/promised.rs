@@ -1,0 +1,157 @@
+//! Turns a job into a promise: record, publish, confirm, in this order. Knows no HTTP.
+//!
+//! Only what has gone through all three may be answered with a 202.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use selvage_core::BoxError;
+use selvage_core::clock::Clock;
+use selvage_core::job::{Job, JobId};
+use selvage_core::outcome::{Cost, Failure, FailureCode};
+use selvage_core::queue::{PublishError, Queue};
+use selvage_core::store::{Completion, End, JobStore, Record, Seed, State, StoreError};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+use crate::metrics::Metrics;
+
+/// Longest time a record may take to be written.
+const STORE_LIMIT: Duration = Duration::from_secs(3);
+/// Longest time a confirm may take; the queue's own limit is shorter.
+const PUBLISH_LIMIT: Duration = Duration::from_secs(6);
+/// Most submissions under way at once.
+const MAX_UNDER_WAY: usize = 1024;
+
+/// Why a job was not promised.
+#[derive(Debug, thiserror::Error)]
+pub enum PromiseError {
+    /// Its lane, or this gateway's share of submissions, is at its bound.
+    #[error("the queue is full")]
+    Full,
+    /// It does not fit into a message.
+    #[error("the job is larger than a message may be")]
+    TooLarge,
+    /// The broker did not confirm it; the record says so.
+    #[error("the broker did not take the job")]
+    Broker(#[source] BoxError),
+    /// Its record could not be written; nothing was published.
+    #[error("the job's record could not be written")]
+    Store(#[source] BoxError),
+}
+
+/// Makes promises.
+#[derive(Clone, Debug)]
+pub struct Promised {
+    store: Arc<dyn JobStore>,
+    queue: Arc<dyn Queue>,
+    clock: Clock,
+    retention: Duration,
+    under_way: Arc<Semaphore>,
+    tasks: TaskTracker,
+    metrics: Metrics,
+}
+
+impl Promised {
+    /// Promises kept with these; records live for `retention` after their deadline.
+    #[must_use]
+    pub fn new(
+        (store, queue, clock): (Arc<dyn JobStore>, Arc<dyn Queue>, Clock),
+        retention: Duration,
+        tasks: TaskTracker,
+        metrics: Metrics,
+    ) -> Self {
+        let under_way = Arc::new(Semaphore::new(MAX_UNDER_WAY));
+        Self {
+            store,
+            queue,
+            clock,
+            retention,
+            under_way,
+            tasks,
+            metrics,
+        }
+    }
+
+    /// Promises a job that carries a [`selvage_core::job::Promise`]; its record, as it was written.
+    ///
+    /// Runs in a task of its own: a client that goes away leaves no half submission behind.
+    ///
+    /// # Errors
+    /// See [`PromiseError`]; a record that was written already says then that the job was not queued.
+    pub async fn submit(&self, job: Job) -> Result<Record, PromiseError> {
+        let Some(seed) = Seed::of(&job) else {
+            return Err(PromiseError::Store(
+                "a job without a promise has no record".into(),
+            ));
+        };
+        let Ok(place) = Arc::clone(&self.under_way).try_acquire_owned() else {
+            return Err(PromiseError::Full);
+        };
+        let this = self.clone();
+        let submission = self.tasks.spawn(async move {
+            let _place = place;
+            this.record_and_publish(&seed, job)
+                .await
+                .map(|()| this.queued(seed))
+        });
+        match submission.await {
+            Ok(promised) => promised,
+            Err(died) => Err(PromiseError::Store(died.into())),
+        }
+    }
+
+    async fn record_and_publish(&self, seed: &Seed, job: Job) -> Result<(), PromiseError> {
+        let written = timeout(STORE_LIMIT, self.store.submit(seed)).await;
+        match written {
+            Ok(Ok(())) => {}
+            Ok(Err(StoreError(source))) => return Err(PromiseError::Store(source)),
+            Err(elapsed) => return Err(PromiseError::Store(elapsed.into())),
+        }
+        let published = timeout(PUBLISH_LIMIT, self.queue.publish(job)).await;
+        let error = match published {
+            Ok(Ok(())) => {
+                self.metrics.promised.inc();
+                return Ok(());
+            }
+            Ok(Err(PublishError::Full)) => PromiseError::Full,
+            Ok(Err(PublishError::TooLarge)) => PromiseError::TooLarge,
+            Ok(Err(PublishError::Unavailable(source))) => PromiseError::Broker(source),
+            Err(elapsed) => PromiseError::Broker(elapsed.into()),
+        };
+        self.take_back(seed.id).await;
+        Err(error)
+    }
+
+    /// Ends the record of a job that was refused. Where even that fails, the sweeper ends it by its deadline.
+    async fn take_back(&self, id: JobId) {
+        let detail = "the broker did not take the job";
+        let completion = Completion {
+            id,
+            end: End::Failed(Failure::new(FailureCode::NotQueued, detail)),
+            cost: Cost::default(),
+            cached: false,
+        };
+        let completed = timeout(STORE_LIMIT, self.store.complete(&[completion])).await;
+        if !matches!(completed, Ok(Ok(_))) {
+            tracing::warn!(job.id = %id, "a refused job's record could not be ended; the sweeper will");
+        }
+    }
+
+    /// The record as [`JobStore::submit`] wrote it.
+    fn queued(&self, seed: Seed) -> Record {
+        Record {
+            state: State::Queued,
+            attempts: 0,
+            started_at: None,
+            finished_at: None,
+            expires_at: seed.deadline.max(self.clock.now()).after(self.retention),
+            output: None,
+            failure: None,
+            cost: Cost::default(),
+            cached: false,
+            seed,
+        }
+    }
+}

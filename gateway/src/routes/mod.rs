@@ -1,0 +1,48 @@
+//! The route table, and nothing else.
+
+mod home;
+mod jobs;
+mod models;
+mod ops;
+mod predict;
+mod seen;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+
+use crate::App;
+use crate::error::{ApiError, Code};
+
+/// Every path this gateway answers.
+pub(crate) fn table(app: App) -> Router {
+    Router::new()
+        .route("/", get(home::home))
+        .route("/app.js", get(home::script))
+        .route("/style.css", get(home::style))
+        .route("/predict", post(predict::predict))
+        .route("/jobs", post(predict::submit))
+        .route("/jobs/{id}", get(jobs::show))
+        .route("/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/models", get(models::list))
+        .route("/models/{name}", get(models::show))
+        .route("/livez", get(ops::alive))
+        .route("/readyz", get(ops::ready))
+        .route("/stats", get(ops::stats))
+        .route("/metrics", get(ops::metrics))
+        .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(app.clone(), seen::seen))
+        .with_state(app)
+}
+
+async fn not_found() -> ApiError {
+    ApiError::new(Code::NotFound, "no such path; GET / lists them")
+}
+
+async fn wrong_method() -> ApiError {
+    ApiError::new(
+        Code::MethodNotAllowed,
+        "this path has other methods: see Allow",
+    )
+}

@@ -1,0 +1,123 @@
+//! What every request passes through: its id, its span, its count, the last word on errors and panics.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use futures_util::FutureExt as _;
+use selvage_core::job::JobId;
+use tokio::time::Instant;
+use tracing::Instrument as _;
+
+use crate::App;
+use crate::error::{ApiError, Code};
+use crate::lifecycle::Phase;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+/// Longest id that is taken over from a client.
+const MAX_ID_BYTES: usize = 128;
+
+/// The id of a request, as the client or this gateway made it.
+#[derive(Clone, Debug)]
+pub(super) struct RequestId(pub(super) Arc<str>);
+
+/// Runs a request, then completes and counts its answer.
+pub(super) async fn seen(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let id = request_id(request.headers());
+    let method = request.method().clone();
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let route = path.as_ref().map_or("none", MatchedPath::as_str);
+    request.extensions_mut().insert(RequestId(Arc::clone(&id)));
+    let span = tracing::debug_span!("request", request_id = %id, %method, route);
+    let answered = AssertUnwindSafe(next.run(request).instrument(span))
+        .catch_unwind()
+        .await;
+    let mut response = answered.unwrap_or_else(|_panic| {
+        let error = ApiError::new(Code::Internal, "see the log for this request id");
+        error.because("a handler panicked").into_response()
+    });
+    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+        log(&error, &id, route);
+        let allow = response.headers_mut().remove(header::ALLOW);
+        app.metrics
+            .refused
+            .with_label_values(&[error.code().as_str()])
+            .inc();
+        response = error.render(&id);
+        response
+            .headers_mut()
+            .extend(allow.map(|allow| (header::ALLOW, allow)));
+    }
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    if app.life.phase() > Phase::Serving {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    count(&app, route, method.as_str(), response.status(), began);
+    response
+}
+
+/// The client's id where it is 1 to 128 visible ASCII characters, else a new one.
+fn request_id(headers: &HeaderMap) -> Arc<str> {
+    let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+    let sane = |id: &&str| {
+        (1..=MAX_ID_BYTES).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic())
+    };
+    match given.filter(sane) {
+        Some(id) => id.into(),
+        None => JobId::new().to_string().into(),
+    }
+}
+
+/// Failures of ours are told once, here; refusals are the client's affair.
+fn log(error: &ApiError, request_id: &str, route: &str) {
+    let code = error.code().as_str();
+    let cause = error.cause().map(chain).unwrap_or_default();
+    if error.code().status() == StatusCode::INTERNAL_SERVER_ERROR {
+        tracing::warn!(
+            request_id,
+            route,
+            code,
+            cause,
+            "a request failed: {code}: {cause}"
+        );
+    } else {
+        tracing::debug!(
+            request_id,
+            route,
+            code,
+            cause,
+            "a request was refused: {error}"
+        );
+    }
+}
+
+/// An error and all that caused it, in one line.
+fn chain(error: &selvage_core::BoxError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn count(app: &App, route: &str, method: &str, status: StatusCode, began: Instant) {
+    // A label must not be of a client's making.
+    let method = match method {
+        "GET" | "POST" | "HEAD" | "OPTIONS" | "PUT" | "DELETE" | "PATCH" => method,
+        _ => "other",
+    };
+    let labels = [route, method, status.as_str()];
+    app.metrics.requests.with_label_values(&labels).inc();
+    let seconds = app.metrics.seconds.with_label_values(&[route]);
+    seconds.observe(began.elapsed().as_secs_f64());
+}

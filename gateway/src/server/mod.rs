@@ -1,0 +1,201 @@
+//! Connections: accepting them within bounds, giving each its time limits, and draining them to an end.
+//!
+//! Not `axum::serve`: that sets no timer, so hyper's header limit would never fire, has no bound on connections, and
+//! drains without an end.
+
+mod guard;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Service as _;
+
+use crate::App;
+use crate::lifecycle::Phase;
+use guard::{Guard, Guarded};
+
+/// How long a connection may stay idle between two requests. hyper counts the next head's time into it; [`guard`] has
+/// the shorter limit for a head that has begun.
+const IDLE: Duration = Duration::from_secs(75);
+/// Most headers of a request.
+const MAX_HEADERS: usize = 64;
+/// Largest head of a request, in bytes; hyper's read buffer grows no further.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// How long accepting pauses when the process has no descriptor left: closing connections will free some.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Longest time between turning not ready and refusing connections, for load balancers to notice.
+const NOTICE: Duration = Duration::from_secs(2);
+
+/// Serves until `shutdown` fires, then drains: waits that run are answered, or turned into promises where that takes
+/// too long; after the drain time the rest is cut. Ends the app's background tasks.
+///
+/// # Errors
+/// Never at present; a listener that fails to accept is tried again.
+pub async fn serve(app: App, listener: TcpListener, shutdown: CancellationToken) -> io::Result<()> {
+    let connections = Connections::new(&app);
+    connections.accept(&listener, shutdown.cancelled()).await;
+    let end = Instant::now() + app.limits.drain;
+    app.life.enter(Phase::Leaving);
+    tracing::info!(
+        "draining: not ready any more, up to {:?} left",
+        app.limits.drain
+    );
+    let notice = NOTICE.min(app.limits.drain / 10);
+    connections.accept(&listener, sleep(notice)).await;
+    drop(listener);
+    app.life.enter(Phase::Draining);
+    connections.tasks.close();
+    // A wait that is cut needs time to become a promise.
+    let cut = end - app.limits.drain * 3 / 10;
+    if timeout_at(cut, connections.tasks.wait()).await.is_err() {
+        app.life.enter(Phase::Ending);
+        app.predictions.inflight.lapse(None);
+        if timeout_at(end, connections.tasks.wait()).await.is_err() {
+            let left = connections.tasks.len();
+            tracing::warn!(left, "the drain time is over: {left} connections are cut");
+        }
+    }
+    connections.abort.cancel();
+    connections.tasks.wait().await;
+    finish(&app, end).await;
+    Ok(())
+}
+
+/// Ends the background tasks, after the submissions that clients have left behind.
+async fn finish(app: &App, end: Instant) {
+    app.life.enter(Phase::Ending);
+    app.life.stop.cancel();
+    app.life.tasks.close();
+    // At least a moment, also where the drain time is used up: these tasks end by themselves.
+    let end = end.max(Instant::now() + Duration::from_millis(500));
+    if timeout_at(end, app.life.tasks.wait()).await.is_err() {
+        tracing::warn!(
+            "{} background tasks did not end in time",
+            app.life.tasks.len()
+        );
+    }
+}
+
+/// All connections of one server.
+struct Connections {
+    app: App,
+    router: Router,
+    http: http1::Builder,
+    places: Arc<Semaphore>,
+    tasks: TaskTracker,
+    abort: CancellationToken,
+}
+
+impl Connections {
+    fn new(app: &App) -> Self {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(IDLE)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .keep_alive(true);
+        Self {
+            app: app.clone(),
+            router: app.router(),
+            http,
+            places: Arc::new(Semaphore::new(app.limits.max_connections)),
+            tasks: TaskTracker::new(),
+            abort: CancellationToken::new(),
+        }
+    }
+
+    /// Accepts until `end`.
+    async fn accept(&self, listener: &TcpListener, end: impl Future<Output = ()>) {
+        tokio::pin!(end);
+        let mut failing = false;
+        loop {
+            // A place first: without one, clients queue at the kernel and cost nothing here.
+            let place = tokio::select! {
+                place = Arc::clone(&self.places).acquire_owned() => place,
+                () = &mut end => return,
+            };
+            let Ok(place) = place else { return };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = &mut end => return,
+            };
+            match accepted {
+                Ok((stream, _peer)) => {
+                    failing = false;
+                    self.spawn(stream, place);
+                }
+                // The client was gone before it was greeted.
+                Err(error) if is_about_one_client(&error) => {}
+                Err(error) => {
+                    if !failing {
+                        tracing::warn!(%error, "connections cannot be accepted; trying again");
+                    }
+                    failing = true;
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn spawn(&self, stream: TcpStream, place: OwnedSemaphorePermit) {
+        // Answers are written whole: waiting for more to send would only delay them.
+        stream.set_nodelay(true).ok();
+        let guard = Guard::default();
+        let router = self.router.clone();
+        let service = {
+            let guard = guard.clone();
+            service_fn(move |request| answer(router.clone(), guard.clone(), request))
+        };
+        let connection = self
+            .http
+            .serve_connection(TokioIo::new(Guarded::new(stream, guard)), service);
+        let (draining, abort) = (self.app.life.draining.clone(), self.abort.clone());
+        let gauge = self.app.metrics.connections.clone();
+        self.tasks.spawn(async move {
+            let _place = place;
+            gauge.inc();
+            tokio::pin!(connection);
+            let ended = tokio::select! {
+                biased;
+                ended = &mut connection => Some(ended),
+                () = draining.cancelled() => None,
+            };
+            if ended.is_none() {
+                connection.as_mut().graceful_shutdown();
+                // Whatever ends it now, there is nobody left to tell.
+                let _ended = abort.run_until_cancelled(connection).await;
+            }
+            gauge.dec();
+        });
+    }
+}
+
+async fn answer(
+    mut router: Router,
+    guard: Guard,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, std::convert::Infallible> {
+    let _busy = guard.busy();
+    router.call(request).await
+}
+
+fn is_about_one_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
+}

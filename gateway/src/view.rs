@@ -1,0 +1,315 @@
+//! The job object as clients see it: names, order and units of its JSON. No decision is taken here.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use selvage_core::clock::UnixMillis;
+use selvage_core::job::JobId;
+use selvage_core::key::Digest;
+use selvage_core::outcome::Cost;
+use selvage_core::output::Output;
+use selvage_core::store::{Record, State};
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use crate::error::Problem;
+use crate::predictions::{Ask, Finished};
+
+/// The job object.
+#[derive(Debug, Serialize)]
+pub struct JobView<'a> {
+    id: JobId,
+    status: State,
+    model: ModelView<'a>,
+    image_hash: Digest,
+    cached: bool,
+    output: Option<&'a Output>,
+    error: Option<Problem<'a>>,
+    queue: Option<QueueView>,
+    timings: Option<Timings>,
+    attempts: u32,
+    created_at: Time,
+    started_at: Option<Time>,
+    finished_at: Option<Time>,
+    expires_at: Option<Time>,
+    metadata: &'a Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    urls: Option<Urls>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    durable: Option<bool>,
+}
+
+#[derive(Debug, Serialize)]
+struct ModelView<'a> {
+    name: &'a str,
+    version: &'a str,
+    digest: Digest,
+}
+
+/// Where a queued job stands; both are estimates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct QueueView {
+    /// Jobs of its lane that may come first, itself included: an upper estimate, since its lane moves on at once.
+    pub position: u64,
+    /// Time until it ends, in milliseconds.
+    pub eta_ms: u64,
+}
+
+/// How long each part took, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Timings {
+    queue_ms: f64,
+    decode_ms: f64,
+    inference_ms: f64,
+    total_ms: f64,
+    batch_size: u16,
+}
+
+#[derive(Debug, Serialize)]
+struct Urls {
+    #[serde(rename = "self")]
+    this: String,
+    cancel: String,
+}
+
+/// A moment as RFC 3339 in UTC, with milliseconds.
+#[derive(Clone, Copy, Debug)]
+struct Time(UnixMillis);
+
+/// The last millisecond of the year 9999, the last RFC 3339 can write.
+const LAST_MOMENT: u64 = 253_402_300_799_999;
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let since_epoch = Duration::from_millis(self.0.0.min(LAST_MOMENT));
+        serializer.collect_str(&humantime::format_rfc3339_millis(UNIX_EPOCH + since_epoch))
+    }
+}
+
+impl Timings {
+    /// What a job cost: all that was neither decoding nor inference was waiting.
+    #[must_use]
+    pub fn of(cost: &Cost, total: Duration) -> Self {
+        let decode = Duration::from_micros(cost.decode_us.into());
+        let inference = Duration::from_micros(cost.inference_us.into());
+        Self {
+            queue_ms: millis(total.saturating_sub(decode + inference)),
+            decode_ms: millis(decode),
+            inference_ms: millis(inference),
+            total_ms: millis(total),
+            batch_size: cost.batch_size,
+        }
+    }
+
+    /// The same as a `Server-Timing` header.
+    #[must_use]
+    pub fn server_timing(&self) -> String {
+        let Self {
+            queue_ms,
+            decode_ms,
+            inference_ms,
+            total_ms,
+            ..
+        } = self;
+        format!(
+            "queue;dur={queue_ms}, decode;dur={decode_ms}, infer;dur={inference_ms}, total;dur={total_ms}"
+        )
+    }
+}
+
+/// Milliseconds, to the microsecond.
+fn millis(span: Duration) -> f64 {
+    (span.as_secs_f64() * 1_000_000.0).round() / 1000.0
+}
+
+impl<'a> JobView<'a> {
+    /// A job that ended within its client's wait: it has no record, so no address.
+    #[must_use]
+    pub fn finished(ask: &'a Ask, finished: &'a Finished, timings: Timings) -> Self {
+        let finished_at = ask.created_at.after(finished.total);
+        let run = u64::from(finished.cost.decode_us) + u64::from(finished.cost.inference_us);
+        let ran = finished.attempts > 0;
+        let started_at = UnixMillis(finished_at.0.saturating_sub(run / 1000));
+        Self {
+            id: ask.id,
+            status: finished.state(),
+            model: ModelView {
+                name: ask.model.name.as_str(),
+                version: &ask.model.version,
+                digest: ask.model.digest,
+            },
+            image_hash: ask.key.image,
+            cached: finished.source.is_cache(),
+            output: finished.output.as_ref(),
+            error: None,
+            queue: None,
+            timings: Some(timings),
+            attempts: finished.attempts,
+            created_at: Time(ask.created_at),
+            started_at: ran.then_some(Time(started_at.max(ask.created_at))),
+            finished_at: Some(Time(finished_at)),
+            expires_at: None,
+            metadata: &ask.metadata,
+            urls: None,
+            durable: None,
+        }
+    }
+
+    /// A job with a record. `queue` is shown while it is queued, `durable` where promises end with the process.
+    #[must_use]
+    pub fn recorded(record: &'a Record, queue: QueueView, durable: bool) -> Self {
+        let seed = &record.seed;
+        let url = format!("/jobs/{}", seed.id);
+        let total = record.finished_at.map(|end| end.since(seed.created_at));
+        let time = |moment: Option<UnixMillis>| moment.map(Time);
+        Self {
+            id: seed.id,
+            status: record.state,
+            model: ModelView {
+                name: seed.model.as_str(),
+                version: &seed.version,
+                digest: seed.key.model,
+            },
+            image_hash: seed.key.image,
+            cached: record.cached,
+            output: record.output.as_ref(),
+            error: record.failure.as_ref().map(Problem::from),
+            queue: (record.state == State::Queued).then_some(queue),
+            timings: total.map(|total| Timings::of(&record.cost, total)),
+            attempts: record.attempts,
+            created_at: Time(seed.created_at),
+            started_at: time(record.started_at),
+            finished_at: time(record.finished_at),
+            expires_at: Some(Time(record.expires_at)),
+            metadata: &seed.metadata,
+            urls: Some(Urls {
+                cancel: format!("{url}/cancel"),
+                this: url,
+            }),
+            durable: (!durable).then_some(false),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use selvage_core::key::PredictionKey;
+    use selvage_core::outcome::{Failure, FailureCode};
+    use selvage_core::store::Seed;
+    use serde_json::json;
+
+    use super::*;
+
+    const QUEUE: QueueView = QueueView {
+        position: 12,
+        eta_ms: 240,
+    };
+
+    fn record(state: State) -> Record {
+        let digest = |byte| Digest::from_bytes([byte; 32]);
+        let seed = Seed {
+            id: "01929f3e-0000-7000-8000-000000000000".parse().unwrap(),
+            model: "tiny".parse().unwrap(),
+            version: "2".to_owned(),
+            key: PredictionKey {
+                model: digest(1),
+                prep: 0,
+                image: digest(2),
+            },
+            created_at: UnixMillis(1_700_000_000_000),
+            deadline: UnixMillis(1_700_000_900_000),
+            top_k: 3,
+            metadata: Map::new(),
+        };
+        let ended = state.is_terminal().then_some(UnixMillis(1_700_000_000_010));
+        Record {
+            seed,
+            state,
+            attempts: 1,
+            started_at: None,
+            finished_at: ended,
+            expires_at: UnixMillis(1_700_086_400_000),
+            output: None,
+            failure: None,
+            cost: Cost {
+                waited_us: 0,
+                decode_us: 200,
+                inference_us: 600,
+                batch_size: 4,
+            },
+            cached: false,
+        }
+    }
+
+    #[test]
+    fn fields_come_in_the_order_of_the_api() {
+        let record = record(State::Queued);
+        let text = serde_json::to_string(&JobView::recorded(&record, QUEUE, true)).unwrap();
+        let value: Map<String, Value> = serde_json::from_str(&text).unwrap();
+        let names = [
+            "id",
+            "status",
+            "model",
+            "image_hash",
+            "cached",
+            "output",
+            "error",
+            "queue",
+            "timings",
+            "attempts",
+            "created_at",
+            "started_at",
+            "finished_at",
+            "expires_at",
+            "metadata",
+            "urls",
+        ];
+        let places: Vec<usize> = names
+            .iter()
+            .map(|name| text.find(&format!("\"{name}\":")).unwrap())
+            .collect();
+        assert!(places.is_sorted() && value.len() == names.len(), "{text}");
+        assert_eq!(value["queue"], json!({"position": 12, "eta_ms": 240}));
+        assert_eq!(value["created_at"], "2023-11-14T22:13:20.000Z");
+        assert_eq!(
+            value["urls"]["cancel"],
+            "/jobs/01929f3e-0000-7000-8000-000000000000/cancel"
+        );
+        assert!(value["timings"].is_null() && value["finished_at"].is_null());
+    }
+
+    #[test]
+    fn a_failed_job_carries_its_problem() {
+        let mut record = record(State::Failed);
+        record.failure = Some(Failure::new(FailureCode::InvalidImage, "cut"));
+        let value = serde_json::to_value(JobView::recorded(&record, QUEUE, false)).unwrap();
+        let problem = json!({
+            "type": "/problems/invalid_image", "title": "The image is broken", "status": 422,
+            "code": "invalid_image", "detail": "cut",
+        });
+        assert_eq!(
+            (&value["error"], &value["durable"]),
+            (&problem, &json!(false))
+        );
+        assert!(value["queue"].is_null());
+        let timings = json!({
+            "queue_ms": 9.2, "decode_ms": 0.2, "inference_ms": 0.6, "total_ms": 10.0, "batch_size": 4,
+        });
+        assert_eq!(value["timings"], timings);
+    }
+
+    #[test]
+    fn waiting_is_never_negative_and_moments_never_beyond_writing() {
+        let cost = Cost {
+            decode_us: 5000,
+            ..Cost::default()
+        };
+        let timings = Timings::of(&cost, Duration::from_millis(1));
+        assert_eq!((timings.queue_ms, timings.total_ms), (0.0, 1.0));
+        assert_eq!(
+            timings.server_timing(),
+            "queue;dur=0, decode;dur=5, infer;dur=0, total;dur=1"
+        );
+        let last = serde_json::to_string(&Time(UnixMillis(u64::MAX))).unwrap();
+        assert_eq!(last, "\"9999-12-31T23:59:59.999Z\"");
+    }
+}
