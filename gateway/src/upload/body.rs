@@ -117,6 +117,7 @@ impl BodyLimits {
         };
         let mut all = None;
         let mut length = first.len();
+        self.charge(&mut share, length)?;
         while let Some(frame) = next(&mut body).await? {
             length += frame.len();
             if length > self.max_bytes {

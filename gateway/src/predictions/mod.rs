@@ -3,24 +3,21 @@
 //! Cache, then a computation that others may share, then, if the wait runs out, a promise. `docs/ARCHITECTURE.md` tells
 //! the same in order of time.
 
+mod ask;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
-use std::time::Duration;
 
-use bytes::Bytes;
-use selvage_core::BoxError;
 use selvage_core::cache::{Cache, Cached, MemoryCache};
-use selvage_core::catalog::Model;
-use selvage_core::clock::{Clock, UnixMillis};
-use selvage_core::job::{CachePolicy, Job, JobId, Lane, Promise};
-use selvage_core::key::PredictionKey;
+use selvage_core::clock::Clock;
+use selvage_core::job::{CachePolicy, Job, Lane, Promise};
 use selvage_core::outcome::{Cost, Failure, FailureCode, Outcome, Report};
 use selvage_core::output::Output;
 use selvage_core::queue::Queue;
-use selvage_core::store::{Record, State};
-use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
+
+pub use ask::{Answer, Ask, Finished, PredictError, Source};
 
 use crate::admission::{Admission, Full};
 use crate::inflight::{Entered, Inflight, Refusal, Ticket, Verdict};
@@ -28,116 +25,6 @@ use crate::lanes::Lanes;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Metrics;
 use crate::promised::{PromiseError, Promised};
-
-/// One image and all that is asked about it.
-#[derive(Clone, Debug)]
-pub struct Ask {
-    /// The identity of this request's job.
-    pub id: JobId,
-    /// The model.
-    pub model: Arc<Model>,
-    /// What the answer depends on.
-    pub key: PredictionKey,
-    /// The encoded image.
-    pub image: Bytes,
-    /// How the cache may be used.
-    pub policy: CachePolicy,
-    /// Labels in the answer.
-    pub top_k: u16,
-    /// The client's own data.
-    pub metadata: Map<String, Value>,
-    /// How long the client waits; zero promises at once.
-    pub wait: Duration,
-    /// How long the job may live at most.
-    pub life: Duration,
-    /// When it was accepted, by the shared clock.
-    pub created_at: UnixMillis,
-    /// When it was accepted, by this process's clock.
-    pub began: Instant,
-    /// The request's id.
-    pub request_id: Arc<str>,
-    /// W3C trace context.
-    pub traceparent: Option<Arc<str>>,
-}
-
-/// What a client gets.
-#[derive(Clone, Debug)]
-pub enum Answer {
-    /// The job has ended within the wait; there is no record.
-    Finished(Finished),
-    /// The job is recorded and queued.
-    Promised(Box<Record>),
-}
-
-/// A job that ended within the wait.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Finished {
-    /// The answer; `None` for a job whose life was over first.
-    pub output: Option<Output>,
-    /// What it cost.
-    pub cost: Cost,
-    /// Starts; 0 where no worker was asked.
-    pub attempts: u32,
-    /// Where the answer came from.
-    pub source: Source,
-    /// From acceptance to answer.
-    pub total: Duration,
-}
-
-/// Where an answer came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// Out of the cache, with the time it will stay there if the gateway knows it.
-    Cache(Option<Duration>),
-    /// Computed for this request; `stored` where it is in the cache now.
-    Computed {
-        /// In the cache now.
-        stored: bool,
-    },
-    /// Computed for another request of the same moment.
-    Collapsed,
-    /// Nowhere: the job expired.
-    Nowhere,
-}
-
-impl Source {
-    /// Whether the job object says `cached`.
-    #[must_use]
-    pub const fn is_cache(self) -> bool {
-        matches!(self, Self::Cache(_))
-    }
-}
-
-/// Why a client gets neither.
-#[derive(Debug, thiserror::Error)]
-pub enum PredictError {
-    /// All places, or the lane, are taken.
-    #[error("{waiting} jobs are waiting")]
-    Full {
-        /// Jobs waiting.
-        waiting: u64,
-        /// When to come back.
-        retry_after: Duration,
-    },
-    /// The image does not fit into a message.
-    #[error("the image is larger than a message may be")]
-    TooLarge,
-    /// Jobs cannot be queued now.
-    #[error("the broker does not take messages")]
-    Broker(#[source] Option<BoxError>),
-    /// Records cannot be written now.
-    #[error("records cannot be written")]
-    Store(#[source] BoxError),
-    /// The gateway is shutting down.
-    #[error("this gateway is shutting down")]
-    Draining,
-    /// The job failed for good.
-    #[error("{}", .0.detail)]
-    Failed(Failure),
-    /// Somebody canceled the job.
-    #[error("the job was canceled")]
-    Canceled,
-}
 
 /// How one turn of waiting ended.
 enum Turn {
@@ -297,7 +184,7 @@ impl Predictions {
         let job = Job {
             deadline: self.clock.now().after(left),
             reply_to: Some(reply_to),
-            ..job(ask, None)
+            ..ask.job(None)
         };
         let (queue, inflight, id) = (Arc::clone(&self.queue), Arc::clone(&self.inflight), ask.id);
         let mut publishing = Box::pin(async move {
@@ -318,7 +205,7 @@ impl Predictions {
             Outcome::Succeeded(scores) => scores,
             Outcome::Failed(failure) => return Err(PredictError::Failed(failure)),
             Outcome::Canceled => return Err(PredictError::Canceled),
-            Outcome::Expired => return Ok(expired(ask)),
+            Outcome::Expired => return Ok(ask.expired()),
         };
         let Some(output) = Output::rank(&scores, &ask.model.labels, ask.top_k) else {
             let failure = Failure::new(
@@ -353,7 +240,7 @@ impl Predictions {
             return Ok(Answer::Finished(finished));
         }
         if ask.began.elapsed() >= ask.life {
-            return Ok(Answer::Finished(expired(ask)));
+            return Ok(Answer::Finished(ask.expired()));
         }
         // A promise kept in memory would end with the process that is ending.
         if !self.durable && self.life.phase() >= Phase::Draining {
@@ -368,7 +255,7 @@ impl Predictions {
             top_k: ask.top_k,
             metadata: ask.metadata.clone(),
         };
-        let submitted = self.promised.submit(job(ask, Some(promise))).await;
+        let submitted = self.promised.submit(ask.job(Some(promise))).await;
         match submitted {
             Ok(record) => Ok(Answer::Promised(Box::new(record))),
             Err(PromiseError::Full) => Err(self.full(ask, Lane::Batch)),
@@ -411,46 +298,6 @@ impl Predictions {
             }
         }
         self.metrics.in_flight.set(in_flight(&self.admission));
-    }
-}
-
-/// The job of an ask; promised where `promise` is given.
-fn job(ask: &Ask, promise: Option<Promise>) -> Job {
-    Job {
-        id: ask.id,
-        model: ask.model.name.clone(),
-        key: ask.key,
-        created_at: ask.created_at,
-        deadline: ask.created_at.after(ask.life),
-        cache: ask.policy,
-        earlier_attempts: 0,
-        reply_to: None,
-        request_id: Some(Arc::clone(&ask.request_id)),
-        traceparent: ask.traceparent.clone(),
-        promise,
-        image: ask.image.clone(),
-    }
-}
-
-/// A job whose life was over before its answer.
-fn expired(ask: &Ask) -> Finished {
-    Finished {
-        output: None,
-        cost: Cost::default(),
-        attempts: 0,
-        source: Source::Nowhere,
-        total: ask.began.elapsed(),
-    }
-}
-
-impl Finished {
-    /// The job's terminal state.
-    #[must_use]
-    pub const fn state(&self) -> State {
-        match self.output {
-            Some(_) => State::Succeeded,
-            None => State::Expired,
-        }
     }
 }
 

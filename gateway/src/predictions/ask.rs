@@ -1,0 +1,168 @@
+//! What the service is asked, and what it answers: types without behaviour of their own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use selvage_core::BoxError;
+use selvage_core::catalog::Model;
+use selvage_core::clock::UnixMillis;
+use selvage_core::job::{CachePolicy, Job, JobId, Promise};
+use selvage_core::key::PredictionKey;
+use selvage_core::outcome::{Cost, Failure};
+use selvage_core::output::Output;
+use selvage_core::store::{Record, State};
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+
+/// One image and all that is asked about it.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The identity of this request's job.
+    pub id: JobId,
+    /// The model.
+    pub model: Arc<Model>,
+    /// What the answer depends on.
+    pub key: PredictionKey,
+    /// The encoded image.
+    pub image: Bytes,
+    /// How the cache may be used.
+    pub policy: CachePolicy,
+    /// Labels in the answer.
+    pub top_k: u16,
+    /// The client's own data.
+    pub metadata: Map<String, Value>,
+    /// How long the client waits; zero promises at once.
+    pub wait: Duration,
+    /// How long the job may live at most.
+    pub life: Duration,
+    /// When it was accepted, by the shared clock.
+    pub created_at: UnixMillis,
+    /// When it was accepted, by this process's clock.
+    pub began: Instant,
+    /// The request's id.
+    pub request_id: Arc<str>,
+    /// W3C trace context.
+    pub traceparent: Option<Arc<str>>,
+}
+
+/// What a client gets.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// The job has ended within the wait; there is no record.
+    Finished(Finished),
+    /// The job is recorded and queued.
+    Promised(Box<Record>),
+}
+
+/// A job that ended within the wait.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finished {
+    /// The answer; `None` for a job whose life was over first.
+    pub output: Option<Output>,
+    /// What it cost.
+    pub cost: Cost,
+    /// Starts; 0 where no worker was asked.
+    pub attempts: u32,
+    /// Where the answer came from.
+    pub source: Source,
+    /// From acceptance to answer.
+    pub total: Duration,
+}
+
+/// Where an answer came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Out of the cache, with the time it will stay there if the gateway knows it.
+    Cache(Option<Duration>),
+    /// Computed for this request; `stored` where it is in the cache now.
+    Computed {
+        /// In the cache now.
+        stored: bool,
+    },
+    /// Computed for another request of the same moment.
+    Collapsed,
+    /// Nowhere: the job expired.
+    Nowhere,
+}
+
+impl Source {
+    /// Whether the job object says `cached`.
+    #[must_use]
+    pub const fn is_cache(self) -> bool {
+        matches!(self, Self::Cache(_))
+    }
+}
+
+/// Why a client gets neither.
+#[derive(Debug, thiserror::Error)]
+pub enum PredictError {
+    /// All places, or the lane, are taken.
+    #[error("{waiting} jobs are waiting")]
+    Full {
+        /// Jobs waiting.
+        waiting: u64,
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// The image does not fit into a message.
+    #[error("the image is larger than a message may be")]
+    TooLarge,
+    /// Jobs cannot be queued now.
+    #[error("the broker does not take messages")]
+    Broker(#[source] Option<BoxError>),
+    /// Records cannot be written now.
+    #[error("records cannot be written")]
+    Store(#[source] BoxError),
+    /// The gateway is shutting down.
+    #[error("this gateway is shutting down")]
+    Draining,
+    /// The job failed for good.
+    #[error("{}", .0.detail)]
+    Failed(Failure),
+    /// Somebody canceled the job.
+    #[error("the job was canceled")]
+    Canceled,
+}
+
+impl Ask {
+    /// The job that answers this; promised where `promise` is given.
+    pub(super) fn job(&self, promise: Option<Promise>) -> Job {
+        Job {
+            id: self.id,
+            model: self.model.name.clone(),
+            key: self.key,
+            created_at: self.created_at,
+            deadline: self.created_at.after(self.life),
+            cache: self.policy,
+            earlier_attempts: 0,
+            reply_to: None,
+            request_id: Some(Arc::clone(&self.request_id)),
+            traceparent: self.traceparent.clone(),
+            promise,
+            image: self.image.clone(),
+        }
+    }
+
+    /// The end of a job whose life was over before its answer.
+    pub(super) fn expired(&self) -> Finished {
+        Finished {
+            output: None,
+            cost: Cost::default(),
+            attempts: 0,
+            source: Source::Nowhere,
+            total: self.began.elapsed(),
+        }
+    }
+}
+
+impl Finished {
+    /// The job's terminal state.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        match self.output {
+            Some(_) => State::Succeeded,
+            None => State::Expired,
+        }
+    }
+}
