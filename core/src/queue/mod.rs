@@ -4,6 +4,11 @@
 //! broker keeps its disk. So workers must be able to run a job twice without harm, and they are: an answer is a pure
 //! function of the job's key.
 
+mod backoff;
+pub mod memory;
+mod split;
+#[cfg(any(test, feature = "suite"))]
+pub mod suite;
 pub mod wire;
 
 use std::fmt::Debug;
@@ -15,6 +20,12 @@ use tokio_util::sync::CancellationToken;
 use crate::BoxError;
 use crate::job::{Job, Lane, ModelName, ReplyAddress};
 use crate::outcome::Report;
+
+pub use split::split;
+
+/// Handings-out after which a message that is always given back is set aside in the dead-letter queue. Only a net: a job
+/// that takes workers down is ended by its own count of attempts long before.
+pub const DELIVERY_LIMIT: u32 = 20;
 
 /// Jobs to workers, reports back to the gateway that waits.
 #[async_trait]
@@ -69,13 +80,13 @@ pub type Reports = mpsc::Receiver<Vec<Report>>;
 #[async_trait]
 pub trait Consumer: Send {
     /// The next delivery; reconnects by itself. `None` only after the stop token has fired and what had arrived by then
-    /// has been given out.
+    /// has been given out, or after the queue was closed. Dropping the future loses nothing.
     async fn next(&mut self) -> Option<Delivery>;
 }
 
 /// One message in a worker's hands: one or more jobs that are settled together.
 #[derive(Debug)]
-#[must_use = "an unsettled delivery comes back only when the connection ends"]
+#[must_use = "a delivery that is dropped unsettled is given back"]
 pub struct Delivery {
     /// The jobs, in the order they were published.
     pub jobs: Vec<Job>,
@@ -85,7 +96,7 @@ pub struct Delivery {
     pub settle: Box<dyn Settle>,
 }
 
-/// Settles one delivery, once.
+/// Settles one delivery, once. Dropped unsettled, it gives the delivery back.
 #[async_trait]
 pub trait Settle: Debug + Send + Sync {
     /// Everything in the message is finished and stored; the broker may forget it.

@@ -1,0 +1,111 @@
+//! What a worker holds of a lane in memory: a consumer, and the settlement of each delivery.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::lane::{MemoryLane, Message};
+use crate::queue::{Consumer, Delivery, Settle};
+
+pub(super) struct MemoryConsumer {
+    pub(super) lane: Arc<MemoryLane>,
+    pub(super) hands: Arc<Semaphore>,
+    pub(super) stop: CancellationToken,
+    pub(super) closed: CancellationToken,
+    /// Deliveries still to be given out; known once `stop` has fired.
+    pub(super) left: Option<usize>,
+}
+
+impl MemoryConsumer {
+    fn deliver(&self, message: Message, permit: OwnedSemaphorePermit) -> Delivery {
+        Delivery {
+            jobs: message.jobs.clone(),
+            earlier_deliveries: message.earlier_deliveries,
+            settle: Box::new(MemorySettle {
+                message: Some(message),
+                lane: Arc::clone(&self.lane),
+                _permit: permit,
+            }),
+        }
+    }
+
+    /// What a broker would already have sent counts as arrived: as many messages as hands are free.
+    fn next_arrived(&mut self) -> Option<Delivery> {
+        let free = self.hands.available_permits();
+        let left = self.left.get_or_insert(free);
+        *left = left.checked_sub(1)?;
+        let permit = Arc::clone(&self.hands).try_acquire_owned().ok()?;
+        let message = self.lane.pop()?;
+        Some(self.deliver(message, permit))
+    }
+}
+
+#[async_trait]
+impl Consumer for MemoryConsumer {
+    async fn next(&mut self) -> Option<Delivery> {
+        let lane = Arc::clone(&self.lane);
+        loop {
+            if self.closed.is_cancelled() {
+                return None;
+            }
+            if self.stop.is_cancelled() {
+                return self.next_arrived();
+            }
+            let permit = tokio::select! {
+                permit = Arc::clone(&self.hands).acquire_owned() => permit.ok()?,
+                () = self.stop.cancelled() => continue,
+                () = self.closed.cancelled() => continue,
+            };
+            if let Some(message) = lane.pop() {
+                return Some(self.deliver(message, permit));
+            }
+            drop(permit);
+            tokio::select! {
+                () = lane.arrived.notified() => {}
+                () = self.stop.cancelled() => {}
+                () = self.closed.cancelled() => {}
+            }
+        }
+    }
+}
+
+/// Settles one message; dropped unsettled, the message comes back.
+struct MemorySettle {
+    message: Option<Message>,
+    lane: Arc<MemoryLane>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl fmt::Debug for MemorySettle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemorySettle").finish_non_exhaustive()
+    }
+}
+
+impl Drop for MemorySettle {
+    fn drop(&mut self) {
+        if let Some(message) = self.message.take() {
+            self.lane.put_back(message);
+        }
+    }
+}
+
+#[async_trait]
+impl Settle for MemorySettle {
+    async fn ack(mut self: Box<Self>) {
+        self.message = None;
+    }
+
+    async fn give_back(self: Box<Self>) {
+        drop(self);
+    }
+
+    async fn dead_letter(mut self: Box<Self>) {
+        if let Some(message) = self.message.take() {
+            self.lane.set_aside(message);
+        }
+    }
+}

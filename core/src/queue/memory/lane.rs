@@ -1,0 +1,112 @@
+//! One lane in memory: what waits, joined into deliveries, and what comes back.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+
+use super::lock;
+use crate::job::Job;
+use crate::queue::{DELIVERY_LIMIT, PublishError};
+
+/// Jobs that are ready in the same moment and may share one delivery, so that they share the cost of its hand-over.
+const GROUP_JOBS: usize = 16;
+/// Dead letters kept for reading; the oldest goes first.
+pub(super) const DEAD_LETTERS: usize = 1000;
+
+/// One lane's waiting jobs.
+pub(super) struct MemoryLane {
+    pub(super) waiting: Mutex<Waiting>,
+    pub(super) arrived: Notify,
+    dead_letters: Arc<Mutex<VecDeque<Job>>>,
+}
+
+#[derive(Default)]
+pub(super) struct Waiting {
+    messages: VecDeque<Message>,
+    /// Jobs in all messages.
+    pub(super) jobs: usize,
+}
+
+/// Jobs that are handed out and settled together.
+pub(super) struct Message {
+    pub(super) jobs: Vec<Job>,
+    pub(super) earlier_deliveries: u32,
+}
+
+impl Message {
+    /// Whether it may be joined with its neighbours: never a job that may have taken a worker down.
+    fn is_fresh(&self) -> bool {
+        self.earlier_deliveries == 0 && self.jobs.iter().all(|job| job.earlier_attempts == 0)
+    }
+}
+
+impl MemoryLane {
+    pub(super) fn new(dead_letters: Arc<Mutex<VecDeque<Job>>>) -> Self {
+        Self {
+            waiting: Mutex::default(),
+            arrived: Notify::new(),
+            dead_letters,
+        }
+    }
+
+    pub(super) fn push(&self, job: Job, capacity_jobs: usize) -> Result<(), PublishError> {
+        let mut waiting = lock(&self.waiting);
+        if waiting.jobs >= capacity_jobs {
+            return Err(PublishError::Full);
+        }
+        waiting.jobs += 1;
+        waiting.messages.push_back(Message {
+            jobs: vec![job],
+            earlier_deliveries: 0,
+        });
+        drop(waiting);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// The next message, joined with those behind it while all are fresh.
+    pub(super) fn pop(&self) -> Option<Message> {
+        let mut waiting = lock(&self.waiting);
+        let mut message = waiting.messages.pop_front()?;
+        if message.is_fresh() {
+            while message.jobs.len() < GROUP_JOBS
+                && waiting.messages.front().is_some_and(Message::is_fresh)
+                && let Some(next) = waiting.messages.pop_front()
+            {
+                message.jobs.extend(next.jobs);
+            }
+        }
+        waiting.jobs -= message.jobs.len();
+        let more = !waiting.messages.is_empty();
+        drop(waiting);
+        if more {
+            self.arrived.notify_one();
+        }
+        Some(message)
+    }
+
+    /// Puts a message back at the front, as a broker does; the bound does not hold for it.
+    pub(super) fn put_back(&self, message: Message) {
+        let earlier_deliveries = message.earlier_deliveries + 1;
+        if earlier_deliveries > DELIVERY_LIMIT {
+            self.set_aside(message);
+            return;
+        }
+        let mut waiting = lock(&self.waiting);
+        waiting.jobs += message.jobs.len();
+        waiting.messages.push_front(Message {
+            earlier_deliveries,
+            ..message
+        });
+        drop(waiting);
+        self.arrived.notify_one();
+    }
+
+    pub(super) fn set_aside(&self, message: Message) {
+        let mut dead_letters = lock(&self.dead_letters);
+        dead_letters.extend(message.jobs);
+        let excess = dead_letters.len().saturating_sub(DEAD_LETTERS);
+        dead_letters.drain(..excess);
+    }
+}

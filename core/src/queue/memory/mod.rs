@@ -1,0 +1,212 @@
+//! The in-process backend: bounded lanes that redeliver as a broker would. Nothing here survives the process.
+
+mod consumer;
+mod lane;
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use self::consumer::MemoryConsumer;
+use self::lane::MemoryLane;
+use super::{Consumer, Health, PublishError, Queue, QueueError, Reports};
+use crate::job::{Job, Lane, ModelName, ReplyAddress};
+use crate::outcome::Report;
+
+/// Batches of reports that may wait for the gateway.
+const WAITING_REPORTS: usize = 1024;
+/// How long a worker waits for the gateway to take reports.
+const REPLY_WAIT: Duration = Duration::from_secs(5);
+
+/// Lanes in memory, made when they are first used.
+pub struct MemoryQueue {
+    lanes: RwLock<HashMap<(ModelName, Lane), Arc<MemoryLane>>>,
+    capacity_jobs: usize,
+    dead_letters: Arc<Mutex<VecDeque<Job>>>,
+    reports: mpsc::Sender<Vec<Report>>,
+    address: ReplyAddress,
+    closed: CancellationToken,
+}
+
+impl MemoryQueue {
+    /// A queue whose lanes each hold up to `capacity_jobs` waiting jobs, and the reports for the jobs it takes.
+    #[must_use]
+    pub fn new(capacity_jobs: usize) -> (Arc<Self>, Reports) {
+        let (sender, reports) = mpsc::channel(WAITING_REPORTS);
+        let queue = Self {
+            lanes: RwLock::default(),
+            capacity_jobs,
+            dead_letters: Arc::default(),
+            reports: sender,
+            address: ReplyAddress("memory".into()),
+            closed: CancellationToken::new(),
+        };
+        (Arc::new(queue), reports)
+    }
+
+    /// The jobs that were set aside last, oldest first.
+    #[must_use]
+    pub fn dead_letters(&self) -> Vec<Job> {
+        lock(&self.dead_letters).iter().cloned().collect()
+    }
+
+    fn lane(&self, model: &ModelName, lane: Lane) -> Arc<MemoryLane> {
+        let name = (model.clone(), lane);
+        let known = self.lanes.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lane) = known.get(&name) {
+            return Arc::clone(lane);
+        }
+        drop(known);
+        let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(MemoryLane::new(Arc::clone(&self.dead_letters)));
+        Arc::clone(lanes.entry(name).or_insert_with(new))
+    }
+}
+
+impl fmt::Debug for MemoryQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryQueue")
+            .field("capacity_jobs", &self.capacity_jobs)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Queue for MemoryQueue {
+    async fn publish(&self, job: Job) -> Result<(), PublishError> {
+        if self.closed.is_cancelled() {
+            return Err(PublishError::Unavailable("the queue is closed".into()));
+        }
+        self.lane(&job.model, job.lane())
+            .push(job, self.capacity_jobs)
+    }
+
+    async fn consume(
+        &self,
+        model: &ModelName,
+        lane: Lane,
+        prefetch: u16,
+        stop: CancellationToken,
+    ) -> Result<Box<dyn Consumer>, QueueError> {
+        Ok(Box::new(MemoryConsumer {
+            lane: self.lane(model, lane),
+            hands: Arc::new(Semaphore::new(usize::from(prefetch.max(1)))),
+            stop,
+            closed: self.closed.clone(),
+            left: None,
+        }))
+    }
+
+    fn reply_address(&self) -> Option<ReplyAddress> {
+        (!self.closed.is_cancelled()).then(|| self.address.clone())
+    }
+
+    async fn reply(&self, to: &ReplyAddress, reports: Vec<Report>) -> Result<(), QueueError> {
+        if *to != self.address {
+            return Err(QueueError::Unavailable(
+                "no gateway has this address".into(),
+            ));
+        }
+        match timeout(REPLY_WAIT, self.reports.send(reports)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(QueueError::Unavailable("nobody takes reports".into())),
+            Err(_) => Err(QueueError::Unavailable("reports are not taken".into())),
+        }
+    }
+
+    async fn depth(&self, model: &ModelName, lane: Lane) -> Result<u64, QueueError> {
+        let jobs = lock(&self.lane(model, lane).waiting).jobs;
+        Ok(u64::try_from(jobs).unwrap_or(u64::MAX))
+    }
+
+    fn health(&self) -> Health {
+        if self.closed.is_cancelled() {
+            Health::Down
+        } else {
+            Health::Up
+        }
+    }
+
+    async fn close(&self) {
+        self.closed.cancel();
+    }
+}
+
+/// A panic elsewhere leaves these collections whole: each change is one call.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{Ready, ready};
+
+    use super::lane::DEAD_LETTERS;
+    use super::*;
+    use crate::queue::suite::{DeadLetters, Fixture, job};
+
+    struct Kept(Arc<MemoryQueue>);
+
+    #[async_trait]
+    impl DeadLetters for Kept {
+        async fn count(&self) -> u64 {
+            u64::try_from(self.0.dead_letters().len()).unwrap()
+        }
+    }
+
+    fn fixture(capacity: usize) -> Ready<Fixture> {
+        let (queue, reports) = MemoryQueue::new(capacity);
+        ready(Fixture {
+            gateway: queue.clone(),
+            reports,
+            worker: queue.clone(),
+            model: "first".parse().unwrap(),
+            other_model: "second".parse().unwrap(),
+            capacity,
+            sends_ahead: false,
+            dead_letters: Box::new(Kept(queue)),
+        })
+    }
+
+    crate::queue_suite!(fixture);
+
+    #[tokio::test]
+    async fn an_image_is_moved_and_not_copied() {
+        let (queue, _reports) = MemoryQueue::new(8);
+        let job = job(&"first".parse().unwrap(), 1);
+        let (model, at) = (job.model.clone(), job.image.as_ptr());
+        queue.publish(job).await.unwrap();
+        let stop = CancellationToken::new();
+        let consuming = queue.consume(&model, Lane::Interactive, 1, stop);
+        let delivery = consuming.await.unwrap().next().await.unwrap();
+        assert_eq!(delivery.jobs[0].image.as_ptr(), at);
+        delivery.settle.ack().await;
+    }
+
+    #[tokio::test]
+    async fn only_so_many_dead_letters_are_kept() {
+        let (queue, _reports) = MemoryQueue::new(DEAD_LETTERS + 1);
+        let model: ModelName = "first".parse().unwrap();
+        let count = u32::try_from(DEAD_LETTERS).unwrap() + 1;
+        for n in 0..count {
+            queue.publish(job(&model, n)).await.unwrap();
+        }
+        let stop = CancellationToken::new();
+        let mut consumer = queue
+            .consume(&model, Lane::Interactive, 1, stop)
+            .await
+            .unwrap();
+        while queue.depth(&model, Lane::Interactive).await.unwrap() > 0 {
+            consumer.next().await.unwrap().settle.dead_letter().await;
+        }
+        let kept = queue.dead_letters();
+        assert_eq!(kept.len(), DEAD_LETTERS);
+        assert_eq!(kept[0].request_id.as_deref(), Some("1"), "the oldest went");
+    }
+}
