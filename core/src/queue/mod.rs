@@ -6,6 +6,7 @@
 
 mod backoff;
 pub mod memory;
+pub mod rabbit;
 mod split;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;

@@ -1,0 +1,260 @@
+//! Keeps one connection alive: dials, sets up, watches, and begins again. lapin's own recovery stays off.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use lapin::{Channel, Connection, Event};
+use tokio::sync::watch;
+use tokio::time::{Instant, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::dial::{Cord, dial};
+use super::trouble::Trouble;
+use crate::config::AmqpUrl;
+use crate::queue::Health;
+use crate::queue::backoff::Backoff;
+
+/// Longest wait for a channel to open: milliseconds even on a busy broker, so more means that nobody is there.
+const OPEN_CHANNEL: Duration = Duration::from_secs(3);
+/// Longest wait for the broker's good-bye.
+const CLOSE: Duration = Duration::from_secs(2);
+/// How often a connection is looked at that has reported nothing.
+const LOOK: Duration = Duration::from_secs(1);
+/// A connection that held this long was a good one: the next attempt starts without delay again.
+const GOOD: Duration = Duration::from_secs(5);
+
+/// One live connection.
+pub(super) struct Live {
+    connection: Connection,
+    cord: Arc<Cord>,
+    given_up: CancellationToken,
+}
+
+impl Live {
+    /// A fresh channel. A broker that does not open one in time has lost this connection.
+    pub(super) async fn channel(&self) -> Result<Channel, Trouble> {
+        match timeout(OPEN_CHANNEL, self.connection.create_channel()).await {
+            Ok(channel) => Ok(channel?),
+            Err(_) => {
+                self.give_up();
+                Err(Trouble::Slow("opening a channel", OPEN_CHANNEL))
+            }
+        }
+    }
+
+    /// Has the supervisor drop this connection and make another.
+    pub(super) fn give_up(&self) {
+        self.given_up.cancel();
+    }
+
+    /// Resolves once the connection has been given up or replaced.
+    pub(super) async fn gone(&self) {
+        self.given_up.cancelled().await;
+    }
+
+    fn is_connected(&self) -> bool {
+        self.connection.status().connected()
+    }
+
+    async fn close(&self) {
+        let goodbye = self.connection.close(200, "OK".into());
+        // Whatever comes of it, the socket is cut afterwards.
+        let _ = timeout(CLOSE, goodbye).await;
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.cord.cut();
+    }
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Live").finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Up(Arc<Live>),
+    Blocked,
+    Down(Trouble),
+    Closed,
+}
+
+/// Everybody's view of a supervised connection.
+#[derive(Clone, Debug)]
+pub(super) struct Link(watch::Receiver<State>);
+
+impl Link {
+    pub(super) fn health(&self) -> Health {
+        match *self.0.borrow() {
+            State::Up(_) => Health::Up,
+            State::Blocked => Health::Blocked,
+            State::Down(_) | State::Closed => Health::Down,
+        }
+    }
+
+    /// The connection, if it can be used at this moment.
+    pub(super) fn now(&self) -> Result<Arc<Live>, Trouble> {
+        match &*self.0.borrow() {
+            State::Up(live) => Ok(Arc::clone(live)),
+            State::Blocked => Err(Trouble::Blocked),
+            State::Down(trouble) => Err(trouble.clone()),
+            State::Closed => Err(Trouble::Closed),
+        }
+    }
+
+    /// The connection, waited for; fails only once the link is closed, or where the broker refuses us for good.
+    pub(super) async fn usable_or_refused(&self) -> Result<Arc<Live>, Trouble> {
+        self.wait(|trouble| trouble.refusal().is_some()).await
+    }
+
+    /// The connection, waited for; fails only once the link is closed.
+    pub(super) async fn usable(&self) -> Result<Arc<Live>, Trouble> {
+        self.wait(|_| false).await
+    }
+
+    async fn wait(&self, is_final: impl Fn(&Trouble) -> bool) -> Result<Arc<Live>, Trouble> {
+        let mut states = self.0.clone();
+        loop {
+            match &*states.borrow_and_update() {
+                State::Up(live) => return Ok(Arc::clone(live)),
+                State::Closed => return Err(Trouble::Closed),
+                State::Down(trouble) if is_final(trouble) => return Err(trouble.clone()),
+                State::Down(_) | State::Blocked => {}
+            }
+            if states.changed().await.is_err() {
+                return Err(Trouble::Closed);
+            }
+        }
+    }
+
+    /// Resolves with the reason as soon as the link is no longer up.
+    pub(super) async fn not_usable(&self) -> Trouble {
+        let mut states = self.0.clone();
+        loop {
+            match &*states.borrow_and_update() {
+                State::Up(_) => {}
+                State::Blocked => return Trouble::Blocked,
+                State::Down(trouble) => return trouble.clone(),
+                State::Closed => return Trouble::Closed,
+            }
+            if states.changed().await.is_err() {
+                return Trouble::Closed;
+            }
+        }
+    }
+}
+
+/// What a connection needs before anybody may use it.
+#[async_trait]
+pub(super) trait SetUp: Send + Sync {
+    async fn set_up(&self, live: &Arc<Live>) -> Result<(), Trouble>;
+}
+
+/// The owner of one connection.
+pub(super) struct Supervisor {
+    pub(super) url: AmqpUrl,
+    /// What the connection is for, in logs and in the broker's list of connections.
+    pub(super) name: String,
+    pub(super) set_up: Box<dyn SetUp>,
+    pub(super) lost: prometheus::IntCounter,
+    pub(super) stop: CancellationToken,
+}
+
+impl Supervisor {
+    /// The link, and the task that keeps it up until `stop` fires.
+    pub(super) fn link(self) -> (Link, impl Future<Output = ()> + Send + 'static) {
+        let (sender, receiver) = watch::channel(State::Down(Trouble::NotConnected));
+        (Link(receiver), self.run(sender))
+    }
+
+    async fn run(self, state: watch::Sender<State>) {
+        let stop = self.stop.clone();
+        let keeping = self.keep_up(&state);
+        let stopped = stop.run_until_cancelled(keeping).await.is_none();
+        debug_assert!(stopped, "only the stop token ends the loop");
+        if let State::Up(live) = state.send_replace(State::Closed) {
+            live.close().await;
+            live.give_up();
+        }
+    }
+
+    async fn keep_up(&self, state: &watch::Sender<State>) {
+        let mut backoff = Backoff::default();
+        loop {
+            let started = Instant::now();
+            let trouble = match self.connect().await {
+                Ok((live, events)) => {
+                    tracing::info!(broker = %self.url, connection = %self.name, "connected to RabbitMQ");
+                    let trouble = watch_over(live, events, state).await;
+                    self.lost.inc();
+                    trouble
+                }
+                Err(trouble) => trouble,
+            };
+            if started.elapsed() > GOOD {
+                backoff.reset();
+            }
+            let pause = backoff.pause();
+            tracing::warn!(
+                broker = %self.url, connection = %self.name, error = %trouble, retry_in_ms = pause.as_millis(),
+                "no connection to RabbitMQ"
+            );
+            state.send_replace(State::Down(trouble));
+            sleep(pause).await;
+        }
+    }
+
+    async fn connect(&self) -> Result<(Arc<Live>, BoxStream<'static, Event>), Trouble> {
+        let (connection, cord) = dial(&self.url, &self.name).await?;
+        let events = connection.events_listener().boxed();
+        let live = Arc::new(Live {
+            connection,
+            cord,
+            given_up: CancellationToken::new(),
+        });
+        self.set_up.set_up(&live).await?;
+        Ok((live, events))
+    }
+}
+
+/// Publishes the connection's state until it is lost; the reason.
+async fn watch_over(
+    live: Arc<Live>,
+    mut events: BoxStream<'static, Event>,
+    state: &watch::Sender<State>,
+) -> Trouble {
+    let mut look = interval(LOOK);
+    state.send_replace(State::Up(Arc::clone(&live)));
+    let mut trouble = Trouble::GivenUp;
+    while !live.given_up.is_cancelled() && live.is_connected() {
+        tokio::select! {
+            () = live.given_up.cancelled() => {}
+            _ = look.tick() => {}
+            event = events.next() => match event {
+                Some(Event::ConnectionBlocked(reason)) => {
+                    tracing::warn!(%reason, "RabbitMQ has stopped taking messages");
+                    state.send_replace(State::Blocked);
+                }
+                Some(Event::ConnectionUnblocked) => {
+                    tracing::info!("RabbitMQ takes messages again");
+                    state.send_replace(State::Up(Arc::clone(&live)));
+                }
+                // A channel's error arrives here too; whether the connection is gone, its status says.
+                Some(Event::Error(error)) if !live.is_connected() => trouble = error.into(),
+                Some(_) => {}
+                None => break,
+            },
+        }
+    }
+    live.give_up();
+    live.cord.cut();
+    trouble
+}

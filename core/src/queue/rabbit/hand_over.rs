@@ -1,0 +1,326 @@
+//! Where jobs wait for a free publisher. While a message is unconfirmed the next jobs gather here, so messages grow with
+//! the load and nothing ever waits for a timer. Knows no AMQP.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+use crate::job::{Job, Lane, ModelName};
+use crate::queue::PublishError;
+
+/// A job's size besides its image, generously.
+const JOB_OVERHEAD: usize = 512;
+
+/// How many jobs one message may carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grouping {
+    /// Jobs in one message.
+    pub jobs: usize,
+    /// Bytes in one message of several jobs; a larger job travels alone.
+    pub bytes: usize,
+}
+
+/// How much may wait for publishers or for the broker's confirm in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandOverLimits {
+    /// Jobs.
+    pub jobs: usize,
+    /// Bytes of their images; one job is always taken.
+    pub bytes: usize,
+}
+
+/// A job and the caller that waits for its confirm.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) job: Job,
+    pub(super) verdict: oneshot::Sender<Result<(), PublishError>>,
+    /// When the caller is told that nobody took it.
+    pub(super) give_up: Instant,
+}
+
+impl Pending {
+    fn bytes(&self) -> usize {
+        self.job.image.len() + JOB_OVERHEAD
+    }
+
+    /// Whether it may share a message: never a job that may have taken a worker down.
+    fn travels_alone(&self) -> bool {
+        self.job.earlier_attempts > 0
+    }
+}
+
+/// Jobs of one lane that travel together. Their room is given free when it is dropped.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) model: ModelName,
+    pub(super) lane: Lane,
+    pub(super) pending: Vec<Pending>,
+    bytes: usize,
+    jobs: usize,
+    home: Arc<HandOver>,
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let mut desk = self.home.lock();
+        desk.jobs -= self.jobs;
+        desk.bytes -= self.bytes;
+    }
+}
+
+type LaneName = (ModelName, Lane);
+
+#[derive(Debug, Default)]
+struct Desk {
+    lanes: HashMap<LaneName, VecDeque<Pending>>,
+    /// The lanes in which jobs wait; each gets a message in turn.
+    turn: VecDeque<LaneName>,
+    /// Jobs waiting or on their way.
+    jobs: usize,
+    bytes: usize,
+    closed: bool,
+}
+
+/// The bounded hand-over from callers to publishers.
+#[derive(Debug)]
+pub(super) struct HandOver {
+    desk: Mutex<Desk>,
+    arrived: Notify,
+    limits: HandOverLimits,
+    grouping: Grouping,
+}
+
+impl HandOver {
+    pub(super) fn new(limits: HandOverLimits, grouping: Grouping) -> Self {
+        Self {
+            desk: Mutex::default(),
+            arrived: Notify::new(),
+            limits,
+            grouping,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a job, or says at once that there is no room for it.
+    pub(super) fn push(&self, pending: Pending) -> Result<(), PublishError> {
+        let bytes = pending.bytes();
+        let mut desk = self.lock();
+        if desk.closed {
+            return Err(PublishError::Unavailable("the queue is closed".into()));
+        }
+        let room =
+            desk.jobs < self.limits.jobs && desk.bytes.saturating_add(bytes) <= self.limits.bytes;
+        if desk.jobs > 0 && !room {
+            return Err(PublishError::Full);
+        }
+        desk.jobs += 1;
+        desk.bytes += bytes;
+        let name = (pending.job.model.clone(), pending.job.lane());
+        let waiting = desk.lanes.entry(name.clone()).or_default();
+        waiting.push_back(pending);
+        if waiting.len() == 1 {
+            desk.turn.push_back(name);
+        }
+        drop(desk);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// The next message's jobs; `None` once it is closed and empty.
+    pub(super) async fn next(self: &Arc<Self>) -> Option<Group> {
+        loop {
+            let mut arrived = std::pin::pin!(self.arrived.notified());
+            arrived.as_mut().enable();
+            if let Some(group) = self.take() {
+                return Some(group);
+            }
+            if self.lock().closed {
+                return None;
+            }
+            arrived.await;
+        }
+    }
+
+    fn take(self: &Arc<Self>) -> Option<Group> {
+        let mut desk = self.lock();
+        let name = desk.turn.pop_front()?;
+        let waiting = desk.lanes.get_mut(&name)?;
+        let pending = take_from(waiting, self.grouping);
+        if !waiting.is_empty() {
+            desk.turn.push_back(name.clone());
+        }
+        let more = !desk.turn.is_empty();
+        drop(desk);
+        if more {
+            self.arrived.notify_one();
+        }
+        Some(Group {
+            model: name.0,
+            lane: name.1,
+            jobs: pending.len(),
+            bytes: pending.iter().map(Pending::bytes).sum(),
+            pending,
+            home: Arc::clone(self),
+        })
+    }
+
+    /// Refuses new jobs; those that wait are still published.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.arrived.notify_waiters();
+    }
+}
+
+fn take_from(waiting: &mut VecDeque<Pending>, grouping: Grouping) -> Vec<Pending> {
+    let mut taken = Vec::new();
+    let mut bytes = 0;
+    while let Some(next) = waiting.front() {
+        let alone = next.travels_alone();
+        let fits = taken.len() < grouping.jobs && bytes + next.bytes() <= grouping.bytes;
+        if !taken.is_empty() && (alone || !fits) {
+            break;
+        }
+        bytes += next.bytes();
+        taken.extend(waiting.pop_front());
+        if alone {
+            break;
+        }
+    }
+    taken
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::queue::suite::{alone, job, promised};
+
+    type Answer = oneshot::Receiver<Result<(), PublishError>>;
+
+    fn hand_over(limit: usize, group: usize) -> Arc<HandOver> {
+        let limits = HandOverLimits {
+            jobs: limit,
+            bytes: 1 << 20,
+        };
+        let grouping = Grouping {
+            jobs: group,
+            bytes: 8192,
+        };
+        Arc::new(HandOver::new(limits, grouping))
+    }
+
+    fn fresh(n: u32) -> Job {
+        job(&"first".parse().unwrap(), n)
+    }
+
+    fn push(hand_over: &HandOver, job: Job) -> Result<Answer, PublishError> {
+        let (verdict, answer) = oneshot::channel();
+        let give_up = Instant::now() + Duration::from_secs(60);
+        hand_over
+            .push(Pending {
+                job,
+                verdict,
+                give_up,
+            })
+            .map(|()| answer)
+    }
+
+    /// The groups that wait, as their jobs' numbers.
+    fn groups(hand_over: &Arc<HandOver>) -> Vec<Vec<String>> {
+        let mut groups = Vec::new();
+        while let Some(group) = hand_over.take() {
+            let number = |pending: &Pending| pending.job.request_id.as_deref().unwrap().to_owned();
+            groups.push(group.pending.iter().map(number).collect());
+        }
+        groups
+    }
+
+    #[tokio::test]
+    async fn what_gathered_goes_together_up_to_the_bound() {
+        let hand_over = hand_over(100, 4);
+        for n in 0..6 {
+            push(&hand_over, fresh(n)).unwrap();
+        }
+        assert_eq!(
+            groups(&hand_over),
+            [vec!["0", "1", "2", "3"], vec!["4", "5"]]
+        );
+    }
+
+    #[tokio::test]
+    async fn large_and_restarted_jobs_travel_alone() {
+        let hand_over = hand_over(100, 4);
+        let large = Job {
+            image: vec![0; 9000].into(),
+            ..fresh(1)
+        };
+        for job in [fresh(0), large, fresh(2), alone(fresh(3)), fresh(4)] {
+            push(&hand_over, job).unwrap();
+        }
+        assert_eq!(
+            groups(&hand_over),
+            [vec!["0"], vec!["1"], vec!["2"], vec!["3"], vec!["4"]]
+        );
+    }
+
+    #[tokio::test]
+    async fn lanes_take_turns() {
+        let hand_over = hand_over(100, 2);
+        for n in 0..4 {
+            push(&hand_over, promised(fresh(n))).unwrap();
+        }
+        push(&hand_over, fresh(9)).unwrap();
+        assert_eq!(
+            groups(&hand_over),
+            [vec!["0", "1"], vec!["9"], vec!["2", "3"]]
+        );
+    }
+
+    #[tokio::test]
+    async fn room_is_free_again_only_when_a_group_is_done() {
+        let hand_over = hand_over(2, 4);
+        push(&hand_over, fresh(0)).unwrap();
+        push(&hand_over, fresh(1)).unwrap();
+        assert!(matches!(
+            push(&hand_over, fresh(2)),
+            Err(PublishError::Full)
+        ));
+        let group = hand_over.next().await.unwrap();
+        assert!(push(&hand_over, fresh(2)).is_err(), "still on its way");
+        drop(group);
+        push(&hand_over, fresh(2)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn bytes_are_bounded_but_one_job_is_always_taken() {
+        let hand_over = hand_over(100, 4);
+        let huge = Job {
+            image: vec![0; 2 << 20].into(),
+            ..fresh(0)
+        };
+        push(&hand_over, huge).unwrap();
+        assert!(matches!(
+            push(&hand_over, fresh(1)),
+            Err(PublishError::Full)
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_closed_hand_over_gives_out_the_rest_and_ends() {
+        let hand_over = hand_over(100, 4);
+        push(&hand_over, fresh(0)).unwrap();
+        hand_over.close();
+        assert!(matches!(
+            push(&hand_over, fresh(1)),
+            Err(PublishError::Unavailable(_))
+        ));
+        assert!(hand_over.next().await.is_some());
+        assert!(hand_over.next().await.is_none());
+    }
+}

@@ -1,0 +1,246 @@
+//! The RabbitMQ backend. The only import of `lapin` in the workspace.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `settings` | how a process uses the broker |
+//! | `dial` | opening a connection, and being able to end it |
+//! | `connection` | keeping a connection up |
+//! | `topology` | names and arguments of queues |
+//! | `hand_over`, `publisher` | jobs to messages, one unconfirmed message per channel |
+//! | `consumer`, `settle` | messages to deliveries, and their end |
+//! | `replies` | reports on their way back |
+//! | `depth` | how much waits |
+//!
+//! Each process has two connections, because a broker that runs short of memory stops reading from those that publish,
+//! and acknowledgements must get through all the same.
+
+mod connection;
+mod consumer;
+mod counters;
+mod depth;
+mod dial;
+mod hand_over;
+mod publisher;
+mod replies;
+mod settings;
+mod settle;
+#[cfg(any(test, feature = "suite"))]
+pub mod testing;
+mod topology;
+mod trouble;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+pub use counters::QueueCounters;
+pub use hand_over::{Grouping, HandOverLimits};
+pub use settings::{RabbitSettings, Role};
+pub use topology::LaneLimits;
+
+use self::connection::{Link, SetUp, Supervisor};
+use self::consumer::Order;
+use self::depth::Depths;
+use self::hand_over::HandOver;
+use self::publisher::{CONFIRM, Publishing};
+use self::replies::{ConsumeSetUp, PublishSetUp, ReplyInbox, ReplySender, SharedChannel};
+use self::topology::Topology;
+use super::{Consumer, Health, PublishError, Queue, QueueError, Reports};
+use crate::job::{Job, Lane, ModelName, ReplyAddress};
+use crate::outcome::Report;
+
+/// Batches of reports that may wait for the gateway.
+const WAITING_REPORTS: usize = 1024;
+/// Longest wait for tasks to end after they were told to.
+const END: Duration = Duration::from_secs(5);
+
+/// Jobs and reports through RabbitMQ.
+pub struct RabbitQueue {
+    role: Role,
+    publishing: Arc<Publishing>,
+    consuming: Link,
+    address: watch::Receiver<Option<ReplyAddress>>,
+    replies: ReplySender,
+    depths: Depths,
+    publishers: TaskTracker,
+    supervisors: TaskTracker,
+    stop: CancellationToken,
+    _stop_on_drop: DropGuard,
+}
+
+impl RabbitQueue {
+    /// Connects, declares the lanes, and keeps both so from now on.
+    ///
+    /// Waits for a broker that is away for as long as the settings say, then returns all the same: [`Queue::health`] is
+    /// [`Health::Down`] until it comes. The reports of a worker end at once.
+    ///
+    /// # Errors
+    /// [`QueueError::Refused`] for credentials, virtual host, permissions or queues with other arguments.
+    pub async fn connect(settings: RabbitSettings) -> Result<(Arc<Self>, Reports), QueueError> {
+        let start_up = settings.start_up;
+        let (queue, reports) = Self::start(settings);
+        let links = async {
+            tokio::try_join!(
+                queue.publishing.link.usable_or_refused(),
+                queue.consuming.usable_or_refused(),
+            )
+        };
+        match timeout(start_up, links).await {
+            Ok(Ok(_)) | Err(_) => Ok((Arc::new(queue), reports)),
+            Ok(Err(trouble)) => {
+                queue.close().await;
+                Err(trouble.into())
+            }
+        }
+    }
+
+    fn start(settings: RabbitSettings) -> (Self, Reports) {
+        let stop = CancellationToken::new();
+        let supervisors = TaskTracker::new();
+        let publishers = TaskTracker::new();
+        let topology = Arc::new(Topology {
+            prefix: settings.prefix.clone(),
+            models: settings.models.clone(),
+            limits: settings.limits,
+        });
+        let (sender, reports) = mpsc::channel(WAITING_REPORTS);
+        let (address, current_address) = watch::channel(None);
+        let inbox = (settings.role == Role::Gateway).then(|| ReplyInbox {
+            reports: sender,
+            address,
+            tasks: supervisors.clone(),
+            counters: settings.counters.clone(),
+        });
+        let supervise = |purpose: &str, set_up: Box<dyn SetUp>| {
+            let supervisor = Supervisor {
+                url: settings.url.clone(),
+                name: format!(
+                    "{} {} {purpose} {}",
+                    settings.prefix.as_str(),
+                    settings.role.as_str(),
+                    std::process::id()
+                ),
+                set_up,
+                lost: settings.counters.lost_connections.clone(),
+                stop: stop.clone(),
+            };
+            let (link, keeping) = supervisor.link();
+            supervisors.spawn(keeping);
+            link
+        };
+        let publishing = supervise("publish", Box::new(PublishSetUp(Arc::clone(&topology))));
+        let consuming = supervise(
+            "consume",
+            Box::new(ConsumeSetUp {
+                topology: Arc::clone(&topology),
+                inbox,
+            }),
+        );
+        let shared = |link: &Link| SharedChannel::new(link.clone());
+        let queue = Self {
+            role: settings.role,
+            replies: ReplySender {
+                channel: shared(&publishing),
+                topology: Arc::clone(&topology),
+            },
+            depths: Depths::new(shared(&publishing), Arc::clone(&topology)),
+            publishing: Arc::new(Publishing {
+                link: publishing,
+                topology,
+                hand_over: Arc::new(HandOver::new(settings.hand_over, settings.grouping)),
+                counters: settings.counters,
+                tasks: publishers.clone(),
+                redeclaring: AtomicBool::new(false),
+            }),
+            consuming,
+            address: current_address,
+            publishers,
+            supervisors,
+            _stop_on_drop: stop.clone().drop_guard(),
+            stop,
+        };
+        for _ in 0..settings.publishers.max(1) {
+            queue.publishers.spawn(Arc::clone(&queue.publishing).run());
+        }
+        (queue, reports)
+    }
+}
+
+impl fmt::Debug for RabbitQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RabbitQueue")
+            .field("role", &self.role)
+            .field("health", &self.publishing.link.health())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for RabbitQueue {
+    fn drop(&mut self) {
+        self.publishing.hand_over.close();
+    }
+}
+
+#[async_trait]
+impl Queue for RabbitQueue {
+    async fn publish(&self, job: Job) -> Result<(), PublishError> {
+        self.publishing.publish(job).await
+    }
+
+    async fn consume(
+        &self,
+        model: &ModelName,
+        lane: Lane,
+        prefetch: u16,
+        stop: CancellationToken,
+    ) -> Result<Box<dyn Consumer>, QueueError> {
+        let order = Order {
+            link: self.consuming.clone(),
+            topology: Arc::clone(&self.publishing.topology),
+            counters: self.publishing.counters.clone(),
+            model: model.clone(),
+            lane,
+            prefetch,
+            stop,
+        };
+        Ok(Box::new(order.open().await?))
+    }
+
+    fn reply_address(&self) -> Option<ReplyAddress> {
+        self.address.borrow().clone()
+    }
+
+    async fn reply(&self, to: &ReplyAddress, reports: Vec<Report>) -> Result<(), QueueError> {
+        let sent = self.replies.send(to, &reports).await;
+        sent.map_err(|trouble| QueueError::Unavailable(trouble.into()))
+    }
+
+    async fn depth(&self, model: &ModelName, lane: Lane) -> Result<u64, QueueError> {
+        let depth = self.depths.get(model, lane).await;
+        depth.map_err(|trouble| QueueError::Unavailable(trouble.into()))
+    }
+
+    fn health(&self) -> Health {
+        self.publishing.link.health()
+    }
+
+    async fn close(&self) {
+        // First what callers still wait for, then the connections it travels through.
+        self.publishing.hand_over.close();
+        self.publishers.close();
+        let published = timeout(CONFIRM + END, self.publishers.wait()).await;
+        self.stop.cancel();
+        self.supervisors.close();
+        let ended = timeout(END, self.supervisors.wait()).await;
+        if published.is_err() || ended.is_err() {
+            tracing::warn!("the queue was closed before all its tasks had ended");
+        }
+    }
+}

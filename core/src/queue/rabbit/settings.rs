@@ -1,0 +1,77 @@
+//! How a process uses RabbitMQ; each default in one place.
+
+use std::time::Duration;
+
+use super::counters::QueueCounters;
+use super::hand_over::{Grouping, HandOverLimits};
+use super::topology::LaneLimits;
+use crate::config::{AmqpUrl, Prefix};
+use crate::job::ModelName;
+
+/// What a process does with the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Publishes jobs and takes reports.
+    Gateway,
+    /// Consumes jobs and sends reports.
+    Worker,
+}
+
+impl Role {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Worker => "worker",
+        }
+    }
+}
+
+/// How a process uses RabbitMQ.
+#[derive(Clone, Debug)]
+pub struct RabbitSettings {
+    /// The broker.
+    pub url: AmqpUrl,
+    /// First part of all names.
+    pub prefix: Prefix,
+    /// The models whose lanes are declared.
+    pub models: Vec<ModelName>,
+    /// What this process does.
+    pub role: Role,
+    /// How long the start waits for a broker that is away; then it goes on in the background.
+    pub start_up: Duration,
+    /// Bounds of the lanes.
+    pub limits: LaneLimits,
+    /// How jobs share messages.
+    pub grouping: Grouping,
+    /// Messages that may be unconfirmed at once. More of them make messages smaller and cost the broker more.
+    pub publishers: usize,
+    /// Bounds of what waits within this process.
+    pub hand_over: HandOverLimits,
+    /// What is counted.
+    pub counters: QueueCounters,
+}
+
+impl RabbitSettings {
+    /// The settings with their defaults.
+    #[must_use]
+    pub fn new(url: AmqpUrl, prefix: Prefix, models: Vec<ModelName>, role: Role) -> Self {
+        Self {
+            url,
+            prefix,
+            models,
+            role,
+            start_up: Duration::from_secs(10),
+            limits: LaneLimits::default(),
+            grouping: Grouping {
+                jobs: 16,
+                bytes: 512 * 1024,
+            },
+            publishers: 2,
+            hand_over: HandOverLimits {
+                jobs: 4096,
+                bytes: 128 * 1024 * 1024,
+            },
+            counters: QueueCounters::default(),
+        }
+    }
+}

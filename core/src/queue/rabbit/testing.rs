@@ -1,0 +1,153 @@
+//! A hand on the broker for tests: does what no gateway or worker may do.
+
+use std::fmt;
+use std::sync::Arc;
+
+use lapin::options::{
+    BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions, QueueDeclareOptions,
+    QueueDeleteOptions,
+};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, Connection};
+
+use super::dial::{Cord, dial};
+use super::topology::{LaneLimits, Topology, table, text};
+use crate::BoxError;
+use crate::config::{AmqpUrl, Prefix};
+use crate::job::{Lane, ModelName};
+
+/// One connection with nothing behind it that would repair it.
+pub struct Broker {
+    connection: Connection,
+    cord: Arc<Cord>,
+    topology: Topology,
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.cord.cut();
+    }
+}
+
+impl Broker {
+    /// Connects; the prefix and the models are those of the fleet under test.
+    ///
+    /// # Errors
+    /// Whatever the broker answers.
+    pub async fn connect(
+        url: &AmqpUrl,
+        prefix: Prefix,
+        models: Vec<ModelName>,
+    ) -> Result<Self, BoxError> {
+        let (connection, cord) = dial(url, "selvage test").await?;
+        Ok(Self {
+            connection,
+            cord,
+            topology: Topology {
+                prefix,
+                models,
+                limits: LaneLimits::default(),
+            },
+        })
+    }
+
+    async fn channel(&self) -> Result<Channel, BoxError> {
+        Ok(self.connection.create_channel().await?)
+    }
+
+    /// The name of a lane's queue.
+    #[must_use]
+    pub fn lane(&self, model: &ModelName, lane: Lane) -> String {
+        self.topology.lane(model, lane)
+    }
+
+    /// The name of the dead-letter queue.
+    #[must_use]
+    pub fn dead(&self) -> String {
+        self.topology.dead()
+    }
+
+    /// Messages waiting in a queue; `None` where there is no such queue.
+    ///
+    /// # Errors
+    /// Where the broker cannot be asked.
+    pub async fn waiting(&self, queue: &str) -> Result<Option<u64>, BoxError> {
+        let options = QueueDeclareOptions::durable().passive();
+        let channel = self.channel().await?;
+        let asking = channel.queue_declare(queue.into(), options, FieldTable::default());
+        Ok(asking
+            .await
+            .ok()
+            .map(|queue| u64::from(queue.message_count())))
+    }
+
+    /// Puts any bytes into a queue, as the broker would take them from anybody.
+    ///
+    /// # Errors
+    /// Whatever the broker answers.
+    pub async fn publish(&self, queue: &str, body: &[u8]) -> Result<(), BoxError> {
+        let channel = self.channel().await?;
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await?;
+        let options = BasicPublishOptions::default();
+        let properties = BasicProperties::default();
+        channel
+            .basic_publish("".into(), queue.into(), options, body, properties)
+            .await?
+            .await?;
+        Ok(())
+    }
+
+    /// Makes a durable queue with other arguments than a lane has.
+    ///
+    /// # Errors
+    /// Whatever the broker answers.
+    pub async fn declare_classic(&self, queue: &str) -> Result<(), BoxError> {
+        let options = QueueDeclareOptions::durable();
+        let arguments = table([("x-queue-type", text("classic"))]);
+        self.channel()
+            .await?
+            .queue_declare(queue.into(), options, arguments)
+            .await?;
+        Ok(())
+    }
+
+    /// Deletes a queue with all that is in it.
+    ///
+    /// # Errors
+    /// Whatever the broker answers.
+    pub async fn delete(&self, queue: &str) -> Result<(), BoxError> {
+        let options = QueueDeleteOptions::default();
+        self.channel()
+            .await?
+            .queue_delete(queue.into(), options)
+            .await?;
+        Ok(())
+    }
+
+    /// Deletes the fleet's queues and exchange.
+    ///
+    /// # Errors
+    /// Whatever the broker answers.
+    pub async fn delete_fleet(&self) -> Result<(), BoxError> {
+        for model in &self.topology.models {
+            for lane in Lane::ALL {
+                self.delete(&self.lane(model, lane)).await?;
+            }
+        }
+        self.delete(&self.dead()).await?;
+        let exchange = self.topology.dead_letter_exchange();
+        self.channel()
+            .await?
+            .exchange_delete(exchange.into(), ExchangeDeleteOptions::default())
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,181 @@
+//! Names and arguments of queues. Whoever comes first declares them, so gateways and workers must agree to the letter.
+
+use std::time::Duration;
+
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Channel, ExchangeKind};
+use tokio::time::timeout;
+
+use super::connection::Live;
+use super::trouble::Trouble;
+use crate::config::Prefix;
+use crate::job::{Lane, ModelName};
+use crate::queue::DELIVERY_LIMIT;
+
+/// Longest wait for one declaration.
+const DECLARE: Duration = Duration::from_secs(5);
+/// Dead letters kept; the oldest goes first, since a full dead-letter queue would fill the lanes in turn: at-least-once
+/// dead-lettering holds what it cannot place. <https://www.rabbitmq.com/docs/quorum-queues#dead-lettering>
+const DEAD_LETTERS: i64 = 10_000;
+const DEAD_KEY: &str = "dead";
+
+/// How much may wait in a model's lanes. Part of the queues' arguments, so it must be the same in the whole fleet, and a
+/// change needs the queues deleted first; a policy on the broker can lower it at any time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneLimits {
+    /// Messages in an interactive lane.
+    pub interactive_messages: u32,
+    /// Messages in a batch lane.
+    pub batch_messages: u32,
+    /// Bytes in either lane.
+    pub bytes: u32,
+}
+
+impl Default for LaneLimits {
+    fn default() -> Self {
+        Self {
+            interactive_messages: 2000,
+            batch_messages: 20_000,
+            bytes: 512 * 1024 * 1024,
+        }
+    }
+}
+
+impl LaneLimits {
+    const fn messages(&self, lane: Lane) -> u32 {
+        match lane {
+            Lane::Interactive => self.interactive_messages,
+            Lane::Batch => self.batch_messages,
+        }
+    }
+}
+
+/// The queues of one fleet.
+#[derive(Debug)]
+pub(super) struct Topology {
+    pub(super) prefix: Prefix,
+    pub(super) models: Vec<ModelName>,
+    pub(super) limits: LaneLimits,
+}
+
+impl Topology {
+    pub(super) fn lane(&self, model: &ModelName, lane: Lane) -> String {
+        format!("{}.v1.{model}.{}", self.prefix.as_str(), lane.as_str())
+    }
+
+    pub(super) fn dead(&self) -> String {
+        format!("{}.v1.dead", self.prefix.as_str())
+    }
+
+    /// What all reply queues of the fleet begin with.
+    pub(super) fn reply_prefix(&self) -> String {
+        format!("{}.v1.reply.", self.prefix.as_str())
+    }
+
+    pub(super) fn dead_letter_exchange(&self) -> String {
+        format!("{}.dlx", self.prefix.as_str())
+    }
+
+    /// Declares everything, on a channel of its own.
+    pub(super) async fn declare(&self, live: &Live) -> Result<(), Trouble> {
+        let channel = live.channel().await?;
+        self.declare_dead(&channel).await?;
+        for model in &self.models {
+            for lane in Lane::ALL {
+                self.declare_lane(&channel, model, lane).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Declares one lane and where its dead letters go.
+    pub(super) async fn declare_for(
+        &self,
+        live: &Live,
+        model: &ModelName,
+        lane: Lane,
+    ) -> Result<(), Trouble> {
+        let channel = live.channel().await?;
+        self.declare_dead(&channel).await?;
+        self.declare_lane(&channel, model, lane).await
+    }
+
+    async fn declare_dead(&self, channel: &Channel) -> Result<(), Trouble> {
+        let exchange = ShortString::from(self.dead_letter_exchange());
+        let queue = ShortString::from(self.dead());
+        let durable = ExchangeDeclareOptions {
+            durable: true,
+            ..ExchangeDeclareOptions::default()
+        };
+        let kind = ExchangeKind::Direct;
+        let declaring =
+            channel.exchange_declare(exchange.clone(), kind, durable, FieldTable::default());
+        in_time(declaring).await?;
+        let arguments = table([
+            ("x-queue-type", text("quorum")),
+            ("x-delivery-limit", number(DELIVERY_LIMIT)),
+            ("x-max-length", AMQPValue::LongLongInt(DEAD_LETTERS)),
+            ("x-max-length-bytes", number(self.limits.bytes)),
+            ("x-overflow", text("drop-head")),
+        ]);
+        let options = QueueDeclareOptions::durable();
+        in_time(channel.queue_declare(queue.clone(), options, arguments)).await?;
+        let binding = channel.queue_bind(
+            queue,
+            exchange,
+            DEAD_KEY.into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        );
+        in_time(binding).await
+    }
+
+    async fn declare_lane(
+        &self,
+        channel: &Channel,
+        model: &ModelName,
+        lane: Lane,
+    ) -> Result<(), Trouble> {
+        let arguments = table([
+            ("x-queue-type", text("quorum")),
+            ("x-delivery-limit", number(DELIVERY_LIMIT)),
+            ("x-max-length", number(self.limits.messages(lane))),
+            ("x-max-length-bytes", number(self.limits.bytes)),
+            ("x-overflow", text("reject-publish")),
+            ("x-dead-letter-exchange", text(&self.dead_letter_exchange())),
+            ("x-dead-letter-routing-key", text(DEAD_KEY)),
+            ("x-dead-letter-strategy", text("at-least-once")),
+        ]);
+        let queue = self.lane(model, lane).into();
+        let options = QueueDeclareOptions::durable();
+        in_time(channel.queue_declare(queue, options, arguments)).await?;
+        Ok(())
+    }
+}
+
+/// Waits for the broker's answer to one declaration, but not for ever.
+pub(super) async fn in_time<T>(
+    declaring: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, Trouble> {
+    match timeout(DECLARE, declaring).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Trouble::Slow("a declaration", DECLARE)),
+    }
+}
+
+pub(super) fn table<const N: usize>(arguments: [(&str, AMQPValue); N]) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in arguments {
+        table.insert(name.into(), value);
+    }
+    table
+}
+
+pub(super) fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(value.into())
+}
+
+pub(super) fn number(value: u32) -> AMQPValue {
+    AMQPValue::LongLongInt(value.into())
+}

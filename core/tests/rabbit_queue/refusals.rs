@@ -1,0 +1,142 @@
+//! What the broker refuses for good ends the start with its own words; what it cannot read is set aside.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use selvage_core::job::{Job, Lane};
+use selvage_core::queue::rabbit::{QueueCounters, RabbitQueue, Role};
+use selvage_core::queue::suite::{DeadLetters, eventually, job, promised};
+use selvage_core::queue::wire::encode_jobs;
+use selvage_core::queue::{Health, PublishError, Queue, QueueError};
+use tokio_util::sync::CancellationToken;
+
+use crate::fleet::{Fleet, take, url, url_with};
+use crate::proxy::{Mode, Proxy};
+
+fn refusal<T: std::fmt::Debug>(result: Result<T, QueueError>) -> String {
+    match result.unwrap_err() {
+        QueueError::Refused(answer) => answer,
+        error @ QueueError::Unavailable(_) => panic!("not refused but {error:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_refused_and_not_shown() {
+    let fleet = Fleet::new().await;
+    let url = url_with(|url| url.set_password(Some("s3cret-and-wrong")).unwrap());
+    let error = RabbitQueue::connect(fleet.settings(Role::Worker, url)).await;
+    let shown = format!("{error:?}");
+    let answer = refusal(error);
+    assert!(answer.contains("ACCESS_REFUSED"), "{answer}");
+    assert!(!shown.contains("s3cret"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_virtual_host_that_is_not_there_is_refused() {
+    let fleet = Fleet::new().await;
+    let url = url_with(|url| url.set_path("nowhere"));
+    let error = RabbitQueue::connect(fleet.settings(Role::Gateway, url)).await;
+    let answer = refusal(error);
+    assert!(answer.contains("nowhere"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_queue_with_other_arguments_is_refused_and_left_as_it_is() {
+    let fleet = Fleet::new().await;
+    let queue = fleet.interactive();
+    fleet.broker.declare_classic(&queue).await.unwrap();
+    let error = RabbitQueue::connect(fleet.settings(Role::Gateway, url())).await;
+    let answer = refusal(error);
+    assert!(answer.contains("PRECONDITION_FAILED"), "{answer}");
+    assert!(answer.contains(&queue), "{answer}");
+    assert_eq!(fleet.broker.waiting(&queue).await.unwrap(), Some(0));
+    fleet.broker.delete_fleet().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lane_that_turns_out_different_refuses_its_consumer() {
+    let fleet = Fleet::new().await;
+    let (worker, _) = fleet.connect(Role::Worker, url()).await;
+    let queue = fleet.interactive();
+    fleet.broker.delete(&queue).await.unwrap();
+    fleet.broker.declare_classic(&queue).await.unwrap();
+    let stop = CancellationToken::new();
+    let consumer = worker.consume(&fleet.model, Lane::Interactive, 1, stop);
+    let answer = refusal(consumer.await.map(|_| ()));
+    assert!(answer.contains("PRECONDITION_FAILED"), "{answer}");
+    fleet.end(&[&worker]).await;
+}
+
+#[tokio::test]
+async fn a_broker_that_is_away_is_not_a_refusal() {
+    let fleet = Fleet::new().await;
+    let proxy = Proxy::new(Mode::Refusing).await;
+    let mut settings = fleet.settings(Role::Gateway, proxy.url());
+    settings.start_up = Duration::from_millis(300);
+    let (gateway, _reports) = RabbitQueue::connect(settings).await.unwrap();
+    assert_eq!(gateway.health(), Health::Down);
+    assert_eq!(gateway.reply_address(), None);
+    let refused = gateway.publish(fleet.job(1)).await;
+    assert!(matches!(refused, Err(PublishError::Unavailable(_))));
+    proxy.set(Mode::Open);
+    eventually("it comes", || async {
+        gateway.health() == Health::Up && gateway.reply_address().is_some()
+    })
+    .await;
+    gateway.publish(fleet.job(1)).await.unwrap();
+    fleet.end(&[&gateway]).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_set_aside_and_the_next_arrives() {
+    let fleet = Fleet::new().await;
+    let mut settings = fleet.settings(Role::Worker, url());
+    let counters = QueueCounters::default();
+    settings.counters = counters.clone();
+    let (worker, _) = RabbitQueue::connect(settings).await.unwrap();
+    let mut newer = encode_jobs(&[fleet.job(1)]).unwrap();
+    newer[0] = 99;
+    let misplaced = encode_jobs(&[promised(fleet.job(2))]).unwrap();
+    let foreign = encode_jobs(&[job(&fleet.other_model, 3)]).unwrap();
+    let bad = [&b""[..], b"garbage", &newer, &misplaced, &foreign];
+    for body in bad {
+        fleet
+            .broker
+            .publish(&fleet.interactive(), body)
+            .await
+            .unwrap();
+    }
+    let good = fleet.job(4);
+    let body = encode_jobs(std::slice::from_ref(&good)).unwrap();
+    fleet
+        .broker
+        .publish(&fleet.interactive(), &body)
+        .await
+        .unwrap();
+    let mut consumer = fleet.consumer(&worker, 1).await;
+    let delivery = take(&mut consumer).await;
+    assert_eq!(delivery.jobs, [good]);
+    delivery.settle.ack().await;
+    eventually("all bad ones among the dead letters", || async {
+        fleet.count().await == 5
+    })
+    .await;
+    assert_eq!(counters.undecodable.get(), 5);
+    fleet.end(&[&worker]).await;
+}
+
+#[tokio::test]
+async fn a_job_larger_than_a_message_is_refused_at_once() {
+    let fleet = Fleet::new().await;
+    let (gateway, _reports) = fleet.connect(Role::Gateway, url()).await;
+    for length in [15 * 1024 * 1024, 16 * 1024 * 1024] {
+        let job = Job {
+            image: Bytes::from(vec![7; length]),
+            ..fleet.job(1)
+        };
+        let refused = gateway.publish(job).await;
+        assert!(matches!(refused, Err(PublishError::TooLarge)), "{length}");
+    }
+    gateway.publish(fleet.job(2)).await.unwrap();
+    fleet.end(&[&gateway]).await;
+}
