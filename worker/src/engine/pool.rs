@@ -1,0 +1,305 @@
+//! One model's threads and the work they share, behind one lock. What a thread does with it is in [`super::hand`].
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
+
+use selvage_core::catalog::Model;
+use selvage_core::clock::Clock;
+use tokio::sync::Notify;
+
+use super::batch::{self, Lanes, Raw, Step};
+use super::hand::{Hand, Ready};
+use super::{Care, Exits, Task};
+use crate::image::decode::Limits;
+use crate::metrics::ModelMetrics;
+use crate::model::{ModelError, Open};
+
+/// What a pool is made of.
+pub struct PoolSpec {
+    /// The model.
+    pub model: Arc<Model>,
+    /// Makes a session.
+    pub open: Arc<Open>,
+    /// How many threads.
+    pub sessions: usize,
+    /// What an image may cost.
+    pub limits: Limits,
+    /// The clock deadlines are measured by.
+    pub clock: Clock,
+    /// Where jobs go that have ended.
+    pub exits: Exits,
+    /// What is counted.
+    pub metrics: ModelMetrics,
+}
+
+/// One model's threads and the jobs in their hands.
+#[derive(Debug)]
+pub struct Pool {
+    state: Mutex<State>,
+    /// Threads wait here for work.
+    work: Condvar,
+    /// Woken whenever a thread has ended a step or itself.
+    changed: Notify,
+    max_batch: usize,
+    sessions: usize,
+    jobs: AtomicU64,
+    batches: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    exclusive: VecDeque<Task>,
+    raw: Lanes<Task>,
+    decoded: Lanes<Ready>,
+    free: usize,
+    busy: usize,
+    alive: usize,
+    pauses: usize,
+    closed: bool,
+}
+
+impl Raw for Task {
+    fn is_alone(&self) -> bool {
+        !matches!(self.care, Care::Together)
+    }
+
+    fn bytes(&self) -> usize {
+        self.job.image.len()
+    }
+}
+
+impl Pool {
+    /// Starts the threads; each opens its session at the same time. Blocks until all are ready.
+    ///
+    /// # Errors
+    /// The first session that could not be opened. The threads have ended then.
+    pub fn start(spec: PoolSpec) -> Result<Arc<Self>, ModelError> {
+        let spec = Arc::new(spec);
+        let (report, reports) = mpsc::channel();
+        let (hand_over, starts): (Vec<_>, Vec<_>) = (0..spec.sessions)
+            .map(|_| mpsc::channel::<Arc<Self>>())
+            .unzip();
+        for (number, start) in starts.into_iter().enumerate() {
+            let name = format!("{}-{number}", spec.model.name);
+            let (spec, report) = (Arc::clone(&spec), report.clone());
+            let body = move || {
+                let opened = (spec.open)();
+                let size = opened.as_ref().map_or(0, |predictor| predictor.max_batch());
+                let kept = opened.map(|predictor| Hand::new(&spec, predictor));
+                let hand = match kept {
+                    Ok(hand) => hand,
+                    Err(error) => return drop(report.send(Err(error))),
+                };
+                drop(report.send(Ok(size)));
+                // Whoever counts the reports waits until the last of these is gone.
+                drop(report);
+                // No pool comes where another session could not be opened.
+                if let Ok(pool) = start.recv() {
+                    hand.work(&pool);
+                }
+            };
+            thread::Builder::new()
+                .name(name)
+                .spawn(body)
+                .map_err(|error| ModelError::Runtime(format!("no thread to be had: {error}")))?;
+        }
+        drop(report);
+        let sizes: Vec<usize> = reports.iter().collect::<Result<_, _>>()?;
+        if sizes.len() < spec.sessions {
+            return Err(ModelError::Runtime(
+                "a thread ended while it opened its session".to_owned(),
+            ));
+        }
+        let pool = Arc::new(Self {
+            state: Mutex::new(State {
+                alive: spec.sessions,
+                ..State::default()
+            }),
+            work: Condvar::new(),
+            changed: Notify::new(),
+            max_batch: sizes.into_iter().min().unwrap_or(1),
+            sessions: spec.sessions,
+            jobs: AtomicU64::new(0),
+            batches: AtomicU64::new(0),
+        });
+        for thread in hand_over {
+            drop(thread.send(Arc::clone(&pool)));
+        }
+        Ok(pool)
+    }
+
+    /// Takes jobs in, or gives them back where the pool has closed.
+    ///
+    /// # Errors
+    /// The same jobs.
+    pub fn push(&self, tasks: Vec<Task>) -> Result<(), Vec<Task>> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(tasks);
+        }
+        for task in tasks {
+            match task.care {
+                Care::Exclusive(_) => state.exclusive.push_back(task),
+                Care::Together | Care::Alone => state.raw.push(task.job.lane(), task),
+            }
+        }
+        drop(state);
+        self.work.notify_one();
+        Ok(())
+    }
+
+    /// The next thing for a free thread to do; blocks until there is one. `None`: the pool has closed.
+    pub(super) fn take(&self) -> Option<Step<Task, Ready>> {
+        let mut state = self.lock();
+        state.free += 1;
+        loop {
+            if let Some(step) = state.next(self.max_batch) {
+                state.free -= 1;
+                state.busy += 1;
+                if state.has_more() {
+                    self.work.notify_one();
+                }
+                return Some(step);
+            }
+            if state.closed && state.exclusive.is_empty() && state.pauses == 0 {
+                state.free -= 1;
+                return None;
+            }
+            state = self
+                .work
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Puts decoded jobs where any thread can take them. The caller is about to look for work itself.
+    pub(super) fn decoded(&self, ready: Vec<Ready>) {
+        let mut state = self.lock();
+        for ready in ready {
+            state.decoded.push(ready.lane(), ready);
+        }
+    }
+
+    /// A thread has done its step.
+    pub(super) fn done(&self) {
+        self.lock().busy -= 1;
+        self.changed.notify_waiters();
+    }
+
+    /// A thread has ended.
+    pub(super) fn ended(&self) {
+        self.lock().alive -= 1;
+        self.changed.notify_waiters();
+    }
+
+    /// Counts a batch.
+    pub(super) fn count(&self, images: usize) {
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        self.jobs.fetch_add(images as u64, Ordering::Relaxed);
+    }
+
+    /// No thread begins anything but exclusive jobs while the guard lives.
+    pub(super) fn pause(self: &Arc<Self>) -> Paused {
+        self.lock().pauses += 1;
+        Paused(Arc::clone(self))
+    }
+
+    /// Waits until no thread has anything in hand.
+    pub(super) async fn quiet(&self) {
+        self.until(|state| state.busy == 0).await;
+    }
+
+    /// Takes no more jobs, and returns those that were not begun. What is decoded is still run; then the threads end.
+    #[must_use]
+    pub fn close(&self) -> Vec<Task> {
+        let mut state = self.lock();
+        state.closed = true;
+        let waiting = state.raw.len();
+        let unstarted = state.raw.take(waiting);
+        drop(state);
+        self.work.notify_all();
+        unstarted
+    }
+
+    /// Waits until all threads of a closed pool have ended.
+    pub async fn stopped(&self) {
+        self.until(|state| state.alive == 0).await;
+    }
+
+    /// Most images in one inference.
+    #[must_use]
+    pub const fn max_batch(&self) -> usize {
+        self.max_batch
+    }
+
+    /// How many threads there are.
+    #[must_use]
+    pub const fn sessions(&self) -> usize {
+        self.sessions
+    }
+
+    /// Threads that compute now.
+    #[must_use]
+    pub fn busy(&self) -> usize {
+        self.lock().busy
+    }
+
+    /// Jobs and batches run so far.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (read(&self.jobs), read(&self.batches))
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_paused(&self) -> bool {
+        self.lock().pauses > 0
+    }
+
+    async fn until(&self, condition: impl Fn(&State) -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // Registered before the look, so that a change in between is not missed.
+            changed.as_mut().enable();
+            if condition(&self.lock()) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn next(&mut self, max_batch: usize) -> Option<Step<Task, Ready>> {
+        if let Some(task) = self.exclusive.pop_front() {
+            return Some(Step::Alone(task));
+        }
+        if self.pauses > 0 {
+            return None;
+        }
+        batch::choose(&mut self.raw, &mut self.decoded, max_batch, self.free)
+    }
+
+    fn has_more(&self) -> bool {
+        let shared = self.pauses == 0 && !(self.raw.is_empty() && self.decoded.is_empty());
+        self.free > 0 && (shared || !self.exclusive.is_empty())
+    }
+}
+
+/// A pool that begins nothing until this is dropped.
+#[derive(Debug)]
+pub(super) struct Paused(Arc<Pool>);
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        self.0.lock().pauses -= 1;
+        self.0.work.notify_all();
+    }
+}

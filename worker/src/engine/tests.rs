@@ -1,0 +1,471 @@
+//! The engine with a predictor that does as it is told: each image is one grey pixel, and its value says what happens.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use prometheus::Registry;
+use selvage_core::catalog::{Channels, Input, Layout, Model, Output, Polarity, Resize};
+use selvage_core::clock::{Clock, UnixMillis};
+use selvage_core::job::{CachePolicy, Job, JobId, Promise};
+use selvage_core::key::{Digest, PredictionKey};
+use selvage_core::outcome::FailureCode;
+use selvage_core::queue::Settle;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use super::*;
+use crate::image::decode::Limits;
+use crate::metrics::Metrics;
+use crate::model::{ModelError, Predictor};
+
+const PANICS: u8 = 250;
+const FAILS: u8 = 251;
+const NO_NUMBER: u8 = 252;
+
+/// What the predictors of one test have seen, and a gate they wait at.
+#[derive(Debug, Default)]
+struct Watched {
+    batches: Mutex<Vec<Vec<u8>>>,
+    opened: Mutex<usize>,
+    closed_gate: Mutex<bool>,
+    gate: Condvar,
+}
+
+impl Watched {
+    fn batches(&self) -> Vec<Vec<u8>> {
+        self.batches.lock().unwrap().clone()
+    }
+
+    fn close_gate(&self) {
+        *self.closed_gate.lock().unwrap() = true;
+    }
+
+    fn open_gate(&self) {
+        *self.closed_gate.lock().unwrap() = false;
+        self.gate.notify_all();
+    }
+
+    async fn until_batches(&self, n: usize) {
+        while self.batches.lock().unwrap().len() < n {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+struct Fake {
+    watched: Arc<Watched>,
+    max_batch: usize,
+}
+
+impl Predictor for Fake {
+    fn max_batch(&self) -> usize {
+        self.max_batch
+    }
+
+    fn predict(&mut self, input: &[f32], images: usize) -> Result<Vec<f32>, ModelError> {
+        assert_eq!(input.len(), images);
+        let values: Vec<u8> = input.iter().map(|v| (v * 255.0).round() as u8).collect();
+        self.watched.batches.lock().unwrap().push(values.clone());
+        let mut closed = self.watched.closed_gate.lock().unwrap();
+        while *closed {
+            closed = self.watched.gate.wait(closed).unwrap();
+        }
+        drop(closed);
+        assert!(!values.contains(&PANICS), "told to panic");
+        if values.contains(&FAILS) {
+            return Err(ModelError::Run("told to fail".to_owned()));
+        }
+        let score = |value: &u8| match *value {
+            NO_NUMBER => [f32::NAN, 0.0],
+            value => [f32::from(value), 0.0],
+        };
+        Ok(values.iter().flat_map(score).collect())
+    }
+}
+
+#[derive(Debug)]
+struct Settled;
+
+#[async_trait]
+impl Settle for Settled {
+    async fn ack(self: Box<Self>) {}
+    async fn give_back(self: Box<Self>) {}
+    async fn dead_letter(self: Box<Self>) {}
+}
+
+/// One pool with its exits, and the jobs that were pushed by their values.
+struct Bench {
+    pool: Arc<Pool>,
+    engine: Engine,
+    watched: Arc<Watched>,
+    interactive: mpsc::Receiver<Vec<Ended>>,
+    batch: mpsc::Receiver<Vec<Ended>>,
+    clock: Clock,
+}
+
+fn model(max_batch: usize) -> Model {
+    Model {
+        name: "fake".parse().unwrap(),
+        version: "1".to_owned(),
+        description: String::new(),
+        file: "fake.onnx".into(),
+        digest: Digest::of(b"fake"),
+        labels: vec!["a".to_owned(), "b".to_owned()].into(),
+        max_batch,
+        input: Input {
+            name: None,
+            width: 1,
+            height: 1,
+            channels: Channels::Gray,
+            layout: Layout::Nchw,
+            resize: Resize::Stretch,
+            polarity: Polarity::Keep,
+            trim: false,
+            mean: vec![0.0],
+            std: vec![1.0],
+        },
+        output: Output::default(),
+        prep: 1,
+    }
+}
+
+impl Bench {
+    fn new(sessions: usize, max_batch: usize) -> Self {
+        let watched = Arc::new(Watched::default());
+        let (to_interactive, interactive) = mpsc::channel(1_000);
+        let (to_batch, batch) = mpsc::channel(1_000);
+        let model = model(max_batch);
+        let metrics = Metrics::register(&Registry::new()).unwrap();
+        let clock = Clock::default();
+        let (seen, size) = (Arc::clone(&watched), max_batch);
+        let open = move || {
+            *seen.opened.lock().unwrap() += 1;
+            let fake = Fake {
+                watched: Arc::clone(&seen),
+                max_batch: size,
+            };
+            Ok(Box::new(fake) as Box<dyn Predictor>)
+        };
+        let pool = Pool::start(PoolSpec {
+            metrics: metrics.of_model(&model.name),
+            model: Arc::new(model),
+            open: Arc::new(open),
+            sessions,
+            limits: Limits::with_pixels(1_000_000),
+            clock: clock.clone(),
+            exits: Exits {
+                interactive: to_interactive,
+                batch: to_batch,
+            },
+        })
+        .unwrap();
+        Self {
+            engine: Engine::new(vec![Arc::clone(&pool)]),
+            pool,
+            watched,
+            interactive,
+            batch,
+            clock,
+        }
+    }
+
+    fn push(&self, values: impl IntoIterator<Item = u8>, lane: Lane) {
+        self.pool
+            .push(values.into_iter().map(|value| task(value, lane)).collect())
+            .unwrap();
+    }
+
+    /// The ends of `n` jobs of the interactive lane, by image value.
+    async fn ends(&mut self, n: usize) -> HashMap<u8, Ended> {
+        let mut ends = HashMap::new();
+        while ends.len() < n {
+            for ended in self.interactive.recv().await.unwrap() {
+                ends.insert(value(&ended.task), ended);
+            }
+        }
+        ends
+    }
+}
+
+fn bmp(value: u8) -> Bytes {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    image::GrayImage::from_pixel(1, 1, image::Luma([value]))
+        .write_to(&mut bytes, image::ImageFormat::Bmp)
+        .unwrap();
+    bytes.into_inner().into()
+}
+
+fn value(task: &Task) -> u8 {
+    let image = image::load_from_memory(&task.job.image).unwrap();
+    image.into_luma8().get_pixel(0, 0).0[0]
+}
+
+fn task(value: u8, lane: Lane) -> Task {
+    let promise = Promise {
+        version: "1".to_owned(),
+        top_k: 1,
+        metadata: serde_json::Map::new(),
+    };
+    let image = bmp(value);
+    let now = UnixMillis::wall();
+    Task {
+        job: Job {
+            id: JobId::new(),
+            model: "fake".parse().unwrap(),
+            key: PredictionKey {
+                model: Digest::of(b"fake"),
+                prep: 1,
+                image: Digest::of(&image),
+            },
+            created_at: now,
+            deadline: now.after(std::time::Duration::from_secs(600)),
+            cache: CachePolicy::default(),
+            earlier_attempts: 0,
+            reply_to: None,
+            request_id: None,
+            traceparent: None,
+            promise: (lane == Lane::Batch).then_some(promise),
+            image,
+        },
+        attempt: 1,
+        care: Care::Together,
+        arrived: Instant::now(),
+        ticket: Ticket::shares(Box::new(Settled), 1, None, &TaskTracker::new())
+            .pop()
+            .unwrap(),
+    }
+}
+
+fn scores(ended: &Ended) -> &[f32] {
+    match &ended.end {
+        End::Outcome(Outcome::Succeeded(scores)) => scores.as_slice(),
+        other => panic!("no success: {other:?}"),
+    }
+}
+
+fn failure(ended: &Ended) -> FailureCode {
+    match &ended.end {
+        End::Outcome(Outcome::Failed(failure)) => failure.code,
+        other => panic!("no failure: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn every_job_gets_its_own_images_scores() {
+    let mut bench = Bench::new(3, 8);
+    bench.push(0..200, Lane::Interactive);
+    let ends = bench.ends(200).await;
+    for (value, ended) in &ends {
+        assert_eq!(scores(ended), [f32::from(*value), 0.0]);
+        assert!((1..=8).contains(&ended.cost.batch_size));
+    }
+    assert_eq!(bench.pool.counts().0, 200);
+}
+
+#[tokio::test]
+async fn what_came_in_while_a_thread_computed_becomes_its_next_batch() {
+    let mut bench = Bench::new(1, 8);
+    bench.watched.close_gate();
+    bench.push([1], Lane::Interactive);
+    bench.watched.until_batches(1).await;
+    bench.push(10..22, Lane::Interactive);
+    bench.watched.open_gate();
+    bench.ends(13).await;
+    let sizes: Vec<usize> = bench.watched.batches().iter().map(Vec::len).collect();
+    assert_eq!(sizes, [1, 8, 4]);
+}
+
+#[tokio::test]
+async fn lanes_leave_by_their_own_exits_and_share_the_batches() {
+    let mut bench = Bench::new(1, 8);
+    bench.watched.close_gate();
+    bench.push([1], Lane::Interactive);
+    bench.watched.until_batches(1).await;
+    bench.push(10..30, Lane::Interactive);
+    bench.push(100..120, Lane::Batch);
+    bench.watched.open_gate();
+    bench.ends(21).await;
+    let mut promised = 0;
+    while promised < 20 {
+        let ended = bench.batch.recv().await.unwrap();
+        assert!(ended.iter().all(|e| e.task.job.lane() == Lane::Batch));
+        promised += ended.len();
+    }
+    // Where both wait, two of eight places are the batch lane's.
+    let first = &bench.watched.batches()[1];
+    assert_eq!(first.iter().filter(|v| **v >= 100).count(), 2, "{first:?}");
+}
+
+#[tokio::test]
+async fn a_poisonous_batch_costs_only_the_poisonous_job() {
+    for poison in [PANICS, FAILS] {
+        let mut bench = Bench::new(1, 8);
+        bench.watched.close_gate();
+        bench.push([1], Lane::Interactive);
+        bench.watched.until_batches(1).await;
+        bench.push([2, 3, poison, 4], Lane::Interactive);
+        bench.watched.open_gate();
+        let ends = bench.ends(5).await;
+        for innocent in [1, 2, 3, 4] {
+            assert_eq!(scores(&ends[&innocent])[0], f32::from(innocent));
+        }
+        assert_eq!(failure(&ends[&poison]), FailureCode::InferenceFailed);
+        assert_eq!((ends[&2].task.attempt, ends[&poison].task.attempt), (2, 3));
+        // After the batch that failed everyone was tried alone, the poisonous one twice more.
+        let batches = bench.watched.batches();
+        assert!(batches[2..].iter().all(|batch| batch.len() == 1));
+        assert_eq!(batches.iter().filter(|b| b.contains(&poison)).count(), 3);
+        // A session that panicked is not used again, and the thread goes on with a new one.
+        bench.push([9], Lane::Interactive);
+        assert_eq!(scores(&bench.ends(1).await[&9])[0], 9.0);
+        let opened = *bench.watched.opened.lock().unwrap();
+        assert_eq!(opened, if poison == PANICS { 4 } else { 1 });
+    }
+}
+
+#[tokio::test]
+async fn scores_that_are_no_numbers_fail_their_own_image_only() {
+    let mut bench = Bench::new(1, 8);
+    bench.push([5, NO_NUMBER, 6], Lane::Interactive);
+    let ends = bench.ends(3).await;
+    assert_eq!(failure(&ends[&NO_NUMBER]), FailureCode::InferenceFailed);
+    assert_eq!(ends[&NO_NUMBER].task.attempt, 1);
+    assert_eq!((scores(&ends[&5])[0], scores(&ends[&6])[0]), (5.0, 6.0));
+}
+
+#[tokio::test]
+async fn images_that_cannot_be_decoded_leave_at_once() {
+    let mut bench = Bench::new(1, 8);
+    let mut broken = task(7, Lane::Interactive);
+    broken.job.image = broken.job.image.slice(..20);
+    bench.pool.push(vec![broken]).unwrap();
+    let ended = bench.interactive.recv().await.unwrap().pop().unwrap();
+    assert_eq!(failure(&ended), FailureCode::InvalidImage);
+    assert!(bench.watched.batches().is_empty());
+}
+
+#[tokio::test]
+async fn jobs_past_their_deadline_drop_out_when_they_are_taken() {
+    let mut bench = Bench::new(1, 8);
+    let mut late = task(7, Lane::Interactive);
+    late.job.deadline = UnixMillis(1);
+    bench.pool.push(vec![late]).unwrap();
+    let ended = bench.interactive.recv().await.unwrap().pop().unwrap();
+    assert_eq!(ended.end, End::Outcome(Outcome::Expired));
+    // A deadline that passes between decoding and inference counts too.
+    bench.watched.close_gate();
+    bench.push([1], Lane::Interactive);
+    bench.watched.until_batches(1).await;
+    bench.push([2], Lane::Interactive);
+    let far = UnixMillis::wall().after(std::time::Duration::from_secs(3_600));
+    bench.clock.anchor(far);
+    bench.watched.open_gate();
+    let ends = bench.ends(2).await;
+    assert_eq!(ends[&2].end, End::Outcome(Outcome::Expired));
+    assert_eq!(bench.watched.batches(), [[1]]);
+}
+
+#[tokio::test]
+async fn jobs_that_are_to_be_alone_share_no_batch() {
+    let mut bench = Bench::new(2, 8);
+    let mut tasks: Vec<Task> = (0..20).map(|v| task(v, Lane::Interactive)).collect();
+    for value in [3, 4, 11] {
+        tasks[value].care = Care::Alone;
+    }
+    bench.pool.push(tasks).unwrap();
+    bench.ends(20).await;
+    for batch in bench.watched.batches() {
+        let suspects = batch.iter().filter(|v| [3, 4, 11].contains(*v)).count();
+        assert!(suspects == 0 || batch.len() == 1, "{batch:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_exclusive_job_runs_with_nothing_beside_it() {
+    let mut bench = Bench::new(2, 4);
+    bench.watched.close_gate();
+    bench.push([1], Lane::Interactive);
+    bench.watched.until_batches(1).await;
+    let engine = bench.engine.clone();
+    let mut waiting = tokio::task::JoinSet::new();
+    waiting.spawn(async move { engine.exclusive().await });
+    // While the right is waited for nothing new begins, though a thread is free.
+    while bench.pool.busy() > 1 || !bench.is_paused() {
+        tokio::task::yield_now().await;
+    }
+    bench.push([2, 3], Lane::Interactive);
+    assert!(waiting.try_join_next().is_none());
+    bench.watched.open_gate();
+    let exclusive = waiting.join_next().await.unwrap().unwrap();
+    assert_eq!((bench.pool.busy(), bench.watched.batches().len()), (0, 1));
+    let mut last = task(99, Lane::Interactive);
+    last.care = Care::Exclusive(exclusive);
+    bench.pool.push(vec![last]).unwrap();
+    bench.ends(4).await;
+    let batches = bench.watched.batches();
+    assert_eq!(batches[1], [99], "{batches:?}");
+}
+
+#[tokio::test]
+async fn a_closed_pool_runs_what_it_began_returns_the_rest_and_ends() {
+    let mut bench = Bench::new(1, 2);
+    bench.watched.close_gate();
+    bench.push([1], Lane::Interactive);
+    bench.watched.until_batches(1).await;
+    bench.push([2, 3, 4], Lane::Interactive);
+    let unstarted = bench.pool.close();
+    assert_eq!(unstarted.iter().map(value).collect::<Vec<_>>(), [2, 3, 4]);
+    assert!(bench.pool.push(unstarted).is_err());
+    bench.watched.open_gate();
+    bench.pool.stopped().await;
+    assert_eq!(scores(&bench.ends(1).await[&1])[0], 1.0);
+}
+
+#[tokio::test]
+async fn a_job_that_is_to_be_tried_again_goes_back_if_the_pool_has_closed() {
+    let mut bench = Bench::new(1, 2);
+    bench.watched.close_gate();
+    bench.push([FAILS], Lane::Interactive);
+    bench.watched.until_batches(1).await;
+    assert!(bench.pool.close().is_empty());
+    bench.watched.open_gate();
+    assert_eq!(bench.ends(1).await[&FAILS].end, End::HandedBack);
+}
+
+#[test]
+fn one_session_that_cannot_be_opened_ends_the_start() {
+    let turn = Mutex::new(0);
+    let open = move || -> Result<Box<dyn Predictor>, ModelError> {
+        *turn.lock().unwrap() += 1;
+        match *turn.lock().unwrap() {
+            2 => Err(ModelError::Runtime("told to".to_owned())),
+            _ => Ok(Box::new(Fake {
+                watched: Arc::default(),
+                max_batch: 1,
+            })),
+        }
+    };
+    let (exit, _keep) = mpsc::channel(1);
+    let metrics = Metrics::register(&Registry::new()).unwrap();
+    let error = Pool::start(PoolSpec {
+        metrics: metrics.of_model(&"fake".parse().unwrap()),
+        model: Arc::new(model(1)),
+        open: Arc::new(open),
+        sessions: 3,
+        limits: Limits::with_pixels(1),
+        clock: Clock::default(),
+        exits: Exits {
+            interactive: exit.clone(),
+            batch: exit,
+        },
+    });
+    assert!(matches!(error, Err(ModelError::Runtime(text)) if text == "told to"));
+}
+
+impl Bench {
+    fn is_paused(&self) -> bool {
+        self.pool.is_paused()
+    }
+}

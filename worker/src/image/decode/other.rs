@@ -1,0 +1,72 @@
+//! WebP, GIF and BMP by the `image` crate.
+
+use std::io::{Cursor, ErrorKind};
+
+use image::error::ImageError as SourceError;
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
+
+use super::{Decoded, Format, Limits, broken, ends_early};
+use crate::image::ImageError;
+use crate::image::raster::{Colour, Raster};
+
+/// Decodes the image; of an animation the first frame.
+pub(super) fn decode(bytes: &[u8], format: Format, limits: &Limits) -> Result<Decoded, ImageError> {
+    let known = match format {
+        Format::WebP => ImageFormat::WebP,
+        Format::Gif => ImageFormat::Gif,
+        Format::Bmp => ImageFormat::Bmp,
+        Format::Jpeg => ImageFormat::Jpeg,
+        Format::Png => ImageFormat::Png,
+    };
+    let mut allowed = image::Limits::default();
+    allowed.max_alloc = Some(limits.bytes);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), known);
+    reader.limits(allowed);
+    let mut decoder = reader
+        .into_decoder()
+        .map_err(|error| sentence(format, &error))?;
+    let (width, height) = decoder.dimensions();
+    limits.check_size(width, height)?;
+    // `from_decoder` allocates this much without asking (image-rs/image#3081).
+    limits.check_bytes(decoder.total_bytes())?;
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let image = DynamicImage::from_decoder(decoder).map_err(|error| sentence(format, &error))?;
+    Ok(Decoded {
+        raster: raster(image),
+        orientation,
+    })
+}
+
+fn raster(image: DynamicImage) -> Raster {
+    let (width, height) = (image.width(), image.height());
+    let (colour, pixels) = match image {
+        DynamicImage::ImageLuma8(image) => (Colour::Gray, image.into_raw()),
+        DynamicImage::ImageLumaA8(image) => (Colour::GrayAlpha, image.into_raw()),
+        DynamicImage::ImageRgb8(image) => (Colour::Rgb, image.into_raw()),
+        image => (Colour::Rgba, image.into_rgba8().into_raw()),
+    };
+    Raster {
+        width,
+        height,
+        colour,
+        pixels,
+    }
+}
+
+fn sentence(format: Format, error: &SourceError) -> ImageError {
+    match error {
+        SourceError::Limits(_) => ImageError::TooLarge(format!(
+            "the {} needs more memory to decode than is allowed",
+            format.name()
+        )),
+        SourceError::IoError(source) if source.kind() == ErrorKind::UnexpectedEof => {
+            ends_early(format)
+        }
+        SourceError::Unsupported(_) => ImageError::Broken(format!(
+            "the {} is of a rare kind that is not supported",
+            format.name()
+        )),
+        other => broken(format, &other.to_string()),
+    }
+}

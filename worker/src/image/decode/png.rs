@@ -1,0 +1,72 @@
+//! PNG by the `png` crate itself: texts and colour profiles are skipped unread, and the end of the file is asked for.
+
+use std::io::{Cursor, ErrorKind};
+
+use image::metadata::Orientation;
+use png::{BitDepth, ColorType, DecodingError, Transformations};
+
+use super::{Decoded, Format, Limits, broken, ends_early};
+use crate::image::ImageError;
+use crate::image::raster::{Colour, Raster};
+
+/// Decodes the image; of an animation the picture that stands for it. Sixteen bits become the upper eight.
+pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, ImageError> {
+    let room = usize::try_from(limits.bytes).unwrap_or(usize::MAX);
+    let mut decoder =
+        png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: room });
+    decoder.set_ignore_text_chunk(true);
+    decoder.set_ignore_iccp_chunk(true);
+    decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);
+    let header = decoder
+        .read_header_info()
+        .map_err(|error| sentence(&error))?;
+    limits.check_size(header.width, header.height)?;
+    let mut reader = decoder.read_info().map_err(|error| sentence(&error))?;
+    let size = reader
+        .output_buffer_size()
+        .map_or(u64::MAX, |size| size as u64);
+    let mut pixels = vec![0; limits.check_bytes(size)?];
+    let frame = reader
+        .next_frame(&mut pixels)
+        .map_err(|error| sentence(&error))?;
+    pixels.truncate(frame.buffer_size());
+    // An end that is missing is a download that broke off, even where all rows happen to be there.
+    reader.finish().map_err(|error| sentence(&error))?;
+    let orientation = reader
+        .info()
+        .exif_metadata
+        .as_deref()
+        .and_then(Orientation::from_exif_chunk)
+        .unwrap_or(Orientation::NoTransforms);
+    let colour = match (frame.color_type, frame.bit_depth) {
+        (ColorType::Grayscale, BitDepth::Eight) => Colour::Gray,
+        (ColorType::GrayscaleAlpha, BitDepth::Eight) => Colour::GrayAlpha,
+        (ColorType::Rgb, BitDepth::Eight) => Colour::Rgb,
+        (ColorType::Rgba, BitDepth::Eight) => Colour::Rgba,
+        (colour, depth) => {
+            let kind = format!("{colour:?} of {depth:?} bits is not supported");
+            return Err(broken(Format::Png, &kind));
+        }
+    };
+    Ok(Decoded {
+        raster: Raster {
+            width: frame.width,
+            height: frame.height,
+            colour,
+            pixels,
+        },
+        orientation,
+    })
+}
+
+fn sentence(error: &DecodingError) -> ImageError {
+    match error {
+        DecodingError::IoError(source) if source.kind() == ErrorKind::UnexpectedEof => {
+            ends_early(Format::Png)
+        }
+        DecodingError::LimitsExceeded => {
+            ImageError::TooLarge("the PNG needs more memory to decode than is allowed".to_owned())
+        }
+        other => broken(Format::Png, &other.to_string()),
+    }
+}

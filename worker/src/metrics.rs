@@ -1,0 +1,133 @@
+//! What the worker counts. One struct, cheap to clone, registered once; names begin with `selvage_worker_`.
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+};
+use selvage_core::job::ModelName;
+
+/// Upper bounds in seconds: a cheap inference takes a quarter of a millisecond, a large photograph tenths of a second.
+const SECONDS: [f64; 14] = [
+    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+];
+/// Upper bounds of batch sizes.
+const IMAGES: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0];
+
+/// All metrics of a worker.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    jobs: IntCounterVec,
+    batch_size: HistogramVec,
+    decode: HistogramVec,
+    inference: HistogramVec,
+    waited: HistogramVec,
+    busy: IntGaugeVec,
+    /// Images that made a decoder panic.
+    pub decoder_panics: IntCounter,
+    /// Inferences that panicked or returned an error; their jobs were tried again alone.
+    pub failed_inferences: IntCounter,
+    /// Jobs handed back to the broker unfinished.
+    pub given_back: IntCounter,
+    /// Cache requests that were refused or too slow.
+    pub cache_errors: IntCounter,
+    /// Store requests that were refused or too slow; each was repeated.
+    pub store_errors: IntCounter,
+    /// Reply messages that could not be sent.
+    pub reply_errors: IntCounter,
+}
+
+impl Metrics {
+    /// Registers all metrics.
+    ///
+    /// # Errors
+    /// When the registry has one of the names already: two workers in one process need two registries.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(format!("selvage_worker_{name}"), help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let histogram = |name: &str, help: &str, bounds: &[f64]| {
+            let options =
+                HistogramOpts::new(format!("selvage_worker_{name}"), help).buckets(bounds.to_vec());
+            let histogram = HistogramVec::new(options, &["model"])?;
+            registry.register(Box::new(histogram.clone()))?;
+            Ok::<_, prometheus::Error>(histogram)
+        };
+        let jobs = IntCounterVec::new(
+            Opts::new("selvage_worker_jobs_total", "Jobs this worker ended"),
+            &["model", "outcome"],
+        )?;
+        registry.register(Box::new(jobs.clone()))?;
+        let busy = IntGaugeVec::new(
+            Opts::new("selvage_worker_busy_sessions", "Sessions that compute now"),
+            &["model"],
+        )?;
+        registry.register(Box::new(busy.clone()))?;
+        Ok(Self {
+            jobs,
+            busy,
+            batch_size: histogram("batch_size", "Images per inference", &IMAGES)?,
+            decode: histogram("decode_seconds", "Decoding one image", &SECONDS)?,
+            inference: histogram(
+                "inference_seconds",
+                "One inference, whatever its batch",
+                &SECONDS,
+            )?,
+            waited: histogram(
+                "waited_seconds",
+                "From a job's arrival at the worker to its start",
+                &SECONDS,
+            )?,
+            decoder_panics: counter("decoder_panics_total", "Images that made a decoder panic")?,
+            failed_inferences: counter(
+                "failed_inferences_total",
+                "Inferences that failed or panicked",
+            )?,
+            given_back: counter("given_back_total", "Jobs handed back unfinished")?,
+            cache_errors: counter("cache_errors_total", "Cache requests that failed")?,
+            store_errors: counter("store_errors_total", "Job store requests that failed")?,
+            reply_errors: counter("reply_errors_total", "Replies that could not be sent")?,
+        })
+    }
+
+    /// Counts a job's end. Outcomes beside the terminal states: `dropped`, nobody waited for it any more.
+    pub fn ended(&self, model: &ModelName, outcome: &str) {
+        self.jobs
+            .with_label_values(&[model.as_str(), outcome])
+            .inc();
+    }
+
+    /// The metrics of one model's engine, looked up once.
+    #[must_use]
+    pub fn of_model(&self, model: &ModelName) -> ModelMetrics {
+        let label = &[model.as_str()];
+        ModelMetrics {
+            batch_size: self.batch_size.with_label_values(label),
+            decode: self.decode.with_label_values(label),
+            inference: self.inference.with_label_values(label),
+            waited: self.waited.with_label_values(label),
+            busy: self.busy.with_label_values(label),
+            decoder_panics: self.decoder_panics.clone(),
+            failed_inferences: self.failed_inferences.clone(),
+        }
+    }
+}
+
+/// What one model's engine counts.
+#[derive(Clone, Debug)]
+pub struct ModelMetrics {
+    /// Images per inference.
+    pub batch_size: Histogram,
+    /// Seconds per decoded image.
+    pub decode: Histogram,
+    /// Seconds per inference.
+    pub inference: Histogram,
+    /// Seconds from arrival to start.
+    pub waited: Histogram,
+    /// Threads that compute now.
+    pub busy: prometheus::IntGauge,
+    /// Images that made a decoder panic.
+    pub decoder_panics: IntCounter,
+    /// Inferences that failed.
+    pub failed_inferences: IntCounter,
+}

@@ -1,0 +1,297 @@
+//! ONNX Runtime: the only import of `ort`. Loads the library, opens sessions, checks models against their `model.toml`.
+//!
+//! Every call into `ort` needs the library loaded, else it panics; so a [`Runtime`] is the proof that it is.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ort::environment::Environment;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{Session, SessionOutputs};
+use ort::value::{Outlet, TensorElementType, TensorRef};
+use selvage_core::catalog::{Layout, Model};
+
+use super::{ModelError, Predictor};
+
+/// How long a session may be warmed beyond its largest and smallest batch.
+const WARM_UP: Duration = Duration::from_millis(250);
+
+/// ONNX Runtime, loaded; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Runtime(Environment);
+
+/// ONNX Runtime allows one environment per process and no second library, ever.
+static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
+
+impl Runtime {
+    /// Loads the library, or takes the one this process has loaded already.
+    ///
+    /// # Errors
+    /// [`ModelError::Runtime`]: missing, not a library, another library, too old, or another path than before.
+    pub fn load(library: &Path) -> Result<Self, ModelError> {
+        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((path, environment)) = loaded.as_ref() {
+            if path == library {
+                return Ok(Self(environment.clone()));
+            }
+            return Err(ModelError::Runtime(format!(
+                "{} is loaded already, {} cannot be loaded too",
+                path.display(),
+                library.display()
+            )));
+        }
+        let environment = ort::init_from(library)
+            .map_err(|error| ModelError::Runtime(error.to_string()))?
+            .with_name("selvage")
+            .with_telemetry(false)
+            .build()
+            .map_err(|error| ModelError::Runtime(error.to_string()))?;
+        environment.set_log_level(ort::logging::LogLevel::Error);
+        *loaded = Some((library.to_owned(), environment.clone()));
+        Ok(Self(environment))
+    }
+}
+
+/// One session, with what a call needs to know.
+#[derive(Debug)]
+pub struct OnnxPredictor {
+    session: Session,
+    input_name: String,
+    output_name: String,
+    /// Dimensions after the first.
+    shape: [usize; 3],
+    labels: usize,
+    max_batch: usize,
+    /// The model takes exactly so many images; fewer are filled up with zeros.
+    fixed_batch: Option<usize>,
+    padded: Vec<f32>,
+}
+
+impl OnnxPredictor {
+    /// Opens a session from a model file's bytes, checks it and warms it.
+    ///
+    /// # Errors
+    /// [`ModelError::Unfit`] names the file and the field of `model.toml` that does not fit it.
+    pub fn open(
+        runtime: &Runtime,
+        model: &Model,
+        bytes: &[u8],
+        intra_threads: usize,
+    ) -> Result<Self, ModelError> {
+        let unfit = |problem| ModelError::Unfit {
+            file: model.file.clone(),
+            problem,
+        };
+        let session = commit(runtime, bytes, intra_threads)
+            .map_err(|error| unfit(format!("file: not a usable ONNX model: {error}")))?;
+        let input = pick(session.inputs(), model.input.name.as_deref(), "input").map_err(unfit)?;
+        if session.inputs().len() > 1 {
+            return Err(unfit(format!(
+                "input: the model has {} inputs ({}); an image classifier has one",
+                session.inputs().len(),
+                names(session.inputs())
+            )));
+        }
+        let output =
+            pick(session.outputs(), model.output.name.as_deref(), "output").map_err(unfit)?;
+        check_type(output, "output").map_err(unfit)?;
+        let fixed_batch = check_input(input, model).map_err(unfit)?;
+        let mut predictor = Self {
+            input_name: input.name().to_owned(),
+            output_name: output.name().to_owned(),
+            shape: dimensions(model),
+            labels: model.labels.len(),
+            max_batch: fixed_batch.map_or(model.max_batch, |n| n.min(model.max_batch)),
+            fixed_batch,
+            padded: Vec::new(),
+            session,
+        };
+        predictor.warm(model.output.softmax).map_err(unfit)?;
+        Ok(predictor)
+    }
+
+    /// Runs zeros in every batch size, the largest and the smallest first: the first one sizes the arena, and each checks
+    /// the output. A slow model skips the sizes between, which cost it the same later.
+    fn warm(&mut self, softmax: bool) -> Result<(), String> {
+        let image: usize = self.shape.iter().product();
+        let zeros = vec![0.0; self.max_batch * image];
+        let started = Instant::now();
+        let ends = [self.max_batch, 1];
+        let between = (2..self.max_batch).rev();
+        for (done, images) in ends.into_iter().chain(between).enumerate() {
+            if done >= ends.len() && started.elapsed() > WARM_UP {
+                break;
+            }
+            let scores = self
+                .run(&zeros[..images * image], images)
+                .map_err(|error| format!("a test run with {images} images failed: {error}"))?;
+            if scores.len() != images * self.labels {
+                return Err(format!(
+                    "labels: model.toml names {}, the model gives {} scores per image",
+                    self.labels,
+                    scores.len() as f64 / images as f64
+                ));
+            }
+            if !softmax && scores.iter().any(|score| !score.is_finite()) {
+                return Err("output: a black image gives scores that are no numbers".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, input: &[f32], images: usize) -> Result<Vec<f32>, ort::Error> {
+        let [a, b, c] = self.shape;
+        let batch = self.fixed_batch.unwrap_or(images);
+        let input = if batch == images {
+            input
+        } else {
+            self.padded.clear();
+            self.padded.extend_from_slice(input);
+            self.padded.resize(batch * a * b * c, 0.0);
+            &self.padded
+        };
+        let tensor = TensorRef::from_array_view(([batch, a, b, c], input))?;
+        let outputs = self
+            .session
+            .run(ort::inputs![self.input_name.as_str() => tensor])?;
+        let scores = extract(&outputs, &self.output_name)?;
+        let wanted = scores.len() / batch * images;
+        Ok(scores[..wanted].to_vec())
+    }
+}
+
+impl Predictor for OnnxPredictor {
+    fn max_batch(&self) -> usize {
+        self.max_batch
+    }
+
+    fn predict(&mut self, input: &[f32], images: usize) -> Result<Vec<f32>, ModelError> {
+        let scores = self
+            .run(input, images)
+            .map_err(|error| ModelError::Run(error.to_string()))?;
+        if scores.len() == images * self.labels {
+            Ok(scores)
+        } else {
+            Err(ModelError::Run(format!(
+                "{} scores for {images} images and {} labels",
+                scores.len(),
+                self.labels
+            )))
+        }
+    }
+}
+
+fn extract<'o>(outputs: &'o SessionOutputs<'_>, name: &str) -> Result<&'o [f32], ort::Error> {
+    let output = outputs
+        .get(name)
+        .ok_or_else(|| ort::Error::new(format!("the output `{name}` is missing")))?;
+    Ok(output.try_extract_tensor::<f32>()?.1)
+}
+
+/// Opens a session that computes on the calling thread and never spins.
+fn commit(runtime: &Runtime, bytes: &[u8], intra_threads: usize) -> Result<Session, ort::Error> {
+    Session::builder(&runtime.0)?
+        .with_intra_threads(intra_threads)?
+        .with_intra_op_spinning(false)?
+        .with_inter_op_spinning(false)?
+        .with_optimization_level(GraphOptimizationLevel::All)?
+        // The pattern is kept per batch size: with varying sizes it is memory for nothing.
+        .with_memory_pattern(false)?
+        .commit_from_memory(bytes)
+}
+
+fn names(outlets: &[Outlet]) -> String {
+    let names: Vec<&str> = outlets.iter().map(Outlet::name).collect();
+    names.join(", ")
+}
+
+/// The outlet of that name, or the only one.
+fn pick<'o>(
+    outlets: &'o [Outlet],
+    name: Option<&str>,
+    section: &str,
+) -> Result<&'o Outlet, String> {
+    match (name, outlets) {
+        (Some(name), _) => outlets
+            .iter()
+            .find(|outlet| outlet.name() == name)
+            .ok_or_else(|| {
+                format!(
+                    "{section}.name: the model has no {section} `{name}`, it has {}",
+                    names(outlets)
+                )
+            }),
+        (None, [outlet]) => Ok(outlet),
+        (None, _) => Err(format!(
+            "{section}.name: must say which of the model's {section}s is meant: {}",
+            names(outlets)
+        )),
+    }
+}
+
+fn check_type(outlet: &Outlet, section: &str) -> Result<(), String> {
+    match outlet.dtype().tensor_type() {
+        Some(TensorElementType::Float32) => Ok(()),
+        Some(other) => Err(format!(
+            "{section}: `{}` must be a tensor of float32, it is of {other}",
+            outlet.name()
+        )),
+        None => Err(format!(
+            "{section}: `{}` must be a tensor of float32, it is no tensor",
+            outlet.name()
+        )),
+    }
+}
+
+/// Checks the input tensor, and returns the batch size if the model takes exactly one.
+fn check_input(input: &Outlet, model: &Model) -> Result<Option<usize>, String> {
+    check_type(input, "input")?;
+    let shape: Vec<i64> = input
+        .dtype()
+        .tensor_shape()
+        .map(|shape| shape.iter().copied().collect())
+        .unwrap_or_default();
+    let fields = match model.input.layout {
+        Layout::Nchw => ["channels", "height", "width"],
+        Layout::Nhwc => ["height", "width", "channels"],
+    };
+    let [batch, rest @ ..] = shape.as_slice() else {
+        return Err(rank_problem(&shape, fields));
+    };
+    if rest.len() != fields.len() {
+        return Err(rank_problem(&shape, fields));
+    }
+    for ((field, wanted), found) in fields.iter().zip(dimensions(model)).zip(rest) {
+        // A negative number stands for a dimension that is free.
+        if *found >= 0 && usize::try_from(*found) != Ok(wanted) {
+            return Err(format!(
+                "input.{field}: model.toml says {wanted}, the model takes {found} (its input is {shape:?}, layout {:?})",
+                model.input.layout
+            ));
+        }
+    }
+    match usize::try_from(*batch) {
+        Err(_) => Ok(None),
+        Ok(0) => Err("input: the model takes batches of 0 images".to_owned()),
+        Ok(fixed) => Ok(Some(fixed)),
+    }
+}
+
+fn rank_problem(shape: &[i64], fields: [&str; 3]) -> String {
+    format!(
+        "input: must have 4 dimensions (batch, {}), the model's has {}: {shape:?}",
+        fields.join(", "),
+        shape.len()
+    )
+}
+
+/// The input's dimensions after the first, in its layout's order.
+fn dimensions(model: &Model) -> [usize; 3] {
+    let input = &model.input;
+    let (width, height) = (input.width as usize, input.height as usize);
+    match input.layout {
+        Layout::Nchw => [input.channels.count(), height, width],
+        Layout::Nhwc => [height, width, input.channels.count()],
+    }
+}
