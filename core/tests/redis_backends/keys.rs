@@ -8,7 +8,7 @@ use selvage_core::store::suite::{completion, every_end, failure, overdue_seed, s
 use selvage_core::store::{Cancel, End};
 
 use crate::support::{
-    HOUR, Raw, cache_of, fleet_of, fresh_prefix, job_name, shared_redis, store_of,
+    HOUR, Raw, cache_of, deadlines_name, fleet_of, fresh_prefix, job_name, shared_redis, store_of,
 };
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn the_list_of_deadlines_outlives_its_last_record() {
     let (late, soon) = (seed(), overdue_seed());
     store.submit(&late).await.unwrap();
     store.submit(&soon).await.unwrap();
-    let list: i64 = raw.run("PEXPIRETIME", format!("{}:deadlines", prefix.as_str()));
+    let list: i64 = raw.run("PEXPIRETIME", deadlines_name(&prefix));
     let record: i64 = raw.run("PEXPIRETIME", job_name(&prefix, &late));
     assert!(list >= record, "{list} {record}");
 }

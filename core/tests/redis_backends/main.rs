@@ -7,8 +7,11 @@
 mod cache;
 mod fleet;
 mod keys;
+mod model;
 mod outages;
 mod private;
+mod properties;
+mod proxy;
 mod refusals;
 mod store;
 mod support;

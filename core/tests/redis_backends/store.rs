@@ -5,7 +5,7 @@ use std::sync::Arc;
 use selvage_core::store::suite::{answer, completion, overdue_seed, seed};
 use selvage_core::store::{Claim, End, JobStore, State};
 
-use crate::support::{Raw, chain, fresh_prefix, job_name, shared_redis, store_of};
+use crate::support::{Raw, chain, deadlines_name, fresh_prefix, job_name, shared_redis, store_of};
 
 async fn fresh() -> Arc<dyn JobStore> {
     store_of(&fresh_prefix())
@@ -75,10 +75,7 @@ async fn a_key_of_another_type_is_an_error_and_does_not_stop_the_sweeper() {
             .collect();
         assert_eq!(due, [good.id]);
     }
-    assert_eq!(
-        raw.run::<u32>("ZCARD", format!("{}:deadlines", prefix.as_str())),
-        1
-    );
+    assert_eq!(raw.run::<u32>("ZCARD", deadlines_name(&prefix)), 1);
 }
 
 #[tokio::test]
@@ -108,7 +105,7 @@ async fn a_damaged_record_is_an_error_and_does_not_stop_the_sweeper() {
 async fn the_sweeper_forgets_deadlines_without_an_unfinished_record() {
     let prefix = fresh_prefix();
     let (store, mut raw) = (store_of(&prefix), Raw::connect(&shared_redis()));
-    let deadlines = format!("{}:deadlines", prefix.as_str());
+    let deadlines = deadlines_name(&prefix);
     let (lost, ended, due) = (overdue_seed(), overdue_seed(), overdue_seed());
     for job in [&lost, &ended, &due] {
         store.submit(job).await.unwrap();
@@ -132,7 +129,7 @@ async fn a_job_whose_deadline_was_lost_is_listed_again_by_its_claim() {
     let (store, mut raw) = (store_of(&prefix), Raw::connect(&shared_redis()));
     let job = seed();
     store.submit(&job).await.unwrap();
-    let deadlines = format!("{}:deadlines", prefix.as_str());
+    let deadlines = deadlines_name(&prefix);
     raw.run::<()>("DEL", &deadlines);
     assert_eq!(
         store.claim(std::slice::from_ref(&job)).await.unwrap(),
@@ -140,4 +137,43 @@ async fn a_job_whose_deadline_was_lost_is_listed_again_by_its_claim() {
     );
     let listed: Vec<String> = raw.run("ZRANGE", (&deadlines, 0, -1));
     assert_eq!(listed, [job.id.to_string()]);
+}
+
+#[tokio::test]
+async fn a_job_that_has_ended_leaves_the_list_of_deadlines_at_once() {
+    let prefix = fresh_prefix();
+    let (store, mut raw) = (store_of(&prefix), Raw::connect(&shared_redis()));
+    let (completed, canceled, released, open) = (seed(), seed(), seed(), seed());
+    for job in [&completed, &canceled, &released, &open] {
+        store.submit(job).await.unwrap();
+    }
+    let done = completion(completed.id, End::Succeeded(answer()));
+    store.complete(&[done]).await.unwrap();
+    store.cancel(canceled.id).await.unwrap();
+    store.claim(std::slice::from_ref(&released)).await.unwrap();
+    store.cancel(released.id).await.unwrap();
+    store.release(&[released.id]).await.unwrap();
+    let listed: Vec<String> = raw.run("ZRANGE", (deadlines_name(&prefix), 0, -1));
+    assert_eq!(listed, [open.id.to_string()]);
+}
+
+#[tokio::test]
+async fn tidying_spares_a_job_that_came_back_meanwhile() {
+    let prefix = fresh_prefix();
+    let (store, mut raw) = (store_of(&prefix), Raw::connect(&shared_redis()));
+    let (back, gone) = (seed(), seed());
+    for job in [&back, &gone] {
+        store.submit(job).await.unwrap();
+    }
+    raw.run::<()>("DEL", job_name(&prefix, &gone));
+    let script = concat!(
+        include_str!("../../src/redis/scripts/prelude.lua"),
+        include_str!("../../src/redis/scripts/tidy.lua")
+    );
+    let deadlines = deadlines_name(&prefix);
+    let records = [&back, &gone].map(|job| job_name(&prefix, job));
+    let ids = [&back, &gone].map(|job| job.id.to_string());
+    raw.run::<()>("EVAL", (script, 3, &deadlines, &records, &ids));
+    let listed: Vec<String> = raw.run("ZRANGE", (&deadlines, 0, -1));
+    assert_eq!(listed, [back.id.to_string()]);
 }

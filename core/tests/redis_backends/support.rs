@@ -50,6 +50,11 @@ pub(crate) fn fleet_of(prefix: &Prefix) -> Arc<dyn Fleet> {
     Arc::new(RedisFleet::new(&shared_redis(), prefix).unwrap())
 }
 
+/// The key of the list of deadlines.
+pub(crate) fn deadlines_name(prefix: &Prefix) -> String {
+    format!("{}:deadlines", prefix.as_str())
+}
+
 /// The key of that job's record.
 pub(crate) fn job_name(prefix: &Prefix, seed: &Seed) -> String {
     format!("{}:job:{}", prefix.as_str(), seed.id)

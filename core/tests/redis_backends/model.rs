@@ -1,0 +1,122 @@
+//! The job's state machine once more, as small as it can be: what random histories are checked against.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use selvage_core::clock::UnixMillis;
+use selvage_core::store::suite::{answer, failure, seed, seed_due};
+use selvage_core::store::{Cancel, Claim, End, MAX_ATTEMPTS, Seed, State};
+
+/// Jobs of one history; the last two are overdue from the start.
+pub(crate) const JOBS: usize = 5;
+
+/// Which job a step is about.
+pub(crate) type Which = usize;
+
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Submit(Which),
+    /// A worker takes a batch. That a worker was lost in between shows as nothing but another claim.
+    Claim(Vec<Which>),
+    Release(Vec<Which>),
+    Complete(Vec<(Which, End)>),
+    Cancel(Which),
+    /// Ends what is overdue.
+    Sweep,
+    /// The record is wiped, where the backend can lose one.
+    Lose(Which),
+}
+
+pub(crate) fn step() -> impl Strategy<Value = Step> {
+    let which = || 0..JOBS;
+    let end = prop_oneof![
+        Just(End::Succeeded(answer())),
+        Just(End::Failed(failure())),
+        Just(End::Canceled),
+        Just(End::Expired),
+    ];
+    prop_oneof![
+        3 => which().prop_map(Step::Submit),
+        6 => vec(which(), 1..4).prop_map(Step::Claim),
+        2 => vec(which(), 1..3).prop_map(Step::Release),
+        2 => vec((which(), end), 1..3).prop_map(Step::Complete),
+        2 => which().prop_map(Step::Cancel),
+        1 => Just(Step::Sweep),
+        1 => which().prop_map(Step::Lose),
+    ]
+}
+
+pub(crate) fn jobs() -> Vec<Seed> {
+    let overdue = |n: u64| seed_due(UnixMillis(UnixMillis::wall().0 - 60_000 + 1_000 * n));
+    let fresh = (0..JOBS - 2).map(|_| seed());
+    fresh.chain((0..2).map(overdue)).collect()
+}
+
+/// What a record should be.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Model {
+    pub(crate) state: Option<State>,
+    pub(crate) attempts: u32,
+    cancel_requested: bool,
+}
+
+impl Model {
+    pub(crate) fn is_open(&self) -> bool {
+        self.state.is_some_and(|state| !state.is_terminal())
+    }
+
+    pub(crate) fn submit(&mut self) {
+        self.state.get_or_insert(State::Queued);
+    }
+
+    pub(crate) fn claim(&mut self, is_overdue: bool) -> Claim {
+        match (self.state, self.attempts) {
+            (Some(state), _) if state.is_terminal() => return Claim::Finished,
+            (_, MAX_ATTEMPTS..) => return Claim::Exhausted,
+            _ if is_overdue => return Claim::Overdue,
+            _ if self.cancel_requested => return Claim::CancelRequested,
+            _ => {}
+        }
+        self.state = Some(State::Running);
+        self.attempts += 1;
+        Claim::Run(self.attempts)
+    }
+
+    pub(crate) fn release(&mut self) {
+        if self.state == Some(State::Running) {
+            self.attempts -= 1;
+            self.state = Some(if self.cancel_requested {
+                State::Canceled
+            } else {
+                State::Queued
+            });
+        }
+    }
+
+    pub(crate) fn complete(&mut self, end: &End) -> bool {
+        let ends = self.is_open();
+        if ends {
+            self.state = Some(if self.cancel_requested {
+                State::Canceled
+            } else {
+                end.state()
+            });
+        }
+        ends
+    }
+
+    pub(crate) fn cancel(&mut self) -> Cancel {
+        match self.state {
+            None => Cancel::Unknown,
+            Some(State::Queued) => {
+                self.state = Some(State::Canceled);
+                Cancel::Canceled
+            }
+            Some(State::Running) => {
+                self.cancel_requested = true;
+                Cancel::Requested
+            }
+            Some(State::Canceled) => Cancel::Canceled,
+            Some(ended) => Cancel::Finished(ended),
+        }
+    }
+}

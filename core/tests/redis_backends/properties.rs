@@ -1,0 +1,272 @@
+//! The state machine under random histories, on memory and on Redis, against [`crate::model`].
+
+use std::sync::Arc;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use selvage_core::clock::{Clock, UnixMillis};
+use selvage_core::config::Prefix;
+use selvage_core::store::suite::{assert_sound, completion};
+use selvage_core::store::{Claim, End, JobStore, MemoryStore, Record, Seed, State};
+use tokio::task::JoinSet;
+
+use crate::model::{JOBS, Model, Step, Which, jobs, step};
+use crate::support::{HOUR, Raw, deadlines_name, fresh_prefix, job_name, shared_redis, store_of};
+
+/// A store, its jobs and the model of each.
+struct History {
+    store: Arc<dyn JobStore>,
+    /// Where records can be looked at and wiped from outside.
+    redis: Option<(Raw, Prefix)>,
+    jobs: Vec<Seed>,
+    models: Vec<Model>,
+    /// Each record as it was first seen ended.
+    ended: Vec<Option<Record>>,
+}
+
+impl History {
+    fn is_overdue(&self, which: Which) -> bool {
+        which >= JOBS - 2 && self.jobs[which].deadline < UnixMillis::wall()
+    }
+
+    async fn run(&mut self, step: &Step) {
+        match step {
+            Step::Submit(which) => {
+                self.models[*which].submit();
+                self.store.submit(&self.jobs[*which]).await.unwrap();
+            }
+            Step::Claim(batch) => {
+                let seeds: Vec<Seed> = batch.iter().map(|&n| self.jobs[n].clone()).collect();
+                let expected: Vec<Claim> = batch
+                    .iter()
+                    .map(|&n| {
+                        let is_overdue = self.is_overdue(n);
+                        self.models[n].claim(is_overdue)
+                    })
+                    .collect();
+                assert_eq!(self.store.claim(&seeds).await.unwrap(), expected);
+            }
+            Step::Release(batch) => {
+                let ids: Vec<_> = batch.iter().map(|&n| self.jobs[n].id).collect();
+                batch.iter().for_each(|&n| self.models[n].release());
+                self.store.release(&ids).await.unwrap();
+            }
+            Step::Complete(ends) => self.complete(ends).await,
+            Step::Cancel(which) => {
+                let expected = self.models[*which].cancel();
+                let told = self.store.cancel(self.jobs[*which].id).await.unwrap();
+                assert_eq!(told, expected);
+            }
+            Step::Sweep => self.sweep().await,
+            Step::Lose(which) => {
+                if let Some((raw, prefix)) = &mut self.redis {
+                    let job = &self.jobs[*which];
+                    raw.run::<()>("DEL", job_name(prefix, job));
+                    raw.run::<()>("ZREM", (deadlines_name(prefix), job.id.to_string()));
+                    self.models[*which] = Model::default();
+                    self.ended[*which] = None;
+                }
+            }
+        }
+    }
+
+    async fn complete(&mut self, ends: &[(Which, End)]) {
+        let completions: Vec<_> = ends
+            .iter()
+            .map(|(which, end)| completion(self.jobs[*which].id, end.clone()))
+            .collect();
+        let expected: Vec<bool> = ends
+            .iter()
+            .map(|(which, end)| self.models[*which].complete(end))
+            .collect();
+        let done = self.store.complete(&completions).await.unwrap();
+        assert_eq!(done, expected);
+    }
+
+    async fn sweep(&mut self) {
+        let due = self.store.overdue(JOBS).await.unwrap();
+        for record in due {
+            let which = self.jobs.iter().position(|job| *job == record.seed);
+            self.complete(&[(which.unwrap(), End::Expired)]).await;
+        }
+    }
+
+    async fn check(&mut self) {
+        let ids: Vec<_> = self.jobs.iter().map(|job| job.id).collect();
+        let records = self.store.get(&ids).await.unwrap();
+        for (which, record) in records.into_iter().enumerate() {
+            let model = &self.models[which];
+            assert_eq!(record.as_ref().map(|record| record.state), model.state);
+            let Some(record) = record else { continue };
+            assert_sound(&record);
+            assert_eq!(
+                (&record.seed, record.attempts),
+                (&self.jobs[which], model.attempts)
+            );
+            if record.state.is_terminal() {
+                let first_seen = self.ended[which].get_or_insert_with(|| record.clone());
+                assert_eq!(*first_seen, record, "a record that had ended has changed");
+            }
+        }
+        self.check_list();
+        let due = self.store.overdue(JOBS).await.unwrap();
+        let due: Vec<_> = due.iter().map(|record| record.seed.id).collect();
+        let open = (0..JOBS).filter(|&n| self.models[n].is_open() && self.is_overdue(n));
+        let expected: Vec<_> = open.map(|n| self.jobs[n].id).collect();
+        assert_eq!(due, expected);
+    }
+
+    /// Exactly the unfinished jobs are on the list of deadlines.
+    fn check_list(&mut self) {
+        if let Some((raw, prefix)) = &mut self.redis {
+            let mut listed: Vec<String> = raw.run("ZRANGE", (deadlines_name(prefix), 0, -1));
+            listed.sort();
+            let open = (0..JOBS).filter(|&n| self.models[n].is_open());
+            let mut expected: Vec<_> = open.map(|n| self.jobs[n].id.to_string()).collect();
+            expected.sort();
+            assert_eq!(listed, expected);
+        }
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+fn memory() -> Arc<dyn JobStore> {
+    Arc::new(MemoryStore::new(1_000, HOUR, Clock::default()))
+}
+
+async fn follows_the_model(
+    store: Arc<dyn JobStore>,
+    redis: Option<(Raw, Prefix)>,
+    steps: Vec<Step>,
+) {
+    let mut history = History {
+        store,
+        redis,
+        jobs: jobs(),
+        models: vec![Model::default(); JOBS],
+        ended: vec![None; JOBS],
+    };
+    for step in &steps {
+        history.run(step).await;
+        history.check().await;
+    }
+}
+
+/// Runs one task's steps; how often each job was told to have been ended by a completion.
+async fn run_blindly(store: Arc<dyn JobStore>, jobs: Arc<Vec<Seed>>, steps: Vec<Step>) -> Vec<u32> {
+    let mut ended = vec![0; JOBS];
+    let pick = |batch: &[Which]| {
+        batch
+            .iter()
+            .map(|&n| jobs[n].clone())
+            .collect::<Vec<Seed>>()
+    };
+    for step in steps {
+        match step {
+            Step::Submit(which) => store.submit(&jobs[which]).await.unwrap(),
+            Step::Claim(batch) => drop(store.claim(&pick(&batch)).await.unwrap()),
+            Step::Release(batch) => {
+                let ids: Vec<_> = batch.iter().map(|&n| jobs[n].id).collect();
+                store.release(&ids).await.unwrap();
+            }
+            Step::Complete(ends) => {
+                let completions: Vec<_> = ends
+                    .iter()
+                    .map(|(which, end)| completion(jobs[*which].id, end.clone()))
+                    .collect();
+                let done = store.complete(&completions).await.unwrap();
+                for ((which, _), done) in ends.iter().zip(done) {
+                    ended[*which] += u32::from(done);
+                }
+            }
+            Step::Cancel(which) => drop(store.cancel(jobs[which].id).await.unwrap()),
+            Step::Sweep => {
+                for record in store.overdue(JOBS).await.unwrap() {
+                    let done = completion(record.seed.id, End::Expired);
+                    let done = store.complete(&[done]).await.unwrap()[0];
+                    let which = jobs.iter().position(|job| *job == record.seed).unwrap();
+                    ended[which] += u32::from(done);
+                }
+            }
+            Step::Lose(_) => {}
+        }
+    }
+    ended
+}
+
+async fn stays_sound_under_concurrency(store: Arc<dyn JobStore>, histories: Vec<Vec<Step>>) {
+    let jobs = Arc::new(jobs());
+    let mut tasks = JoinSet::new();
+    for steps in histories {
+        tasks.spawn(run_blindly(store.clone(), jobs.clone(), steps));
+    }
+    let told = tasks.join_all().await;
+    let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
+    let records = store.get(&ids).await.unwrap();
+    let due = store.overdue(JOBS).await.unwrap();
+    for (which, record) in records.iter().enumerate() {
+        let ends: u32 = told.iter().map(|told| told[which]).sum();
+        let Some(record) = record else {
+            assert_eq!(ends, 0, "an unknown job was ended");
+            continue;
+        };
+        assert_sound(record);
+        match record.state {
+            State::Queued | State::Running => assert_eq!(ends, 0, "{record:?}"),
+            State::Succeeded | State::Failed | State::Expired => assert_eq!(ends, 1, "{record:?}"),
+            // Or a cancellation did it, or the release of a job asked to stop.
+            State::Canceled => assert!(ends <= 1, "{record:?}"),
+        }
+        let is_due = which >= JOBS - 2 && !record.state.is_terminal();
+        assert_eq!(due.contains(record), is_due, "{record:?}");
+    }
+}
+
+fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(400))]
+
+    #[test]
+    fn memory_follows_the_model(steps in vec(step(), 1..60)) {
+        runtime().block_on(follows_the_model(memory(), None, steps));
+    }
+
+    #[test]
+    fn memory_stays_sound_under_concurrency(histories in vec(vec(step(), 1..30), 2..5)) {
+        runtime().block_on(stays_sound_under_concurrency(memory(), histories));
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(60))]
+
+    #[test]
+    fn redis_follows_the_model(steps in vec(step(), 1..60)) {
+        runtime().block_on(async {
+            let prefix = fresh_prefix();
+            let redis = (Raw::connect(&shared_redis()), prefix.clone());
+            follows_the_model(store_of(&prefix), Some(redis), steps).await;
+        });
+    }
+
+    #[test]
+    fn redis_stays_sound_under_concurrency(histories in vec(vec(step(), 1..30), 2..5)) {
+        runtime().block_on(async {
+            stays_sound_under_concurrency(store_of(&fresh_prefix()), histories).await;
+        });
+    }
+}
