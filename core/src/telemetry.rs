@@ -1,5 +1,7 @@
 //! Logs: text or JSON, filtered. Metrics live with the code that counts them.
 
+use std::io::{self, IsTerminal as _};
+
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
@@ -43,7 +45,11 @@ pub struct LogSettings {
 pub fn start(settings: &LogSettings) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&settings.filter)
         .map_err(|error| anyhow::anyhow!("--log / SELVAGE_LOG: `{}`: {error}", settings.filter))?;
-    let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for eyes, not for files.
+    let lines = fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr);
     match settings.format {
         LogFormat::Text => lines.with_target(false).init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),
