@@ -10,11 +10,12 @@
 //! | [`predictions`] | the service: cache, computation, promise |
 //! | [`inflight`], [`admission`], [`promised`] | its parts: who shares, who may begin, how a promise is made |
 //! | [`watch`], [`sweeper`], [`lanes`] | background tasks: long polls, overdue records, estimates |
-//! | `fleet`, `embedded` | opening the backends of either mode |
+//! | [`start`], [`fleet`], `embedded` | from settings to a running gateway, in either mode |
 
 pub mod admission;
 pub mod config;
 pub mod error;
+pub mod fleet;
 pub mod inflight;
 pub mod lanes;
 pub mod lifecycle;
@@ -26,6 +27,7 @@ pub mod prefer;
 pub mod promised;
 mod routes;
 pub mod server;
+pub mod start;
 pub mod sweeper;
 pub mod upload;
 pub mod view;

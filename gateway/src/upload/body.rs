@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::HeaderMap;
-use axum::http::header::CONTENT_LENGTH;
+use axum::http::header::{CONTENT_LENGTH, EXPECT};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -96,7 +96,10 @@ impl BodyLimits {
         let announced = headers.get(CONTENT_LENGTH);
         let announced = announced.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
         if announced.is_some_and(|length| length > self.max_bytes) {
-            self.linger(body);
+            // A client that asks first (RFC 9110 §10.1.1) has sent nothing yet, and will not.
+            if !headers.contains_key(EXPECT) {
+                self.linger(body);
+            }
             return Err(self.too_large());
         }
         match timeout(TOTAL, self.collect(announced.unwrap_or(0), body)).await {

@@ -1,0 +1,172 @@
+//! From settings to a running gateway, and what can be wrong on the way.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use prometheus::Registry;
+use selvage_core::catalog::Catalog;
+use selvage_core::config::{EXIT_UNAVAILABLE, EXIT_USAGE};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Mode, Settings};
+use crate::models::Models;
+use crate::{App, Backends, fleet, serve};
+
+/// Why a start failed; each ends with another exit code.
+#[derive(Debug)]
+pub enum Failure {
+    /// A setting, or a file a setting points to, is wrong.
+    Usage(anyhow::Error),
+    /// A dependency refused us for good.
+    Refused(anyhow::Error),
+    /// Something else; trying again may help.
+    Internal(anyhow::Error),
+}
+
+impl Failure {
+    /// Logs it, and gives the code to end with.
+    #[must_use]
+    pub fn report(&self) -> ExitCode {
+        let (error, code) = match self {
+            Self::Usage(error) => (error, ExitCode::from(EXIT_USAGE)),
+            Self::Refused(error) => (error, ExitCode::from(EXIT_UNAVAILABLE)),
+            Self::Internal(error) => (error, ExitCode::FAILURE),
+        };
+        tracing::error!("{error:#}");
+        code
+    }
+}
+
+/// Runs a gateway until `shutdown` fires and it has drained.
+///
+/// # Errors
+/// See [`Failure`].
+pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), Failure> {
+    let mode = settings
+        .mode()
+        .map_err(|error| Failure::Usage(error.into()))?;
+    let catalog = Arc::new(Catalog::read(&settings.shared.models).map_err(|error| {
+        Failure::Usage(anyhow::Error::new(error).context("--models / SELVAGE_MODELS"))
+    })?);
+    let models = Models::new(Arc::clone(&catalog), settings.default_model.as_ref());
+    let models = models.map_err(|name| Failure::Usage(no_such_model(name.as_ref())))?;
+    let listener = bind(&settings).await?;
+    announce(&settings, &models);
+    match mode {
+        Mode::Fleet => run_fleet(&settings, models, listener, shutdown).await,
+        Mode::Embedded => run_embedded(&settings, models, listener, shutdown).await,
+    }
+}
+
+fn no_such_model(name: Option<&selvage_core::job::ModelName>) -> anyhow::Error {
+    match name {
+        Some(name) => anyhow::anyhow!(
+            "--default-model / SELVAGE_DEFAULT_MODEL: the models folder has no `{name}`"
+        ),
+        None => anyhow::anyhow!("--models / SELVAGE_MODELS: the folder has no model"),
+    }
+}
+
+async fn bind(settings: &Settings) -> Result<TcpListener, Failure> {
+    let address = settings.listen;
+    let bound = TcpListener::bind(address).await;
+    bound
+        .with_context(|| format!("--listen / SELVAGE_LISTEN: cannot listen on {address}"))
+        .map_err(Failure::Usage)
+}
+
+/// One line with the settings as they are in effect; addresses show neither user nor password.
+fn announce(settings: &Settings, models: &Models) {
+    let shared = &settings.shared;
+    let shown = |url: Option<String>| url.unwrap_or_else(|| "none".to_owned());
+    let names: Vec<&str> = models
+        .all()
+        .iter()
+        .map(|model| model.name.as_str())
+        .collect();
+    tracing::info!(
+        amqp_url = shown(shared.amqp_url.as_ref().map(ToString::to_string)),
+        redis_url = shown(shared.redis_url.as_ref().map(ToString::to_string)),
+        cache_url = shown(shared.cache_url.as_ref().map(ToString::to_string)),
+        prefix = shared.prefix.as_str(),
+        models = names.join(", "),
+        default_model = models.default_name(),
+        max_in_flight = settings.max_in_flight,
+        max_body = settings.max_body,
+        max_pixels = shared.max_pixels,
+        default_wait_s = settings.default_wait,
+        max_wait_s = settings.max_wait,
+        job_deadline_s = settings.job_deadline,
+        job_ttl_s = shared.job_ttl,
+        cache_ttl_s = shared.cache_ttl,
+        drain_timeout_s = settings.drain_timeout,
+        max_connections = settings.max_connections,
+        "selvage-gateway {}",
+        env!("CARGO_PKG_VERSION"),
+    );
+}
+
+/// One line with the address as it is: the port may have been 0.
+pub(crate) fn say_listening(listener: &TcpListener) {
+    if let Ok(addr) = listener.local_addr() {
+        tracing::info!(%addr, "listening on http://{addr}");
+    }
+}
+
+async fn run_fleet(
+    settings: &Settings,
+    models: Models,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), Failure> {
+    let registry = Registry::new();
+    let (Some(amqp), Some(redis)) = (&settings.shared.amqp_url, &settings.shared.redis_url) else {
+        return Err(Failure::Usage(anyhow::anyhow!(
+            "a fleet needs a broker and a store"
+        )));
+    };
+    let backends = fleet::open(settings, (amqp, redis), &models.catalog(), &registry).await?;
+    let (queue, clock) = (Arc::clone(&backends.queue), backends.clock.clone());
+    let workers = Arc::clone(&backends.fleet);
+    let app = start(settings, models, backends, &registry)?;
+    let time = fleet::keep_time(clock, workers, app.life.stop.clone());
+    app.life.tasks.spawn(time);
+    say_listening(&listener);
+    let served = serve(app, listener, shutdown).await;
+    queue.close().await;
+    served.map_err(|error| Failure::Internal(error.into()))
+}
+
+/// Puts the gateway together.
+pub(crate) fn start(
+    settings: &Settings,
+    models: Models,
+    backends: Backends,
+    registry: &Registry,
+) -> Result<App, Failure> {
+    App::start(settings.limits(), models, backends, registry)
+        .context("the gateway's metrics")
+        .map_err(Failure::Internal)
+}
+
+#[cfg(feature = "embedded")]
+use crate::embedded::run as run_embedded;
+
+#[cfg(not(feature = "embedded"))]
+#[expect(
+    clippy::unused_async,
+    reason = "the same signature as with the feature"
+)]
+async fn run_embedded(
+    _settings: &Settings,
+    _models: Models,
+    _listener: TcpListener,
+    _shutdown: CancellationToken,
+) -> Result<(), Failure> {
+    Err(Failure::Usage(anyhow::anyhow!(
+        "--amqp-url / SELVAGE_AMQP_URL and --redis-url / SELVAGE_REDIS_URL are not set, and this program was built \
+         without embedded mode"
+    )))
+}

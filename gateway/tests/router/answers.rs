@@ -1,0 +1,249 @@
+//! Answers within the wait: computed, cached, shared, failed.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use selvage_core::job::Lane;
+use selvage_core::outcome::{Cost, FailureCode, Outcome};
+use selvage_core::queue::Queue as _;
+use serde_json::json;
+
+use crate::rig::{Plan, Rig, Script, boots, eventually, failed, png, report, scores};
+
+#[tokio::test]
+async fn a_new_image_is_computed_and_a_repeat_is_a_hit() {
+    let rig = Rig::new(Plan::default());
+    rig.work(boots);
+    let first = rig.post("/predict", png(1)).await.expect(200);
+    assert_eq!(first.json["output"]["label"], "boot");
+    assert_eq!(first.json["output"]["top"].as_array().unwrap().len(), 3);
+    assert_eq!(first.json["status"], "succeeded");
+    assert_eq!(first.json["attempts"], 1);
+    assert_eq!(first.json["timings"]["batch_size"], 4);
+    assert_eq!(
+        first.header("cache-status"),
+        "selvage; fwd=uri-miss; stored"
+    );
+    assert!(
+        first
+            .header("server-timing")
+            .contains("decode;dur=0.2, infer;dur=0.6, total;dur=")
+    );
+    assert!(first.json.get("urls").is_none() && first.json.get("durable").is_none());
+    assert!(first.json["expires_at"].is_null() && first.json["started_at"].is_string());
+    let again = rig.post("/predict?top_k=1", png(1)).await.expect(200);
+    assert_eq!(again.header("cache-status"), "selvage; hit; ttl=3600");
+    assert_eq!(
+        (&again.json["cached"], &again.json["attempts"]),
+        (&json!(true), &json!(0))
+    );
+    assert_eq!(again.json["output"]["top"].as_array().unwrap().len(), 1);
+    assert_ne!(again.id(), first.id());
+    assert_eq!(rig.computed.load(Ordering::Relaxed), 1);
+    assert_eq!(rig.metric("selvage_gateway_cache_hits_total"), 1.0);
+    assert_eq!(rig.metric("selvage_gateway_cache_misses_total"), 1.0);
+}
+
+#[tokio::test]
+async fn identical_images_in_flight_are_one_job() {
+    let rig = Rig::new(Plan::default());
+    let posts: Vec<_> = (1..=5)
+        .map(|k| rig.post_later(&format!("/predict?top_k={k}"), png(1)))
+        .collect();
+    rig.wait_for_depth(Lane::Interactive, 1).await;
+    eventually(async || rig.metric("selvage_gateway_cache_misses_total") == 5.0).await;
+    rig.work(boots);
+    let mut collapsed = 0;
+    let mut ids = Vec::new();
+    for (k, post) in posts.into_iter().enumerate() {
+        let answer = post.await.unwrap().expect(200);
+        assert_eq!(
+            answer.json["output"]["top"].as_array().unwrap().len(),
+            (k + 1).min(3)
+        );
+        collapsed +=
+            usize::from(answer.header("cache-status") == "selvage; fwd=uri-miss; collapsed");
+        ids.push(answer.id().to_owned());
+    }
+    ids.sort();
+    ids.dedup();
+    assert_eq!(
+        (rig.computed.load(Ordering::Relaxed), collapsed, ids.len()),
+        (1, 4, 5)
+    );
+}
+
+#[tokio::test]
+async fn cache_control_is_obeyed() {
+    let rig = Rig::new(Plan::default());
+    rig.work(boots);
+    let ask = async |directive: &str| {
+        rig.post_with("/predict", png(1), &[("cache-control", directive)])
+            .await
+    };
+    let unstored = ask("no-store").await.expect(200);
+    assert_eq!(unstored.header("cache-status"), "selvage; fwd=request");
+    let plain = rig.post("/predict", png(1)).await.expect(200);
+    assert_eq!(plain.json["cached"], false, "no-store wrote nothing");
+    let anew = ask("no-cache").await.expect(200);
+    assert_eq!(anew.header("cache-status"), "selvage; fwd=request; stored");
+    assert_eq!(anew.json["cached"], false);
+    assert_eq!(rig.computed.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn no_cache_requests_do_not_share() {
+    let rig = Rig::new(Plan::default());
+    let plain = rig.post_later("/predict", png(1));
+    rig.wait_for_depth(Lane::Interactive, 1).await;
+    let headers = [("cache-control", "no-cache")];
+    let anew = rig.post_with("/predict", png(1), &headers);
+    let work = async {
+        rig.wait_for_depth(Lane::Interactive, 2).await;
+        rig.work(boots);
+    };
+    let (anew, ()) = tokio::join!(anew, work);
+    anew.expect(200);
+    plain.await.unwrap().expect(200);
+    assert_eq!(rig.computed.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn failures_have_their_status_and_no_inner_text() {
+    let cases: [(Script, u16, &str); 4] = [
+        (|_| failed(FailureCode::InvalidImage), 422, "invalid_image"),
+        (
+            |_| failed(FailureCode::ImageTooLarge),
+            422,
+            "image_too_large",
+        ),
+        (
+            |_| failed(FailureCode::InferenceFailed),
+            500,
+            "inference_failed",
+        ),
+        (|_| failed(FailureCode::Poison), 500, "inference_failed"),
+    ];
+    for (script, status, code) in cases {
+        let rig = Rig::new(Plan::default());
+        rig.work(script);
+        let answer = rig.post("/predict", png(1)).await;
+        let answer = answer.expect_problem(status, code);
+        let told = answer.json["detail"].as_str().unwrap().contains("on fire");
+        assert_eq!(told, status == 422, "{}", answer.json);
+    }
+    let rig = Rig::new(Plan::default());
+    rig.work(|_| Outcome::Canceled);
+    rig.post("/predict", png(1))
+        .await
+        .expect_problem(409, "job_canceled");
+}
+
+#[tokio::test]
+async fn options_reach_the_answer_in_every_body_shape() {
+    let rig = Rig::new(Plan::default());
+    rig.work(boots);
+    let base64 = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, png(1));
+    let body = json!({
+        "image": base64, "model": "tiny", "version": "2", "top_k": 2, "metadata": {"a": [1]},
+        "timeout_ms": 5000,
+    });
+    let headers = [("content-type", "application/json")];
+    let answer = rig
+        .post_with("/predict", body.to_string().into_bytes(), &headers)
+        .await
+        .expect(200);
+    assert_eq!(answer.json["metadata"], json!({"a": [1]}));
+    assert_eq!(answer.json["output"]["top"].as_array().unwrap().len(), 2);
+    let raw = rig
+        .post("/predict?metadata=%7B%22b%22%3A2%7D&wait=3", png(1))
+        .await;
+    assert_eq!(raw.expect(200).json["metadata"], json!({"b": 2}));
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_does_not_take_the_others_along() {
+    let rig = Rig::new(Plan::default());
+    let leader = rig.post_later("/predict", png(1));
+    rig.wait_for_depth(Lane::Interactive, 1).await;
+    let follower = rig.post_later("/predict", png(1));
+    eventually(async || rig.metric("selvage_gateway_cache_misses_total") == 2.0).await;
+    leader.abort();
+    assert!(leader.await.unwrap_err().is_cancelled());
+    assert_eq!(
+        rig.app.predictions.admission.in_flight(),
+        1,
+        "the job is still on its way"
+    );
+    rig.work(boots);
+    let answer = follower.await.unwrap().expect(200);
+    assert_eq!(
+        answer.header("cache-status"),
+        "selvage; fwd=uri-miss; collapsed"
+    );
+    assert_eq!(rig.app.predictions.admission.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn whoever_waits_longer_than_the_job_they_share_computes_anew() {
+    let rig = Rig::new(Plan::default());
+    let short = rig.post_later("/predict?wait=0.3", png(1));
+    rig.wait_for_depth(Lane::Interactive, 1).await;
+    let long = rig.post_later("/predict?wait=30", png(1));
+    let delivery = rig.take(Lane::Interactive).await;
+    assert_eq!(short.await.unwrap().expect(202).json["status"], "queued");
+    rig.wait_for_depth(Lane::Interactive, 1).await;
+    rig.work(boots);
+    let answer = long.await.unwrap().expect(200);
+    assert_eq!(
+        answer.header("cache-status"),
+        "selvage; fwd=uri-miss; stored"
+    );
+    // The first job comes back late: nobody waits for it, and nothing happens.
+    let late = report(
+        delivery.jobs[0].id,
+        Outcome::Succeeded(scores()),
+        Cost::default(),
+    );
+    let to = delivery.jobs[0].reply_to.clone().unwrap();
+    rig.queue.reply(&to, vec![late]).await.unwrap();
+    eventually(async || rig.metric("selvage_gateway_late_reports_total") == 1.0).await;
+}
+
+#[tokio::test]
+async fn a_job_carries_what_its_worker_needs() {
+    let rig = Rig::new(Plan::default());
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let headers = [("request-id", "r-7"), ("traceparent", trace)];
+    let post = rig.post_with("/predict?wait=5", png(1), &headers);
+    let look = async {
+        let delivery = rig.take(Lane::Interactive).await;
+        let job = &delivery.jobs[0];
+        assert_eq!(job.request_id.as_deref(), Some("r-7"));
+        assert_eq!(job.traceparent.as_deref(), Some(trace));
+        assert_eq!(job.image, png(1));
+        assert!(job.promise.is_none());
+        let life = job.deadline.since(job.created_at);
+        assert!(
+            life <= Duration::from_secs(5) && life > Duration::from_secs(4),
+            "{life:?}"
+        );
+        let answer = report(job.id, Outcome::Succeeded(scores()), Cost::default());
+        let to = job.reply_to.clone().unwrap();
+        rig.queue.reply(&to, vec![answer]).await.unwrap();
+        delivery.settle.ack().await;
+    };
+    let (answer, ()) = tokio::join!(post, look);
+    assert_eq!(answer.expect(200).header("request-id"), "r-7");
+}
+
+#[tokio::test]
+async fn a_life_shorter_than_the_wait_ends_as_expired() {
+    let rig = Rig::new(Plan::default());
+    let answer = rig
+        .post("/predict?timeout_ms=50&wait=30", png(1))
+        .await
+        .expect(200);
+    assert_eq!(answer.json["status"], "expired");
+    assert!(answer.json["output"].is_null() && answer.json.get("urls").is_none());
+}

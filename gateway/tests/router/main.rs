@@ -1,0 +1,13 @@
+//! The gateway from request to answer, on memory backends and a scripted worker; no sockets, no model.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail the test they help"
+)]
+
+mod answers;
+mod drains;
+mod home;
+mod jobs;
+mod refusals;
+mod rig;

@@ -1,0 +1,485 @@
+//! A gateway under test: its backends, its scripted worker, its client. No test here.
+
+use std::fmt;
+use std::fs;
+use std::io::Cursor;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request};
+use image::{DynamicImage, GrayImage, ImageFormat, Luma};
+use prometheus::Registry;
+use selvage_core::cache::{Cache, MemoryCache};
+use selvage_core::catalog::Catalog;
+use selvage_core::clock::{Clock, UnixMillis};
+use selvage_core::fleet::MemoryFleet;
+use selvage_core::job::{Job, JobId, Lane, ModelName, ReplyAddress};
+use selvage_core::outcome::{Cost, Failure, Outcome, Report, Scores};
+use selvage_core::output::Output;
+use selvage_core::queue::memory::MemoryQueue;
+use selvage_core::queue::{Consumer, Delivery, Health, PublishError, Queue, QueueError};
+use selvage_core::store::{
+    Cancel, Claim, Completion, End, JobStore, MemoryStore, Record, Seed, StoreError,
+};
+use selvage_gateway::config::Limits;
+use selvage_gateway::models::Models;
+use selvage_gateway::{App, Backends};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tower::ServiceExt as _;
+
+const TTL: Duration = Duration::from_secs(3600);
+const RETENTION: Duration = Duration::from_secs(86_400);
+/// Longest time anything here may take; all of it is in memory.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const MODEL: &str = r#"
+    name = "tiny"
+    version = "2"
+    file = "model.onnx"
+    labels = ["shirt", "boot", "bag"]
+    [input]
+    width = 28
+    height = 28
+    channels = "gray"
+    mean = [0.5]
+    std = [0.5]
+"#;
+
+/// What a worker says to a job.
+pub(crate) type Script = fn(&Job) -> Outcome;
+
+/// What a test changes about its gateway.
+pub(crate) struct Plan {
+    pub(crate) limits: Limits,
+    pub(crate) lane_capacity: usize,
+    pub(crate) broker_down: bool,
+    pub(crate) store_down: bool,
+    pub(crate) durable: bool,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        let limits = Limits {
+            max_body: 1 << 20,
+            max_buffered: 8 << 20,
+            max_pixels: 1_000_000,
+            default_wait: seconds(10),
+            max_wait: seconds(60),
+            max_in_flight: 64,
+            job_deadline: seconds(900),
+            retention: RETENTION,
+            drain: seconds(20),
+            max_connections: 64,
+        };
+        Self {
+            limits,
+            lane_capacity: 1000,
+            broker_down: false,
+            store_down: false,
+            durable: true,
+        }
+    }
+}
+
+/// A gateway with everything around it.
+pub(crate) struct Rig {
+    pub(crate) app: App,
+    pub(crate) queue: Arc<MemoryQueue>,
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) cache: MemoryCache,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) computed: Arc<AtomicUsize>,
+    router: Router,
+    stop: CancellationToken,
+    _stop_on_drop: DropGuard,
+    _models: TempDir,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+    pub(crate) json: Value,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+    }
+
+    #[track_caller]
+    pub(crate) fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}", self.json);
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn expect_problem(self, status: u16, code: &str) -> Self {
+        let answer = self.expect(status);
+        assert_eq!(answer.json["code"], code, "{}", answer.json);
+        assert_eq!(answer.header("content-type"), "application/problem+json");
+        assert_eq!(answer.json["request_id"], answer.header("request-id"));
+        answer
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        self.json["id"].as_str().unwrap()
+    }
+}
+
+impl Rig {
+    pub(crate) fn new(plan: Plan) -> Self {
+        let models = tempfile::tempdir().unwrap();
+        let folder = models.path().join("tiny");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("model.toml"), MODEL).unwrap();
+        fs::write(folder.join("model.onnx"), b"never read by a gateway").unwrap();
+        let catalog = Arc::new(Catalog::read(models.path()).unwrap());
+        let clock = Clock::default();
+        let (queue, reports) = MemoryQueue::new(plan.lane_capacity);
+        let store = Arc::new(MemoryStore::new(1000, RETENTION, clock.clone()));
+        let cache = MemoryCache::new(1 << 20, TTL);
+        let backends = Backends {
+            queue: if plan.broker_down {
+                Arc::new(BrokerDown)
+            } else {
+                Arc::clone(&queue) as _
+            },
+            reports,
+            cache: Arc::new(cache.clone()),
+            near: None,
+            store: if plan.store_down {
+                Arc::new(StoreDown)
+            } else {
+                Arc::clone(&store) as _
+            },
+            fleet: Arc::new(MemoryFleet::new(clock.clone())),
+            clock,
+            durable: plan.durable,
+        };
+        let chosen = Models::new(Arc::clone(&catalog), None).unwrap();
+        let app = App::start(plan.limits, chosen, backends, &Registry::new()).unwrap();
+        let stop = app.life.stop.clone();
+        Self {
+            router: app.router(),
+            _stop_on_drop: stop.clone().drop_guard(),
+            app,
+            queue,
+            store,
+            cache,
+            catalog,
+            computed: Arc::default(),
+            stop,
+            _models: models,
+        }
+    }
+
+    /// Starts a worker that answers every job with what `script` says.
+    pub(crate) fn work(&self, script: Script) {
+        for lane in Lane::ALL {
+            let worker = Worker {
+                queue: Arc::clone(&self.queue),
+                store: Arc::clone(&self.store),
+                cache: self.cache.clone(),
+                catalog: Arc::clone(&self.catalog),
+                computed: Arc::clone(&self.computed),
+                script,
+            };
+            let stop = self.stop.clone();
+            self.app.life.tasks.spawn(worker.run(lane, stop));
+        }
+    }
+
+    pub(crate) fn model(&self) -> ModelName {
+        self.catalog.models()[0].name.clone()
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        send(self.router.clone(), request).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(Request::get(path).body(Body::empty()).unwrap())
+            .await
+    }
+
+    pub(crate) async fn post(&self, path: &str, image: Vec<u8>) -> Answer {
+        self.post_with(path, image, &[]).await
+    }
+
+    pub(crate) async fn post_with(
+        &self,
+        path: &str,
+        image: Vec<u8>,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        self.send(post(path, image, headers)).await
+    }
+
+    /// Sends a request in a task of its own.
+    pub(crate) fn post_later(&self, path: &str, image: Vec<u8>) -> tokio::task::JoinHandle<Answer> {
+        let (router, request) = (self.router.clone(), post(path, image, &[]));
+        self.app.life.tasks.spawn(send(router, request))
+    }
+
+    /// Waits until so many jobs wait in a lane.
+    pub(crate) async fn wait_for_depth(&self, lane: Lane, depth: u64) {
+        let model = self.model();
+        eventually(async || self.queue.depth(&model, lane).await.unwrap() == depth).await;
+    }
+
+    /// Takes one delivery out of a lane.
+    pub(crate) async fn take(&self, lane: Lane) -> Delivery {
+        let mut consumer = self.consumer(lane).await;
+        consumer.next().await.unwrap()
+    }
+
+    async fn consumer(&self, lane: Lane) -> Box<dyn Consumer> {
+        let (model, stop) = (self.model(), self.stop.clone());
+        self.queue.consume(&model, lane, 8, stop).await.unwrap()
+    }
+
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let families = self.app.registry.gather();
+        let family = families.iter().find(|family| family.name() == name);
+        let metrics = family.into_iter().flat_map(|family| family.get_metric());
+        metrics
+            .map(|m| m.get_counter().get_value() + m.get_gauge().get_value())
+            .sum()
+    }
+}
+
+pub(crate) fn post(path: &str, image: Vec<u8>, headers: &[(&str, &str)]) -> Request<Body> {
+    let mut request = Request::post(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(image.into()).unwrap()
+}
+
+async fn send(router: Router, request: Request<Body>) -> Answer {
+    let response = router.oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let body = axum::body::to_bytes(body, 8 << 20).await.unwrap().to_vec();
+    Answer {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        json: serde_json::from_slice(&body).unwrap_or(Value::Null),
+        body,
+    }
+}
+
+/// Asks again until the condition holds.
+pub(crate) async fn eventually(condition: impl AsyncFn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(
+            Instant::now() < end,
+            "the condition did not come true in {PATIENCE:?}"
+        );
+        sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// A PNG that differs for each seed.
+pub(crate) fn png(seed: u8) -> Vec<u8> {
+    let picture = GrayImage::from_fn(28, 28, |x, y| Luma([seed ^ (x * 9 + y) as u8]));
+    let mut bytes = Cursor::new(Vec::new());
+    DynamicImage::ImageLuma8(picture)
+        .write_to(&mut bytes, ImageFormat::Png)
+        .unwrap();
+    bytes.into_inner()
+}
+
+pub(crate) fn scores() -> Scores {
+    Scores::new(vec![0.1, 0.7, 0.2])
+}
+
+/// Every image is a boot.
+pub(crate) fn boots(_: &Job) -> Outcome {
+    Outcome::Succeeded(scores())
+}
+
+struct Worker {
+    queue: Arc<MemoryQueue>,
+    store: Arc<MemoryStore>,
+    cache: MemoryCache,
+    catalog: Arc<Catalog>,
+    computed: Arc<AtomicUsize>,
+    script: Script,
+}
+
+impl Worker {
+    async fn run(self, lane: Lane, stop: CancellationToken) {
+        let model = self.catalog.models()[0].name.clone();
+        let mut consumer = self.queue.consume(&model, lane, 4, stop).await.unwrap();
+        while let Some(delivery) = consumer.next().await {
+            for job in &delivery.jobs {
+                self.finish(job).await;
+            }
+            delivery.settle.ack().await;
+        }
+    }
+
+    async fn finish(&self, job: &Job) {
+        if let Some(seed) = Seed::of(job)
+            && self.store.claim(&[seed]).await.unwrap() != [Claim::Run(1)]
+        {
+            return;
+        }
+        self.computed.fetch_add(1, Ordering::Relaxed);
+        let outcome = (self.script)(job);
+        if let (Outcome::Succeeded(scores), true) = (&outcome, job.cache.write) {
+            self.cache.put(&[(job.key, scores.clone())]).await.unwrap();
+        }
+        let cost = Cost {
+            waited_us: 0,
+            decode_us: 200,
+            inference_us: 600,
+            batch_size: 4,
+        };
+        if let Some(promise) = &job.promise {
+            let labels = &self.catalog.models()[0].labels;
+            let end = match &outcome {
+                Outcome::Succeeded(scores) => {
+                    End::Succeeded(Output::rank(scores, labels, promise.top_k).unwrap())
+                }
+                Outcome::Failed(failure) => End::Failed(failure.clone()),
+                Outcome::Canceled => End::Canceled,
+                Outcome::Expired => End::Expired,
+            };
+            let completion = Completion {
+                id: job.id,
+                end,
+                cost,
+                cached: false,
+            };
+            self.store.complete(&[completion]).await.unwrap();
+        }
+        if let Some(to) = &job.reply_to {
+            let report = report(job.id, outcome, cost);
+            self.queue.reply(to, vec![report]).await.unwrap();
+        }
+    }
+}
+
+pub(crate) fn report(id: JobId, outcome: Outcome, cost: Cost) -> Report {
+    Report {
+        id,
+        outcome,
+        cost,
+        attempts: 1,
+        cached: false,
+    }
+}
+
+pub(crate) fn failed(code: selvage_core::outcome::FailureCode) -> Outcome {
+    Outcome::Failed(Failure::new(code, "inner text: /srv/models is on fire"))
+}
+
+/// A broker that is away.
+struct BrokerDown;
+
+impl fmt::Debug for BrokerDown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BrokerDown")
+    }
+}
+
+#[async_trait]
+impl Queue for BrokerDown {
+    async fn publish(&self, _: Job) -> Result<(), PublishError> {
+        Err(PublishError::Unavailable("amqp://ann:s3cret@h".into()))
+    }
+
+    async fn consume(
+        &self,
+        _: &ModelName,
+        _: Lane,
+        _: u16,
+        _: CancellationToken,
+    ) -> Result<Box<dyn Consumer>, QueueError> {
+        Err(QueueError::Unavailable("away".into()))
+    }
+
+    fn reply_address(&self) -> Option<ReplyAddress> {
+        Some(ReplyAddress("nowhere".into()))
+    }
+
+    async fn reply(&self, _: &ReplyAddress, _: Vec<Report>) -> Result<(), QueueError> {
+        Err(QueueError::Unavailable("away".into()))
+    }
+
+    async fn depth(&self, _: &ModelName, _: Lane) -> Result<u64, QueueError> {
+        Err(QueueError::Unavailable("away".into()))
+    }
+
+    fn health(&self) -> Health {
+        Health::Down
+    }
+
+    async fn close(&self) {}
+}
+
+/// A store that is away.
+#[derive(Debug)]
+struct StoreDown;
+
+fn away<T>() -> Result<T, StoreError> {
+    Err(StoreError("redis://ann:s3cret@h".into()))
+}
+
+#[async_trait]
+impl JobStore for StoreDown {
+    async fn submit(&self, _: &Seed) -> Result<(), StoreError> {
+        away()
+    }
+
+    async fn claim(&self, _: &[Seed]) -> Result<Vec<Claim>, StoreError> {
+        away()
+    }
+
+    async fn release(&self, _: &[JobId]) -> Result<(), StoreError> {
+        away()
+    }
+
+    async fn complete(&self, _: &[Completion]) -> Result<Vec<bool>, StoreError> {
+        away()
+    }
+
+    async fn cancel(&self, _: JobId) -> Result<Cancel, StoreError> {
+        away()
+    }
+
+    async fn get(&self, _: &[JobId]) -> Result<Vec<Option<Record>>, StoreError> {
+        away()
+    }
+
+    async fn overdue(&self, _: usize) -> Result<Vec<Record>, StoreError> {
+        away()
+    }
+
+    async fn ping(&self) -> bool {
+        false
+    }
+}
+
+/// A job's id as if it had been issued so long ago.
+pub(crate) fn old_id(age: Duration) -> JobId {
+    let moment = UnixMillis::wall().0 - u64::try_from(age.as_millis()).unwrap();
+    let mut bytes = *JobId::new().as_bytes();
+    bytes[..6].copy_from_slice(&moment.to_be_bytes()[2..]);
+    JobId::from_bytes(bytes)
+}
