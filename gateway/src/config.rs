@@ -66,9 +66,21 @@ pub struct Settings {
     #[arg(long, env = "SELVAGE_MAX_CONNECTIONS", default_value_t = 4096, value_name = "CONNECTIONS",
           value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     pub max_connections: usize,
-    /// Memory for results kept in this process, in bytes.
+    /// Memory for results kept in this process, in bytes; in embedded mode there is no other cache.
     #[arg(long, env = "SELVAGE_NEAR_CACHE", default_value_t = 64 * 1024 * 1024, value_name = "BYTES")]
     pub near_cache: u64,
+    /// Most jobs waiting in each of a model's two lanes, in embedded mode; beyond it requests are answered with 429.
+    #[cfg(feature = "embedded")]
+    #[arg(long, env = "SELVAGE_QUEUE_CAPACITY", default_value_t = 10_000, value_name = "JOBS",
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000_000), help_heading = "Embedded mode")]
+    pub queue_capacity: usize,
+    #[cfg(feature = "embedded")]
+    #[command(flatten, next_help_heading = "Embedded mode")]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment would become help text of the group"
+    )]
+    pub engine: selvage_worker::config::EngineSettings,
 }
 
 /// Which settings contradict each other.

@@ -14,6 +14,8 @@
 
 pub mod admission;
 pub mod config;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 pub mod error;
 pub mod fleet;
 pub mod inflight;

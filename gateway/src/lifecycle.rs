@@ -1,7 +1,9 @@
 //! Where this gateway is in its life. Everything that must end early asks here; nothing is ended here.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,6 +25,7 @@ pub enum Phase {
 #[derive(Debug, Default)]
 pub struct Lifecycle {
     phase: AtomicU8,
+    ends_at: OnceLock<Instant>,
     /// Fires as the phase [`Phase::Draining`] begins.
     pub draining: CancellationToken,
     /// Tasks that outlive a request; waited for at the end.
@@ -41,6 +44,17 @@ impl Lifecycle {
             2 => Phase::Draining,
             _ => Phase::Ending,
         }
+    }
+
+    /// Sets when the drain is over; the first one counts.
+    pub fn end_at(&self, end: Instant) {
+        self.ends_at.get_or_init(|| end);
+    }
+
+    /// When the drain is over; now where none has begun.
+    #[must_use]
+    pub fn ends_at(&self) -> Instant {
+        self.ends_at.get().copied().unwrap_or_else(Instant::now)
     }
 
     /// Goes on to a later phase; never back.

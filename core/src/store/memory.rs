@@ -47,6 +47,13 @@ impl MemoryStore {
         }
     }
 
+    /// Jobs that have not ended.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        let (records, _) = self.lock();
+        records.unfinished.len()
+    }
+
     /// The records, without those whose time is over, and the time now.
     fn lock(&self) -> (MutexGuard<'_, Records>, UnixMillis) {
         let now = self.clock.now();

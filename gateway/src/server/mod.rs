@@ -48,6 +48,7 @@ pub async fn serve(app: App, listener: TcpListener, shutdown: CancellationToken)
     let connections = Connections::new(&app);
     connections.accept(&listener, shutdown.cancelled()).await;
     let end = Instant::now() + app.limits.drain;
+    app.life.end_at(end);
     app.life.enter(Phase::Leaving);
     tracing::info!(
         "draining: not ready any more, up to {:?} left",
