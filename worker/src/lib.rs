@@ -1,8 +1,55 @@
-//! The worker: jobs in, predictions out.
+//! The worker: jobs in, predictions out. The same library runs in `selvage-worker` and inside an embedded gateway.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `consume`, `claim` | deliveries: what becomes of their jobs, by record and cache |
+//! | [`engine`] | per model a pool of threads: batches, isolation, fairness |
+//! | [`image`] | encoded bytes to pixels to tensors |
+//! | [`model`] | sessions; `onnx` is the only import of `ort` |
+//! | `finish`, `ticket` | answers into cache, record and reply, and only then the acknowledgement |
+//! | `worker`, `life` | loading, consuming, draining |
+//! | `heartbeat`, [`ops`], [`metrics`] | what others see of this worker |
+//! | [`config`], [`start`] | settings, and from settings to a running worker |
 
+mod claim;
+pub mod config;
+mod consume;
 pub mod engine;
 mod failpoint;
+mod finish;
+mod heartbeat;
 pub mod image;
+mod insist;
+mod life;
 pub mod metrics;
 pub mod model;
+pub mod ops;
+pub mod start;
 pub mod ticket;
+mod worker;
+
+use std::sync::Arc;
+
+use selvage_core::cache::Cache;
+use selvage_core::clock::Clock;
+use selvage_core::fleet::Fleet;
+use selvage_core::queue::Queue;
+use selvage_core::store::JobStore;
+
+pub use life::RunError;
+pub use worker::{PrepareError, Worker, load_runtime};
+
+/// What a worker stands on; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Backends {
+    /// Where jobs come from and reports go.
+    pub queue: Arc<dyn Queue>,
+    /// Answers by key.
+    pub cache: Arc<dyn Cache>,
+    /// Records of promised jobs.
+    pub store: Arc<dyn JobStore>,
+    /// Who else is there.
+    pub fleet: Arc<dyn Fleet>,
+    /// The time deadlines are measured by.
+    pub clock: Clock,
+}

@@ -1,3 +1,43 @@
 //! The program `selvage-worker`.
 
-fn main() {}
+use std::process::ExitCode;
+
+use selvage_core::config::EXIT_USAGE;
+use selvage_core::{config, shutdown, telemetry};
+use selvage_worker::config::Config;
+use selvage_worker::start::{self, Failure};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+fn main() -> ExitCode {
+    let settings = match config::read::<Config>() {
+        Ok(settings) => settings,
+        Err(code) => return code,
+    };
+    if let Err(error) = telemetry::start(&settings.shared.log) {
+        use std::io::Write as _;
+        // Without a log, this is the last place to be told.
+        writeln!(std::io::stderr(), "error: {error:#}").ok();
+        return ExitCode::from(EXIT_USAGE);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::Internal(error.into()).report(),
+    };
+    match runtime.block_on(run(settings)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(settings: Config) -> Result<(), Failure> {
+    let shutdown = CancellationToken::new();
+    let signals = TaskTracker::new();
+    signals.spawn(shutdown::on_signal(shutdown.clone()));
+    let ended = start::run(settings, shutdown.clone()).await;
+    shutdown.cancel();
+    ended
+}

@@ -5,6 +5,8 @@
 pub mod load;
 pub mod onnx;
 pub mod scores;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 

@@ -1,0 +1,272 @@
+//! What a delivery's jobs become: pure rules, no calls.
+
+use selvage_core::cache::Cached;
+use selvage_core::catalog::Model;
+use selvage_core::clock::UnixMillis;
+use selvage_core::job::Job;
+use selvage_core::outcome::{Failure, FailureCode, Outcome};
+use selvage_core::store::{Claim, MAX_ATTEMPTS};
+
+use crate::engine::End;
+
+/// Times a job whose model is not here is passed on before it is given up: a roll-out is under way, and the worker that
+/// holds the model may be the next.
+const PASSED_ON: u32 = 5;
+
+/// Where a delivery goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// Its jobs are run here. So many starts of them may have been seen before.
+    Run {
+        /// Starts seen by this message and by earlier ones.
+        starts: u32,
+    },
+    /// Each job gets a message of its own: one of them may have taken a worker down, or some are for another worker.
+    Split,
+    /// Back at once: some jobs are for another worker. When it comes again it is split.
+    GiveBack,
+    /// Back after a pause: the model is not here, but may be elsewhere.
+    Hold,
+    /// Nobody seems to hold the model.
+    Gone,
+}
+
+/// Decides where a delivery of a model's lane goes.
+pub(crate) fn route(jobs: &[Job], earlier_deliveries: u32, model: &Model) -> Route {
+    let ours = |job: &Job| job.key.model == model.digest && job.key.prep == model.prep;
+    let foreign = jobs.iter().filter(|job| !ours(job)).count();
+    let again = earlier_deliveries > 0;
+    match jobs {
+        [] => Route::Run { starts: 0 },
+        [_, _, ..] if again => Route::Split,
+        [_, _, ..] if foreign > 0 => Route::GiveBack,
+        [_] if foreign > 0 && earlier_deliveries > PASSED_ON => Route::Gone,
+        [_] if foreign > 0 => Route::Hold,
+        [first, ..] => Route::Run {
+            starts: first.earlier_attempts.saturating_add(earlier_deliveries),
+        },
+    }
+}
+
+/// What becomes of one job.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Verdict {
+    /// It is run; this is the given start, counted from 1.
+    Run(u32),
+    /// It ends without being run.
+    End(End),
+    /// It has ended before, or nobody waits for it: its message is acknowledged.
+    Settled(Why),
+}
+
+/// Why a job needs nothing more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Its record has an end.
+    Finished,
+    /// Its deadline passed, and nobody waits any longer.
+    Late,
+    /// It was started too often for what is known of it.
+    Worn,
+}
+
+/// What becomes of a promised job, by its record and the cache.
+pub(crate) fn promised(claim: Claim, cached: Option<Cached>) -> Verdict {
+    match (claim, cached) {
+        (Claim::Finished, _) => Verdict::Settled(Why::Finished),
+        (Claim::CancelRequested, _) => Verdict::End(End::Outcome(Outcome::Canceled)),
+        (_, Some(cached)) => Verdict::End(End::Cached(Outcome::Succeeded(cached.scores))),
+        (Claim::Run(start), None) => Verdict::Run(start),
+        (Claim::Overdue, None) => Verdict::End(End::Outcome(Outcome::Expired)),
+        (Claim::Exhausted, None) => {
+            let detail = "the job took its worker down each time it was started";
+            let failure = Failure::new(FailureCode::Poison, detail);
+            Verdict::End(End::Outcome(Outcome::Failed(failure)))
+        }
+    }
+}
+
+/// What becomes of a job somebody waits for.
+///
+/// Its starts are known by the broker's count alone, and the broker counts whatever was in a worker's hands when it fell,
+/// run or not. So a job that seems worn out may be the innocent neighbour of another. It is not called poison, but let go:
+/// its client's wait ends in a promise, and a promise has a record that counts starts exactly.
+pub(crate) fn waited_for(
+    job: &Job,
+    starts: u32,
+    now: UnixMillis,
+    cached: Option<Cached>,
+) -> Verdict {
+    if now > job.deadline {
+        return Verdict::Settled(Why::Late);
+    }
+    match cached {
+        Some(cached) => Verdict::End(End::Cached(Outcome::Succeeded(cached.scores))),
+        None if starts >= MAX_ATTEMPTS => Verdict::Settled(Why::Worn),
+        None => Verdict::Run(starts + 1),
+    }
+}
+
+/// The end of a job whose model nobody holds.
+pub(crate) fn gone() -> End {
+    let detail = "no worker holds the model file this job was accepted for";
+    End::Outcome(Outcome::Failed(Failure::new(
+        FailureCode::ModelGone,
+        detail,
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use selvage_core::catalog::{Channels, Input, Layout, Output, Polarity, Resize};
+    use selvage_core::job::{CachePolicy, JobId};
+    use selvage_core::key::{Digest, PredictionKey};
+    use selvage_core::outcome::Scores;
+
+    use super::*;
+
+    fn model() -> Model {
+        Model {
+            name: "tiny".parse().unwrap(),
+            version: "1".to_owned(),
+            description: String::new(),
+            file: "tiny.onnx".into(),
+            digest: Digest::of(b"model"),
+            labels: vec!["a".to_owned()].into(),
+            max_batch: 1,
+            input: Input {
+                name: None,
+                width: 1,
+                height: 1,
+                channels: Channels::Gray,
+                layout: Layout::Nchw,
+                resize: Resize::Stretch,
+                polarity: Polarity::Keep,
+                trim: false,
+                mean: vec![0.0],
+                std: vec![1.0],
+            },
+            output: Output::default(),
+            prep: 7,
+        }
+    }
+
+    fn job(model: &[u8], prep: u64) -> Job {
+        Job {
+            id: JobId::new(),
+            model: "tiny".parse().unwrap(),
+            key: PredictionKey {
+                model: Digest::of(model),
+                prep,
+                image: Digest::of(b"image"),
+            },
+            created_at: UnixMillis(0),
+            deadline: UnixMillis(1_000),
+            cache: CachePolicy::default(),
+            earlier_attempts: 0,
+            reply_to: None,
+            request_id: None,
+            traceparent: None,
+            promise: None,
+            image: bytes::Bytes::new(),
+        }
+    }
+
+    fn cached() -> Option<Cached> {
+        Some(Cached {
+            scores: Scores::new(vec![0.5]),
+            ttl: Duration::from_secs(1),
+        })
+    }
+
+    #[test]
+    fn fresh_deliveries_are_run_and_starts_are_added_up() {
+        let ours = || job(b"model", 7);
+        let worn = Job {
+            earlier_attempts: 2,
+            ..ours()
+        };
+        assert_eq!(
+            route(&[ours(), ours()], 0, &model()),
+            Route::Run { starts: 0 }
+        );
+        assert_eq!(route(&[ours()], 1, &model()), Route::Run { starts: 1 });
+        assert_eq!(route(&[worn], 1, &model()), Route::Run { starts: 3 });
+    }
+
+    #[test]
+    fn groups_that_come_again_are_split() {
+        let jobs = [job(b"model", 7), job(b"model", 7)];
+        assert_eq!(route(&jobs, 1, &model()), Route::Split);
+        assert_eq!(
+            route(&[job(b"model", 7), job(b"other", 7)], 1, &model()),
+            Route::Split
+        );
+    }
+
+    #[test]
+    fn jobs_of_other_models_or_preparations_are_passed_on_and_given_up_in_the_end() {
+        for foreign in [job(b"other", 7), job(b"model", 8)] {
+            let alone = std::slice::from_ref(&foreign);
+            for deliveries in 0..=PASSED_ON {
+                assert_eq!(route(alone, deliveries, &model()), Route::Hold);
+            }
+            assert_eq!(route(alone, PASSED_ON + 1, &model()), Route::Gone);
+            // On its first way a mixed group goes back whole: split now, its parts would look fresh and be grouped anew.
+            assert_eq!(
+                route(&[job(b"model", 7), foreign], 0, &model()),
+                Route::GiveBack
+            );
+        }
+    }
+
+    #[test]
+    fn a_record_decides_what_becomes_of_a_promised_job() {
+        let end = |verdict| match verdict {
+            Verdict::End(End::Outcome(outcome)) => outcome.as_str(),
+            other => panic!("no end: {other:?}"),
+        };
+        assert_eq!(promised(Claim::Run(2), None), Verdict::Run(2));
+        assert_eq!(
+            promised(Claim::Finished, cached()),
+            Verdict::Settled(Why::Finished)
+        );
+        assert_eq!(end(promised(Claim::CancelRequested, cached())), "canceled");
+        assert_eq!(end(promised(Claim::Overdue, None)), "expired");
+        let Verdict::End(End::Outcome(Outcome::Failed(failure))) = promised(Claim::Exhausted, None)
+        else {
+            panic!("an exhausted job did not fail");
+        };
+        assert_eq!(failure.code, FailureCode::Poison);
+    }
+
+    #[test]
+    fn an_answer_in_the_cache_ends_any_unfinished_promise() {
+        for claim in [Claim::Run(1), Claim::Overdue, Claim::Exhausted] {
+            let verdict = promised(claim, cached());
+            assert!(matches!(verdict, Verdict::End(End::Cached(_))), "{claim:?}");
+        }
+    }
+
+    #[test]
+    fn jobs_nobody_waits_for_are_let_go() {
+        let job = job(b"model", 7);
+        let (before, after) = (UnixMillis(1_000), UnixMillis(1_001));
+        assert_eq!(waited_for(&job, 0, before, None), Verdict::Run(1));
+        assert_eq!(waited_for(&job, 2, before, None), Verdict::Run(3));
+        assert_eq!(
+            waited_for(&job, 3, before, None),
+            Verdict::Settled(Why::Worn)
+        );
+        assert_eq!(
+            waited_for(&job, 0, after, cached()),
+            Verdict::Settled(Why::Late)
+        );
+        assert!(matches!(
+            waited_for(&job, 9, before, cached()),
+            Verdict::End(End::Cached(_))
+        ));
+    }
+}

@@ -1,0 +1,245 @@
+//! The worker's settings: every flag, its variable, its default and its bounds, in one place.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, Parser};
+use selvage_core::config::{AmqpUrl, RedisUrl, SharedSettings};
+use selvage_core::job::ModelName;
+
+/// Most sessions or threads that can be asked for; beyond it a number is a mistake.
+const MAX_THREADS: u64 = 1024;
+
+/// Selvage's worker: jobs in, predictions out.
+///
+/// It takes jobs from RabbitMQ, and is one of any number of workers. Without a broker no worker is needed: the gateway then
+/// runs one in its own process.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "selvage-worker", version)]
+pub struct Config {
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment would become the program's help text"
+    )]
+    pub shared: SharedSettings,
+    /// Address of /livez, /readyz and /metrics, or `off`; port 0 takes a free one and logs it.
+    #[arg(
+        long,
+        env = "SELVAGE_OPS_LISTEN",
+        default_value = "127.0.0.1:9100",
+        value_name = "ADDRESS:PORT"
+    )]
+    pub ops_listen: OpsListen,
+    /// Names of the models to serve, separated by commas; all of the models folder if left out.
+    #[arg(
+        long,
+        env = "SELVAGE_SERVE",
+        value_delimiter = ',',
+        value_name = "NAMES"
+    )]
+    pub serve: Vec<ModelName>,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment would become help text of the group"
+    )]
+    pub engine: EngineSettings,
+    /// Messages that are taken from each lane before the first is answered; by default enough for two rounds of batches.
+    #[arg(long, env = "SELVAGE_PREFETCH", value_name = "MESSAGES",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub prefetch: Option<u16>,
+    /// Longest time from SIGTERM to the end, in seconds.
+    #[arg(long, env = "SELVAGE_DRAIN_TIMEOUT", default_value_t = 20, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub drain_timeout: u64,
+}
+
+/// How models are run; the same in a worker and in a gateway that runs one in its own process.
+#[derive(Clone, Debug, Default, Args)]
+pub struct EngineSettings {
+    /// Sessions per model, each with a thread of its own; as many as there are cores for if left out.
+    #[arg(long, env = "SELVAGE_SESSIONS", value_name = "SESSIONS",
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_THREADS))]
+    pub sessions: Option<usize>,
+    /// Threads that share the work of one inference. More sessions give more throughput, more threads less latency.
+    #[arg(long, env = "SELVAGE_INTRA_THREADS", default_value_t = 1, value_name = "THREADS",
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_THREADS))]
+    pub intra_threads: usize,
+    /// Allows more sessions times threads than there are cores.
+    #[arg(long, env = "SELVAGE_OVERSUBSCRIBE")]
+    pub oversubscribe: bool,
+    /// The ONNX Runtime library; by default it is looked for beside the program and where `scripts/onnxruntime` puts it.
+    #[arg(long, env = "ORT_DYLIB_PATH", value_name = "FILE")]
+    pub onnxruntime: Option<PathBuf>,
+}
+
+/// What a worker is run with, beside its backends.
+#[derive(Clone, Debug)]
+pub struct WorkerSettings {
+    /// How models are run.
+    pub engine: EngineSettings,
+    /// Largest image, in pixels.
+    pub max_pixels: u64,
+    /// Messages that are taken from each lane at once; `None` fits it to sessions and batch.
+    pub prefetch: Option<u16>,
+    /// From the signal to the end.
+    pub drain_timeout: Duration,
+}
+
+/// Which settings contradict each other, or the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Contradiction {
+    /// No broker.
+    #[error(
+        "--amqp-url / SELVAGE_AMQP_URL: a worker needs a broker to take jobs from; without one run the gateway alone, it \
+         has a worker built in"
+    )]
+    NoBroker,
+    /// No store.
+    #[error("--redis-url / SELVAGE_REDIS_URL: a worker needs the Redis that its gateways use")]
+    NoStore,
+    /// More threads than cores.
+    #[error(
+        "--sessions / SELVAGE_SESSIONS times --intra-threads / SELVAGE_INTRA_THREADS is {wanted}, there are {cores} cores; \
+         --oversubscribe / SELVAGE_OVERSUBSCRIBE allows it"
+    )]
+    TooManyThreads {
+        /// Sessions times threads.
+        wanted: usize,
+        /// Cores this process may use.
+        cores: usize,
+    },
+}
+
+impl Config {
+    /// The two addresses a worker cannot do without.
+    ///
+    /// # Errors
+    /// [`Contradiction::NoBroker`], [`Contradiction::NoStore`].
+    pub fn urls(&self) -> Result<(&AmqpUrl, &RedisUrl), Contradiction> {
+        let amqp = self
+            .shared
+            .amqp_url
+            .as_ref()
+            .ok_or(Contradiction::NoBroker)?;
+        let redis = self
+            .shared
+            .redis_url
+            .as_ref()
+            .ok_or(Contradiction::NoStore)?;
+        Ok((amqp, redis))
+    }
+
+    /// What the worker itself needs to know.
+    #[must_use]
+    pub fn worker(&self) -> WorkerSettings {
+        WorkerSettings {
+            engine: self.engine.clone(),
+            max_pixels: self.shared.max_pixels,
+            prefetch: self.prefetch,
+            drain_timeout: Duration::from_secs(self.drain_timeout),
+        }
+    }
+}
+
+impl EngineSettings {
+    /// How many sessions each model gets on a machine with so many cores.
+    ///
+    /// # Errors
+    /// [`Contradiction::TooManyThreads`] unless that is allowed.
+    pub fn sessions(&self, cores: usize) -> Result<usize, Contradiction> {
+        let threads = self.intra_threads.max(1);
+        let sessions = self.sessions.unwrap_or((cores / threads).max(1));
+        let wanted = sessions * threads;
+        if wanted <= cores || self.oversubscribe {
+            Ok(sessions)
+        } else {
+            Err(Contradiction::TooManyThreads { wanted, cores })
+        }
+    }
+}
+
+/// Where the operator's endpoints listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpsListen {
+    /// Nowhere.
+    Off,
+    /// There.
+    At(SocketAddr),
+}
+
+impl FromStr for OpsListen {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        text.parse()
+            .map(Self::At)
+            .map_err(|_| "an address and a port, as 127.0.0.1:9100, or `off`")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(arguments: &[&str]) -> Config {
+        let arguments = std::iter::once("selvage-worker").chain(arguments.iter().copied());
+        Config::try_parse_from(arguments).unwrap()
+    }
+
+    #[test]
+    fn the_command_is_well_formed() {
+        <Config as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn both_addresses_are_needed() {
+        let (amqp, redis) = (["--amqp-url", "amqp://h"], ["--redis-url", "redis://h"]);
+        assert_eq!(config(&redis).urls().err(), Some(Contradiction::NoBroker));
+        assert_eq!(config(&amqp).urls().err(), Some(Contradiction::NoStore));
+        assert!(config(&[amqp, redis].concat()).urls().is_ok());
+    }
+
+    #[test]
+    fn models_are_named_in_one_list() {
+        let names: Vec<String> = config(&["--serve", "a,b-2"])
+            .serve
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(names, ["a", "b-2"]);
+        assert!(config(&[]).serve.is_empty());
+    }
+
+    #[test]
+    fn sessions_fill_the_cores_and_no_more() {
+        assert_eq!(config(&[]).engine.sessions(8), Ok(8));
+        assert_eq!(config(&["--intra-threads", "3"]).engine.sessions(8), Ok(2));
+        assert_eq!(
+            config(&["--intra-threads", "4"]).engine.sessions(2),
+            Err(Contradiction::TooManyThreads {
+                wanted: 4,
+                cores: 2
+            })
+        );
+        let many = ["--sessions", "9"];
+        let error = config(&many).engine.sessions(8).unwrap_err();
+        assert!(error.to_string().contains("SELVAGE_SESSIONS"), "{error}");
+        let told = ["--sessions", "9", "--oversubscribe"];
+        assert_eq!(config(&told).engine.sessions(8), Ok(9));
+    }
+
+    #[test]
+    fn the_operators_endpoints_can_be_off() {
+        assert_eq!(config(&["--ops-listen", "off"]).ops_listen, OpsListen::Off);
+        assert!("9100".parse::<OpsListen>().is_err());
+        assert!("localhost".parse::<OpsListen>().is_err());
+    }
+}

@@ -1,0 +1,145 @@
+//! Makes a worker: finds the runtime, loads, checks and warms every model. How it lives then is in [`crate::life`].
+
+use std::num::NonZero;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Instant;
+
+use prometheus::Registry;
+use selvage_core::catalog::{Catalog, Model};
+use selvage_core::job::Lane;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, spawn_blocking};
+
+use crate::Backends;
+use crate::config::{Contradiction, EngineSettings, WorkerSettings};
+use crate::consume::Held;
+use crate::engine::{Ended, Exits, Pool, PoolSpec};
+use crate::image::decode::Limits;
+use crate::metrics::Metrics;
+use crate::model::ModelError;
+use crate::model::load::{find_library, recipe};
+use crate::model::onnx::Runtime;
+
+/// Batches of ended jobs that fit into an exit; more than can ever be in hand, so that no thread waits for a slow store.
+const EXIT_ROOM: usize = 64 * 1024;
+/// A worker that is ready to consume.
+#[derive(Debug)]
+pub struct Worker {
+    pub(crate) models: Vec<Arc<Held>>,
+    pub(crate) settings: WorkerSettings,
+    pub(crate) backends: Backends,
+    pub(crate) metrics: Metrics,
+    pub(crate) exits: Exits,
+    pub(crate) ended: Option<[(Lane, mpsc::Receiver<Vec<Ended>>); 2]>,
+    pub(crate) consuming: watch::Sender<bool>,
+}
+
+/// Why a worker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// Settings that contradict the machine.
+    #[error(transparent)]
+    Settings(#[from] Contradiction),
+    /// The runtime or a model cannot be used.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The registry has these metrics already.
+    #[error("the worker's metrics cannot be registered")]
+    Metrics(#[from] prometheus::Error),
+    /// A task that loaded a model was ended.
+    #[error("loading was interrupted")]
+    Interrupted(#[from] JoinError),
+}
+
+/// Finds and loads ONNX Runtime. Done by [`Worker::prepare`] as well; doing it first tells what is wrong before anything
+/// else is tried.
+///
+/// # Errors
+/// [`ModelError::Runtime`] with what to do about it.
+pub fn load_runtime(settings: &EngineSettings) -> Result<Runtime, ModelError> {
+    Runtime::load(&find_library(settings.onnxruntime.as_deref())?)
+}
+
+impl Worker {
+    /// Loads and checks every model of the catalog, and opens and warms its sessions.
+    ///
+    /// # Errors
+    /// [`PrepareError`]: a sentence that names the setting, or the file and the field.
+    pub async fn prepare(
+        catalog: Catalog,
+        settings: WorkerSettings,
+        backends: Backends,
+        registry: &Registry,
+    ) -> Result<Self, PrepareError> {
+        let cores = available_parallelism().map_or(1, NonZero::get);
+        let sessions = settings.engine.sessions(cores)?;
+        let metrics = Metrics::register(registry)?;
+        let (interactive, interactive_ended) = mpsc::channel(EXIT_ROOM);
+        let (batch, batch_ended) = mpsc::channel(EXIT_ROOM);
+        let loader = Loader {
+            sessions,
+            settings: settings.engine.clone(),
+            limits: Limits::with_pixels(settings.max_pixels),
+            backends: backends.clone(),
+            exits: Exits { interactive, batch },
+            metrics: metrics.clone(),
+        };
+        let exits = loader.exits.clone();
+        let models = spawn_blocking(move || loader.load(&catalog)).await??;
+        Ok(Self {
+            models,
+            settings,
+            backends,
+            metrics,
+            exits,
+            ended: Some([
+                (Lane::Interactive, interactive_ended),
+                (Lane::Batch, batch_ended),
+            ]),
+            consuming: watch::Sender::new(false),
+        })
+    }
+}
+
+/// Loads models, on a thread that may block.
+struct Loader {
+    sessions: usize,
+    settings: EngineSettings,
+    limits: Limits,
+    backends: Backends,
+    exits: Exits,
+    metrics: Metrics,
+}
+
+impl Loader {
+    fn load(&self, catalog: &Catalog) -> Result<Vec<Arc<Held>>, ModelError> {
+        let runtime = load_runtime(&self.settings)?;
+        let load = |model: &Arc<Model>| self.load_one(&runtime, model).map(Arc::new);
+        catalog.models().iter().map(load).collect()
+    }
+
+    fn load_one(&self, runtime: &Runtime, model: &Arc<Model>) -> Result<Held, ModelError> {
+        let started = Instant::now();
+        let threads = self.settings.intra_threads.max(1);
+        let pool = Pool::start(PoolSpec {
+            open: recipe(runtime.clone(), Arc::clone(model), threads)?,
+            model: Arc::clone(model),
+            sessions: self.sessions,
+            limits: self.limits,
+            clock: self.backends.clock.clone(),
+            exits: self.exits.clone(),
+            metrics: self.metrics.of_model(&model.name),
+        })?;
+        tracing::info!(
+            model.name = %model.name,
+            model.version = model.version,
+            model.digest = %model.digest,
+            sessions = pool.sessions(),
+            max_batch = pool.max_batch(),
+            duration_ms = started.elapsed().as_millis() as u64,
+            "model loaded and warm"
+        );
+        Ok(Held::new(Arc::clone(model), pool))
+    }
+}
