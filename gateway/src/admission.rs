@@ -9,6 +9,10 @@ use tokio::time::Instant;
 
 /// How long a measured rate counts: after it, an old rate has lost two thirds of its weight.
 const MEMORY: Duration = Duration::from_secs(5);
+/// Shortest time over which events are counted, so that a burst is not taken for a rate.
+const MIN_SPAN: Duration = Duration::from_millis(500);
+/// After so long without an event the next one is not measured from the last.
+const IDLE: Duration = Duration::from_secs(5);
 /// Shortest and longest advice to a refused client.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
 /// Advice while nothing has been measured yet.
@@ -118,43 +122,39 @@ impl Pace {
         self.counted.fetch_add(events, Ordering::Relaxed);
     }
 
-    /// Sets the count of a counter that is kept elsewhere; one that went back has started anew.
+    /// Sets the count of a counter that is kept elsewhere; one that went back is counted on from there.
     pub fn set(&self, counted: u64) {
-        if self.counted.swap(counted, Ordering::Relaxed) > counted {
-            *self.lock() = None;
+        if self.counted.swap(counted, Ordering::Relaxed) > counted
+            && let Some(measured) = self.lock().as_mut()
+        {
+            measured.counted = counted;
+            measured.at = Instant::now();
         }
     }
 
-    /// Measures what came since the last call. An idle time says nothing about how fast work could be done, so it
+    /// Measures what came since it last measured. An idle time says nothing about how fast work could be done, so it
     /// leaves the rate as it is.
     pub fn tick(&self) {
         let counted = self.counted.load(Ordering::Relaxed);
-        let now = Instant::now();
+        let (at, per_second) = (Instant::now(), self.per_second());
         let mut measured = self.lock();
         let Some(last) = *measured else {
             *measured = Some(Measured {
-                at: now,
+                at,
                 counted,
-                per_second: 0.0,
+                per_second,
             });
             return;
         };
-        let elapsed = now.duration_since(last.at).as_secs_f64();
-        let events = u32::try_from(counted.saturating_sub(last.counted)).unwrap_or(u32::MAX);
-        let mut per_second = last.per_second;
-        if events > 0 && elapsed > 0.0 {
-            let seen = f64::from(events) / elapsed;
-            let weight = if per_second > 0.0 {
-                1.0 - (-elapsed / MEMORY.as_secs_f64()).exp()
-            } else {
-                1.0
-            };
-            per_second += weight * (seen - per_second);
+        let elapsed = at.duration_since(last.at);
+        let events = counted.saturating_sub(last.counted);
+        if elapsed < MIN_SPAN || (events == 0 && elapsed < IDLE) {
+            return;
         }
         *measured = Some(Measured {
-            at: now,
+            at,
             counted,
-            per_second,
+            per_second: blend(per_second, events, elapsed),
         });
     }
 
@@ -166,6 +166,21 @@ impl Pace {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Measured>> {
         self.measured.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The old rate, moved towards the one seen now by as much as the time it was seen for weighs.
+fn blend(old: f64, events: u64, elapsed: Duration) -> f64 {
+    if events == 0 {
+        return old;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    let seen = events as f64 / elapsed.as_secs_f64();
+    if old > 0.0 {
+        let weight = 1.0 - (-elapsed.as_secs_f64() / MEMORY.as_secs_f64()).exp();
+        old + weight * (seen - old)
+    } else {
+        seen
     }
 }
 
@@ -211,6 +226,30 @@ mod tests {
         assert_eq!(full, expected);
         drop(first);
         assert!(admission.admit().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn counts_that_come_in_lumps_are_spread_over_their_time() {
+        let pace = Pace::default();
+        pace.tick();
+        for second in 1..=20_u64 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            pace.set(second / 2 * 200);
+            pace.tick();
+            pace.tick();
+        }
+        assert!(
+            (pace.per_second() - 100.0).abs() < 1.0,
+            "{}",
+            pace.per_second()
+        );
+        tokio::time::advance(Duration::from_secs(1)).await;
+        pace.set(50);
+        pace.tick();
+        assert!(
+            (pace.per_second() - 100.0).abs() < 1.0,
+            "a worker that left took its count along"
+        );
     }
 
     #[test]

@@ -62,7 +62,9 @@ pub async fn run(
     say_listening(&listener);
     let ended = together(&app, listener, &shutdown, &mut working).await;
     let end = app.life.ends_at();
-    until_finished(&store, end).await;
+    if ended.is_ok() {
+        until_finished(&store, end).await;
+    }
     stop.cancel();
     let worker_end = end.max(Instant::now() + Duration::from_secs(1));
     if timeout_at(worker_end, working.join_next()).await.is_err() {

@@ -3,7 +3,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`config`] | settings |
-//! | [`server`] | connections: accepting, time limits, draining |
+//! | [`server`], [`descriptors`] | connections: accepting, time limits, draining, how many there can be |
 //! | `routes` | the route table and its handlers: HTTP to service and back |
 //! | [`upload`], [`options`], [`prefer`] | reading a request |
 //! | [`view`], [`error`] | writing an answer |
@@ -14,6 +14,7 @@
 
 pub mod admission;
 pub mod config;
+pub mod descriptors;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod error;

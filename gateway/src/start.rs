@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Mode, Settings};
 use crate::models::Models;
-use crate::{App, Backends, fleet, serve};
+use crate::{App, Backends, descriptors, fleet, serve};
 
 /// Why a start failed; each ends with another exit code.
 #[derive(Debug)]
@@ -52,6 +52,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     })?);
     let models = Models::new(Arc::clone(&catalog), settings.default_model.as_ref());
     let models = models.map_err(|name| Failure::Usage(no_such_model(name.as_ref())))?;
+    descriptors::make_room(settings.max_connections);
     let listener = bind(&settings).await?;
     announce(&settings, &models);
     match mode {

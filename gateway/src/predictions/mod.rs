@@ -274,8 +274,10 @@ impl Predictions {
     }
 
     fn full(&self, ask: &Ask, lane: Lane) -> PredictError {
+        let depth = self.lanes.depth(&ask.model.name, lane);
         PredictError::Full {
-            waiting: self.lanes.depth(&ask.model.name, lane),
+            // What was last read may be older than the crowd.
+            waiting: depth.max(self.inflight.len() as u64),
             retry_after: self.lanes.retry_after(&ask.model.name, lane),
         }
     }
