@@ -44,7 +44,9 @@ pub struct LogSettings {
 /// When the filter cannot be read; the message names the setting.
 pub fn start(settings: &LogSettings) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&settings.filter)
-        .map_err(|error| anyhow::anyhow!("--log / SELVAGE_LOG: `{}`: {error}", settings.filter))?;
+        .map_err(|error| anyhow::anyhow!("--log / SELVAGE_LOG: `{}`: {error}", settings.filter))?
+        // Writes out every message that the broker returns, images and all.
+        .add_directive("lapin::returned_messages=off".parse()?);
     // Colours are for eyes, not for files.
     let lines = fmt()
         .with_env_filter(filter)
