@@ -47,8 +47,6 @@ def load(setup: Setup, system: System, point: Point, length: Length, right: list
     """Puts one load on a system and returns the client's report; `right` says which answers are right."""
     command = [setup.programs / "selvage-bench", "load", "--url", system.url, *point.arguments(), *right]
     command += ["--warmup", str(length.warmup), "--seconds", str(length.seconds)]
-    if setup.model != "fashion-mnist" and right[0] == "--answers":
-        command += ["--model", setup.model]
     for name, pid in system.watched():
         command += ["--watch", f"{name}={pid}"]
     report = call(command, setup.project, f"{system.name}, {point.kind}, {point.connections} connections")
