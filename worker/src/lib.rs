@@ -2,7 +2,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `consume`, `claim` | deliveries: what becomes of their jobs, by record and cache |
+//! | `consume`, `decide`, `claim` | deliveries: what becomes of their jobs, by record and cache |
 //! | [`engine`] | per model a pool of threads: batches, isolation, fairness |
 //! | [`image`] | encoded bytes to pixels to tensors |
 //! | [`model`] | sessions; `onnx` is the only import of `ort` |
@@ -14,6 +14,7 @@
 mod claim;
 pub mod config;
 mod consume;
+mod decide;
 pub mod engine;
 mod failpoint;
 mod finish;

@@ -197,6 +197,9 @@ impl Drain {
 
     /// Hands back what was not begun, finishes what was, and waits for each settlement.
     async fn work(mut self) {
+        // Until its lane is closed, what goes back could come again at once.
+        let closed = async { while self.lanes.join_next().await.is_some() {} };
+        timeout(LAST_MOMENT, closed).await.ok();
         let pools = self.intake.engine.pools().to_vec();
         for pool in &pools {
             for task in pool.close() {

@@ -1,0 +1,162 @@
+//! Jobs that have a record or were started before: asks record and cache, and follows what [`crate::claim`] says of them.
+
+use std::sync::Arc;
+
+use selvage_core::cache::Cached;
+use selvage_core::job::Job;
+use selvage_core::outcome::Cost;
+use selvage_core::store::{Claim, MAX_ATTEMPTS, Seed};
+use tokio_util::sync::CancellationToken;
+
+use crate::claim::{self, Verdict, Why};
+use crate::consume::{Arrival, Intake};
+use crate::engine::{Care, End, Ended, Exclusive, Task};
+use crate::failpoint;
+use crate::ticket::Ticket;
+
+impl Intake {
+    /// Jobs with a record, and jobs that were started before: record and cache say what becomes of them.
+    pub(crate) async fn decide(self: Arc<Self>, arrival: Arrival, gone: bool) {
+        let exclusive = if arrival.starts + 1 >= MAX_ATTEMPTS && !gone {
+            let right = self.engine.exclusive();
+            match arrival.stop.run_until_cancelled(right).await {
+                Some(right) => Some(right),
+                None => return self.back(arrival).await,
+            }
+        } else {
+            None
+        };
+        // With everyone waiting for this job alone there is no time for a store that is away.
+        let hurry = CancellationToken::new();
+        let patience = if exclusive.is_some() {
+            hurry.cancel();
+            &hurry
+        } else {
+            &arrival.stop
+        };
+        let (cached, claims) = tokio::join!(
+            self.cached(&arrival.jobs),
+            self.claims(&arrival.jobs, patience)
+        );
+        let Some(claims) = claims else {
+            drop(exclusive);
+            // Ends this lane's consumer; it is opened again when the store is back.
+            arrival.stop.cancel();
+            return self.back(arrival).await;
+        };
+        failpoint::reach("after_claim", &arrival.jobs);
+        self.follow(arrival, cached, claims, exclusive, gone).await;
+    }
+
+    async fn back(&self, arrival: Arrival) {
+        self.metrics.given_back.inc_by(arrival.jobs.len() as u64);
+        arrival.settle.give_back().await;
+    }
+
+    /// Per job what the cache has, if the job may look.
+    async fn cached(&self, jobs: &[Job]) -> Vec<Option<Cached>> {
+        let readers: Vec<_> = jobs
+            .iter()
+            .filter(|job| job.cache.read)
+            .map(|job| job.key)
+            .collect();
+        if readers.is_empty() {
+            return vec![None; jobs.len()];
+        }
+        let mut found = match self.backends.cache.get(&readers).await {
+            Ok(found) => found.into_iter(),
+            Err(error) => {
+                self.metrics.cache_errors.inc();
+                tracing::debug!(error = %error.0, "the cache was not asked");
+                Vec::new().into_iter()
+            }
+        };
+        let of = |job: &Job| {
+            if job.cache.read {
+                found.next().flatten()
+            } else {
+                None
+            }
+        };
+        jobs.iter().map(of).collect()
+    }
+
+    /// Per promised job what its record says. `None`: the store stays away.
+    async fn claims(&self, jobs: &[Job], patience: &CancellationToken) -> Option<Vec<Claim>> {
+        let seeds: Vec<Seed> = jobs.iter().filter_map(Seed::of).collect();
+        if seeds.is_empty() {
+            return Some(Vec::new());
+        }
+        self.insist
+            .on(patience, || self.backends.store.claim(&seeds))
+            .await
+    }
+
+    /// Sends each job where its verdict says.
+    async fn follow(
+        &self,
+        arrival: Arrival,
+        cached: Vec<Option<Cached>>,
+        claims: Vec<Claim>,
+        mut exclusive: Option<Exclusive>,
+        gone: bool,
+    ) {
+        let now = self.backends.clock.now();
+        let (starts, at, held) = (arrival.starts, arrival.at, arrival.held);
+        let count = arrival.jobs.len();
+        let tickets = Ticket::shares(arrival.settle, count, Some(arrival.room), &self.settling);
+        let mut claims = claims.into_iter();
+        let mut run = Vec::new();
+        let mut ended: Vec<Ended> = Vec::new();
+        for ((job, ticket), cached) in arrival.jobs.into_iter().zip(tickets).zip(cached) {
+            let verdict = match job.promise {
+                // A store that answers for fewer jobs than it was asked about is no reason to lose one.
+                Some(_) => claims
+                    .next()
+                    .map_or(Verdict::End(End::HandedBack), |claim| {
+                        claim::promised(claim, cached)
+                    }),
+                None => claim::waited_for(&job, starts, now, cached),
+            };
+            let mut task = Task {
+                job,
+                attempt: starts + 1,
+                care: Care::Together,
+                arrived: at,
+                ticket,
+            };
+            match verdict {
+                Verdict::Run(_) if gone => ended.push(task.ends(claim::gone(), Cost::default())),
+                Verdict::Run(start) => {
+                    task.attempt = start;
+                    task.care = match exclusive.take() {
+                        Some(right) => Care::Exclusive(right),
+                        None if starts > 0 || start > 1 => Care::Alone,
+                        None => Care::Together,
+                    };
+                    run.push(task);
+                }
+                Verdict::End(end) => ended.push(task.ends(end, Cost::default())),
+                Verdict::Settled(why) => self.let_go(task, why),
+            }
+        }
+        drop(exclusive);
+        if !ended.is_empty() {
+            let lane = ended[0].task.job.lane();
+            self.exits.send(lane, ended).await;
+        }
+        self.run(&held, run).await;
+    }
+
+    fn let_go(&self, task: Task, why: Why) {
+        match why {
+            Why::Finished => {}
+            Why::Late => self.metrics.ended(&task.job.model, "expired"),
+            Why::Worn => {
+                tracing::warn!(job.id = %task.job.id, "a job that was in falling workers' hands was let go");
+                self.metrics.ended(&task.job.model, "dropped");
+            }
+        }
+        task.ticket.done();
+    }
+}

@@ -1,0 +1,217 @@
+//! A worker whose job store fails, and a worker that is told to stop under load.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use crate::support::{GREEN, RED, Rig, picture, shown};
+use async_trait::async_trait;
+use selvage_core::job::JobId;
+use selvage_core::outcome::Outcome;
+use selvage_core::store::{
+    Cancel, Claim, Completion, JobStore, MemoryStore, Record, Seed, State, StoreError,
+};
+
+/// A store that can be away, for starts and for ends apart.
+#[derive(Debug)]
+struct Flaky {
+    inner: Arc<MemoryStore>,
+    claims_fail: AtomicBool,
+    completions_fail: AtomicBool,
+    failed: AtomicU32,
+}
+
+impl Flaky {
+    fn new(inner: Arc<MemoryStore>) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            claims_fail: AtomicBool::new(false),
+            completions_fail: AtomicBool::new(false),
+            failed: AtomicU32::new(0),
+        })
+    }
+
+    fn may(&self, fails: &AtomicBool) -> Result<(), StoreError> {
+        if fails.load(Ordering::SeqCst) {
+            self.failed.fetch_add(1, Ordering::SeqCst);
+            return Err(StoreError("told to be away".into()));
+        }
+        Ok(())
+    }
+
+    async fn until_failed(&self, times: u32) {
+        while self.failed.load(Ordering::SeqCst) < times {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[async_trait]
+impl JobStore for Flaky {
+    async fn submit(&self, seed: &Seed) -> Result<(), StoreError> {
+        self.inner.submit(seed).await
+    }
+
+    async fn claim(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError> {
+        self.may(&self.claims_fail)?;
+        self.inner.claim(seeds).await
+    }
+
+    async fn release(&self, ids: &[JobId]) -> Result<(), StoreError> {
+        self.may(&self.completions_fail)?;
+        self.inner.release(ids).await
+    }
+
+    async fn complete(&self, completions: &[Completion]) -> Result<Vec<bool>, StoreError> {
+        self.may(&self.completions_fail)?;
+        self.inner.complete(completions).await
+    }
+
+    async fn cancel(&self, id: JobId) -> Result<Cancel, StoreError> {
+        self.inner.cancel(id).await
+    }
+
+    async fn get(&self, ids: &[JobId]) -> Result<Vec<Option<Record>>, StoreError> {
+        self.inner.get(ids).await
+    }
+
+    async fn overdue(&self, limit: usize) -> Result<Vec<Record>, StoreError> {
+        self.inner.overdue(limit).await
+    }
+
+    async fn ping(&self) -> bool {
+        !self.claims_fail.load(Ordering::SeqCst)
+    }
+}
+
+/// A running worker behind a flaky store.
+async fn rig() -> (Rig, Arc<Flaky>) {
+    let mut flaky = None;
+    let mut rig = Rig::with_store(|inner| {
+        let store = Flaky::new(inner);
+        flaky = Some(Arc::clone(&store));
+        store
+    })
+    .await;
+    rig.start().await;
+    (rig, flaky.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn promised_jobs_wait_for_their_store_and_waited_for_ones_do_not() {
+    let (mut rig, store) = rig().await;
+    store.completions_fail.store(true, Ordering::SeqCst);
+    let promised: Vec<_> = (0..20).map(|n| rig.promised(picture(RED, n))).collect();
+    for job in &promised {
+        rig.submit(job).await;
+    }
+    rig.publish(promised.clone()).await;
+    store.until_failed(1).await;
+    // Far more than there is room for in one round.
+    let waited_for: Vec<_> = (0..200)
+        .map(|n| rig.waited_for(picture(GREEN, n)))
+        .collect();
+    rig.publish(waited_for).await;
+    for report in rig.reports(200).await {
+        assert!(matches!(report.outcome, Outcome::Succeeded(_)));
+    }
+    assert!(rig.record(promised[0].id).await.unwrap().state == State::Running);
+    store.completions_fail.store(false, Ordering::SeqCst);
+    for job in &promised {
+        assert_eq!(
+            shown(&rig.ended(job.id).await),
+            (State::Succeeded, Some("red"))
+        );
+    }
+    rig.end().await;
+    assert_eq!(rig.waiting().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_that_cannot_be_claimed_are_claimed_when_the_store_is_back() {
+    let (mut rig, store) = rig().await;
+    store.claims_fail.store(true, Ordering::SeqCst);
+    let job = rig.promised(picture(RED, 1));
+    rig.submit(&job).await;
+    rig.publish([job.clone()]).await;
+    store.until_failed(3).await;
+    assert_eq!(rig.record(job.id).await.unwrap().state, State::Queued);
+    store.claims_fail.store(false, Ordering::SeqCst);
+    let record = rig.ended(job.id).await;
+    assert_eq!((record.state, record.attempts), (State::Succeeded, 1));
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn while_the_store_stays_away_the_lane_pauses_instead_of_spinning() {
+    let (mut rig, store) = rig().await;
+    let job = rig.promised(picture(RED, 1));
+    rig.submit(&job).await;
+    // Nothing is computed while the store is away, so the clock may jump from pause to pause.
+    tokio::time::pause();
+    store.claims_fail.store(true, Ordering::SeqCst);
+    rig.publish([job.clone()]).await;
+    tokio::time::sleep(std::time::Duration::from_secs(600)).await;
+    // Given back when its patience ended, perhaps taken once more by the consumer that was about to end; never again.
+    let given_back = rig.count("selvage_worker_given_back_total", &[]);
+    assert!((1.0..=2.0).contains(&given_back), "{given_back}");
+    assert_eq!(rig.waiting().await, 1);
+    assert!(store.failed.load(Ordering::SeqCst) < 100);
+    store.claims_fail.store(false, Ordering::SeqCst);
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    tokio::time::resume();
+    let record = rig.ended(job.id).await;
+    assert_eq!((record.state, record.attempts), (State::Succeeded, 1));
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_gives_up_on_a_store_that_stays_away_and_loses_nothing() {
+    let (mut rig, store) = rig().await;
+    store.claims_fail.store(true, Ordering::SeqCst);
+    let job = rig.promised(picture(RED, 1));
+    rig.submit(&job).await;
+    rig.publish([job.clone()]).await;
+    store.until_failed(1).await;
+    rig.end().await;
+    assert_eq!(rig.waiting().await, 1);
+    assert_eq!(rig.record(job.id).await.unwrap().state, State::Queued);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_load_a_drain_finishes_what_it_began_and_hands_back_the_rest() {
+    let mut rig = Rig::running().await;
+    let jobs: Vec<_> = (0..=255).map(|n| rig.waited_for(picture(RED, n))).collect();
+    let waited_for: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+    let promised: Vec<_> = (0..=255).map(|n| rig.promised(picture(GREEN, n))).collect();
+    for job in &promised {
+        rig.submit(job).await;
+    }
+    for pair in jobs.into_iter().zip(promised.iter().cloned()) {
+        rig.publish([pair.0, pair.1]).await;
+    }
+    let mut answered: HashSet<JobId> = rig.reports(10).await.iter().map(|r| r.id).collect();
+    rig.end().await;
+    while let Ok(more) = rig.reports.try_recv() {
+        answered.extend(more.iter().map(|report| report.id));
+    }
+    // What went back can be taken by the next worker.
+    let waiting = rig.take_all_waiting().await;
+    let waits = |id: JobId| waiting.contains(&id);
+    assert!(
+        waited_for
+            .iter()
+            .all(|id| answered.contains(id) || waits(*id))
+    );
+    let mut finished = 0;
+    for job in &promised {
+        let record = rig.record(job.id).await.unwrap();
+        match record.state {
+            State::Succeeded => finished += 1,
+            // Its start was taken back, and it waits.
+            State::Queued => assert!(record.attempts == 0 && waits(job.id)),
+            other => panic!("{other:?} after a drain"),
+        }
+    }
+    assert!(finished + answered.len() >= 10);
+}

@@ -1,0 +1,333 @@
+//! What becomes of jobs: a whole worker with real inference, on backends in memory.
+
+use std::time::Duration;
+
+use crate::support::{BLUE, GREEN, RED, Rig, nowhere, picture, shown};
+use selvage_core::cache::Cache;
+use selvage_core::clock::UnixMillis;
+use selvage_core::fleet::Fleet;
+use selvage_core::job::{CachePolicy, Job};
+use selvage_core::key::Digest;
+use selvage_core::outcome::{Failure, FailureCode, Outcome, Scores};
+use selvage_core::queue::Queue;
+use selvage_core::store::{Cancel, Claim, JobStore, Seed, State};
+
+fn best(outcome: &Outcome) -> usize {
+    let Outcome::Succeeded(scores) = outcome else {
+        panic!("no success: {outcome:?}");
+    };
+    let scores = scores.as_slice();
+    let sum: f32 = scores.iter().sum();
+    assert!((sum - 1.0).abs() < 1e-5, "no probabilities: {scores:?}");
+    (0..scores.len())
+        .max_by(|a, b| scores[*a].total_cmp(&scores[*b]))
+        .unwrap()
+}
+
+fn failure(outcome: &Outcome) -> &Failure {
+    match outcome {
+        Outcome::Failed(failure) => failure,
+        other => panic!("no failure: {other:?}"),
+    }
+}
+
+const JOBS: &str = "selvage_worker_jobs_total";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_waiter_gets_the_answer_for_its_own_picture() {
+    let mut rig = Rig::running().await;
+    let jobs: Vec<(Job, usize)> = (0..90)
+        .map(|n| {
+            (
+                rig.waited_for(picture([RED, GREEN, BLUE][n % 3], n as u8)),
+                n % 3,
+            )
+        })
+        .collect();
+    rig.publish(jobs.iter().map(|(job, _)| job.clone())).await;
+    for report in rig.reports(90).await {
+        let (_, colour) = jobs.iter().find(|(job, _)| job.id == report.id).unwrap();
+        assert_eq!(best(&report.outcome), *colour);
+        assert_eq!((report.attempts, report.cached), (1, false));
+        assert!(report.cost.batch_size >= 1);
+    }
+    rig.end().await;
+    assert_eq!(rig.waiting().await, 0);
+    assert_eq!(rig.count(JOBS, &["rgb-tiny", "succeeded"]), 90.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn promised_jobs_end_in_their_records_and_in_the_cache() {
+    let mut rig = Rig::running().await;
+    let job = rig.promised(picture(GREEN, 1));
+    rig.submit(&job).await;
+    rig.publish([job.clone()]).await;
+    let record = rig.ended(job.id).await;
+    assert_eq!(shown(&record), (State::Succeeded, Some("green")));
+    assert_eq!((record.attempts, record.cached), (1, false));
+    assert_eq!(record.output.unwrap().top.len(), 2);
+    assert!(record.cost.batch_size == 1 && record.cost.inference_us > 0);
+    assert!(rig.cache.find(&job.key).is_some());
+    rig.end().await;
+    assert_eq!(rig.waiting().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promised_job_without_a_record_is_not_lost() {
+    let rig = Rig::running().await;
+    let job = rig.promised(picture(BLUE, 1));
+    rig.publish([job.clone()]).await;
+    assert_eq!(
+        shown(&rig.ended(job.id).await),
+        (State::Succeeded, Some("blue"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_waits_for_a_promised_job_is_told() {
+    let mut rig = Rig::running().await;
+    let job = Job {
+        reply_to: rig.queue.reply_address(),
+        ..rig.promised(picture(RED, 1))
+    };
+    rig.submit(&job).await;
+    rig.publish([job.clone()]).await;
+    let report = rig.report().await;
+    assert_eq!((report.id, best(&report.outcome)), (job.id, 0));
+    // What a waiter is told is in the record already.
+    assert_eq!(rig.record(job.id).await.unwrap().state, State::Succeeded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_image_fails_alone_with_a_sentence() {
+    let mut rig = Rig::running().await;
+    let whole = picture(RED, 1);
+    let broken = rig.waited_for(whole.slice(..whole.len() - 30));
+    let promised = rig.promised(whole.slice(..whole.len() - 31));
+    rig.submit(&promised).await;
+    let fine = rig.waited_for(whole);
+    rig.publish([broken.clone(), promised.clone(), fine.clone()])
+        .await;
+    for report in rig.reports(2).await {
+        if report.id == fine.id {
+            assert_eq!(best(&report.outcome), 0);
+        } else {
+            let failure = failure(&report.outcome);
+            assert_eq!(failure.code, FailureCode::InvalidImage);
+            assert_eq!(failure.detail, "the PNG ends too early");
+        }
+    }
+    let record = rig.ended(promised.id).await;
+    assert_eq!(record.state, State::Failed);
+    assert_eq!(record.failure.unwrap().code, FailureCode::InvalidImage);
+    assert!(rig.cache.find(&broken.key).is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_there_completes_a_promise_without_inference() {
+    let rig = Rig::running().await;
+    let job = rig.promised(picture(RED, 1));
+    rig.submit(&job).await;
+    // A wrong answer on purpose: only the cache can have given it.
+    let planted = Scores::new(vec![0.0, 0.0, 1.0]);
+    rig.cache.put(&[(job.key, planted)]).await.unwrap();
+    rig.publish([job.clone()]).await;
+    let record = rig.ended(job.id).await;
+    assert_eq!(shown(&record), (State::Succeeded, Some("blue")));
+    assert!(record.cached && record.cost.batch_size == 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cache_is_neither_read_nor_written_against_the_clients_will() {
+    let rig = Rig::running().await;
+    let job = Job {
+        cache: CachePolicy {
+            read: false,
+            write: false,
+        },
+        ..rig.promised(picture(RED, 1))
+    };
+    rig.submit(&job).await;
+    let planted = Scores::new(vec![0.0, 0.0, 1.0]);
+    rig.cache.put(&[(job.key, planted.clone())]).await.unwrap();
+    rig.publish([job.clone()]).await;
+    let record = rig.ended(job.id).await;
+    assert_eq!(shown(&record), (State::Succeeded, Some("red")));
+    assert_eq!(rig.cache.find(&job.key).unwrap().scores, planted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canceled_job_is_not_run() {
+    let mut rig = Rig::prepared().await;
+    let queued = rig.promised(picture(RED, 1));
+    rig.submit(&queued).await;
+    let asked = rig.promised(picture(RED, 2));
+    rig.submit(&asked).await;
+    rig.store.claim(&[Seed::of(&asked).unwrap()]).await.unwrap();
+    assert_eq!(rig.store.cancel(queued.id).await.unwrap(), Cancel::Canceled);
+    assert_eq!(rig.store.cancel(asked.id).await.unwrap(), Cancel::Requested);
+    rig.publish([queued.clone(), asked.clone()]).await;
+    rig.start().await;
+    assert_eq!(rig.ended(asked.id).await.state, State::Canceled);
+    rig.end().await;
+    assert_eq!(rig.waiting().await, 0);
+    assert_eq!(rig.count(JOBS, &["succeeded"]), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_past_their_deadline_end_expired_or_are_let_go() {
+    let mut rig = Rig::prepared().await;
+    let promised = Job {
+        deadline: UnixMillis(rig.clock.now().0 + 1),
+        ..rig.promised(picture(RED, 1))
+    };
+    rig.submit(&promised).await;
+    let waited_for = Job {
+        deadline: UnixMillis(1),
+        ..rig.waited_for(picture(RED, 2))
+    };
+    rig.publish([promised.clone(), waited_for]).await;
+    rig.clock
+        .anchor(rig.clock.now().after(Duration::from_secs(1)));
+    rig.start().await;
+    assert_eq!(rig.ended(promised.id).await.state, State::Expired);
+    rig.until_count(JOBS, &["expired"], 2.0).await;
+    rig.end().await;
+    assert_eq!(rig.waiting().await, 0);
+    assert!(rig.reports.try_recv().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_never_finished_three_starts_is_poison() {
+    let rig = Rig::running().await;
+    let job = rig.promised(picture(RED, 1));
+    rig.submit(&job).await;
+    for start in 1..=3 {
+        let claims = rig.store.claim(&[Seed::of(&job).unwrap()]).await.unwrap();
+        assert_eq!(claims, [Claim::Run(start)]);
+    }
+    rig.publish([job.clone()]).await;
+    let record = rig.ended(job.id).await;
+    assert_eq!(record.failure.unwrap().code, FailureCode::Poison);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_last_start_is_run_and_its_record_counts_it() {
+    let mut rig = Rig::running().await;
+    let promised = Job {
+        earlier_attempts: 2,
+        ..rig.promised(picture(GREEN, 1))
+    };
+    rig.submit(&promised).await;
+    for _ in 0..2 {
+        rig.store
+            .claim(&[Seed::of(&promised).unwrap()])
+            .await
+            .unwrap();
+    }
+    let waited_for = Job {
+        earlier_attempts: 2,
+        ..rig.waited_for(picture(BLUE, 1))
+    };
+    let fresh: Vec<Job> = (0..50).map(|n| rig.waited_for(picture(RED, n))).collect();
+    rig.publish(fresh).await;
+    rig.publish([promised.clone(), waited_for.clone()]).await;
+    let record = rig.ended(promised.id).await;
+    assert_eq!(shown(&record), (State::Succeeded, Some("green")));
+    assert_eq!((record.attempts, record.cost.batch_size), (3, 1));
+    let reports = rig.reports(51).await;
+    let report = reports.iter().find(|r| r.id == waited_for.id).unwrap();
+    assert_eq!((best(&report.outcome), report.attempts), (2, 3));
+    assert_eq!(report.cost.batch_size, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waited_for_job_that_seems_worn_out_is_let_go_unless_its_answer_is_there() {
+    let mut rig = Rig::running().await;
+    let worn = |job| Job {
+        earlier_attempts: 3,
+        ..job
+    };
+    let unknown = worn(rig.waited_for(picture(RED, 1)));
+    let known = worn(rig.waited_for(picture(RED, 2)));
+    let planted = Scores::new(vec![1.0, 0.0, 0.0]);
+    rig.cache.put(&[(known.key, planted)]).await.unwrap();
+    rig.publish([unknown, known.clone()]).await;
+    let report = rig.report().await;
+    assert_eq!((report.id, report.cached), (known.id, true));
+    rig.until_count(JOBS, &["dropped"], 1.0).await;
+    rig.end().await;
+    assert_eq!(rig.waiting().await, 0);
+    assert!(rig.reports.try_recv().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_that_cannot_be_delivered_holds_nobody_up() {
+    let mut rig = Rig::running().await;
+    let lost = Job {
+        reply_to: Some(nowhere()),
+        ..rig.waited_for(picture(RED, 1))
+    };
+    let found = rig.waited_for(picture(GREEN, 1));
+    rig.publish([lost.clone(), found.clone()]).await;
+    assert_eq!(rig.report().await.id, found.id);
+    rig.end().await;
+    assert_eq!(rig.waiting().await, 0);
+    assert_eq!(rig.count("selvage_worker_reply_errors_total", &[]), 1.0);
+    // The answer is not lost with the reply.
+    assert!(rig.cache.find(&lost.key).is_some());
+}
+
+#[tokio::test]
+async fn a_job_for_a_model_file_that_nobody_holds_is_passed_on_and_then_given_up() {
+    let mut rig = Rig::running().await;
+    // Only pauses lie before these jobs' ends, so the clock may jump over them.
+    tokio::time::pause();
+    let foreign = |job: Job| Job {
+        key: selvage_core::key::PredictionKey {
+            model: Digest::of(b"another file"),
+            ..job.key
+        },
+        ..job
+    };
+    let waited_for = foreign(rig.waited_for(picture(RED, 1)));
+    let promised = foreign(rig.promised(picture(RED, 2)));
+    rig.submit(&promised).await;
+    rig.publish([waited_for, promised.clone()]).await;
+    let report = rig.report().await;
+    assert_eq!(failure(&report.outcome).code, FailureCode::ModelGone);
+    let mut record = rig.record(promised.id).await.unwrap();
+    while !record.state.is_terminal() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        record = rig.record(promised.id).await.unwrap();
+    }
+    assert_eq!(record.failure.unwrap().code, FailureCode::ModelGone);
+    assert!(rig.count("selvage_worker_given_back_total", &[]) >= 12.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_announces_what_it_holds_and_takes_its_leave() {
+    let mut rig = Rig::running().await;
+    let job = rig.waited_for(picture(RED, 1));
+    rig.publish([job]).await;
+    rig.report().await;
+    let seen = async {
+        loop {
+            let workers = rig.fleet.workers().await.unwrap();
+            if let [worker] = workers.as_slice() {
+                return worker.clone();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let worker = tokio::time::timeout(crate::support::LIMIT, seen)
+        .await
+        .unwrap();
+    let [held] = worker.models.as_slice() else {
+        panic!("one model is held: {worker:?}");
+    };
+    assert_eq!((held.name.as_str(), held.sessions), ("rgb-tiny", 2));
+    assert_eq!(held.digest, rig.model.digest);
+    rig.end().await;
+    assert!(rig.fleet.workers().await.unwrap().is_empty());
+}

@@ -1,0 +1,12 @@
+//! A whole worker on backends in memory: real sessions, real images, no services.
+
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests fail as tests do"
+)]
+
+mod faults;
+mod jobs;
+mod ops;
+mod support;
