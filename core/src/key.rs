@@ -55,13 +55,30 @@ impl Digest {
     /// The 64 hex digits alone, as keys and queue arguments use them.
     #[must_use]
     pub fn to_hex(&self) -> String {
-        hex::encode(self.0)
+        self.hex().as_str().to_owned()
+    }
+
+    /// The digits on the stack: digests are written into every answer.
+    fn hex(&self) -> Hex {
+        let mut digits = [0; 64];
+        hex::encode_to_slice(self.0, &mut digits).expect("32 bytes are 64 digits");
+        Hex(digits)
+    }
+}
+
+/// 64 hex digits.
+struct Hex([u8; 64]);
+
+impl Hex {
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("hex digits are ASCII")
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.to_hex())
+        f.write_str("sha256:")?;
+        f.write_str(self.hex().as_str())
     }
 }
 
@@ -114,9 +131,9 @@ impl fmt::Display for PredictionKey {
         write!(
             f,
             "{}:{:016x}:{}",
-            self.model.to_hex(),
+            self.model.hex().as_str(),
             self.prep,
-            self.image.to_hex()
+            self.image.hex().as_str()
         )
     }
 }
