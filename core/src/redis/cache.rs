@@ -16,10 +16,9 @@ use crate::outcome::Scores;
 
 /// What a cache may add to a request that it cannot answer.
 const BUDGET: Duration = Duration::from_millis(50);
-/// Three calls without an answer within a second: then requests go on without the cache for a second.
+/// Three calls without an answer: then requests go on without the cache for a second.
 const RULE: Rule = Rule {
     failures: 3,
-    within: Duration::from_secs(1),
     rest: Duration::from_secs(1),
 };
 /// Larger values are not kept: 16 thousand labels are no classifier this cache is made for.

@@ -15,10 +15,9 @@ use crate::fleet::{Fleet, FleetError, GONE_AFTER, WorkerStatus};
 
 /// Longest time for one call.
 const BUDGET: Duration = Duration::from_secs(2);
-/// As for the store: three calls without an answer.
+/// As for the store.
 const RULE: Rule = Rule {
-    failures: 3,
-    within: Duration::from_secs(8),
+    failures: 2,
     rest: Duration::from_secs(1),
 };
 

@@ -22,10 +22,9 @@ use crate::store::{Cancel, Claim, Completion, JobStore, MAX_ATTEMPTS, Record, Se
 const BUDGET: Duration = Duration::from_secs(2);
 /// Longest time for the answer to "are you there".
 const PING_BUDGET: Duration = Duration::from_millis(500);
-/// Three calls without an answer, after each other or at once: then callers are refused at once for a second.
+/// Two calls without an answer, after each other or at once: then callers are refused at once for a second.
 const RULE: Rule = Rule {
-    failures: 3,
-    within: Duration::from_secs(8),
+    failures: 2,
     rest: Duration::from_secs(1),
 };
 /// Most submissions that share one script call; it then runs for about a millisecond.
