@@ -1,5 +1,6 @@
 //! Requests that are wrong in form: each has its code, and none does harm.
 
+use std::slice;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -128,7 +129,7 @@ fn multiparts(client: &Client) -> Vec<Row> {
     vec![
         (
             "multipart with an image",
-            post(closed(&[image.clone()]), KIND),
+            post(closed(slice::from_ref(&image)), KIND),
             200,
             "",
         ),
@@ -152,7 +153,7 @@ fn multiparts(client: &Client) -> Vec<Row> {
         ),
         (
             "multipart without a boundary",
-            post(closed(&[image.clone()]), "multipart/form-data"),
+            post(closed(slice::from_ref(&image)), "multipart/form-data"),
             400,
             "bad_request",
         ),

@@ -131,7 +131,6 @@ impl Client {
     }
 
     /// A request to be filled in.
-    #[must_use]
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}{path}", self.base))
     }

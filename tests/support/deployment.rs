@@ -80,7 +80,7 @@ pub struct Deployment {
     pub shape: Shape,
     /// Its gateways' addresses; one in the embedded shape.
     pub gateways: Vec<SocketAddr>,
-    environment: Vec<(&'static str, String)>,
+    environment: Mutex<Vec<(&'static str, String)>>,
     // Workers first: fields are dropped in order, and a worker without a gateway is idle, not confused.
     workers: Mutex<Vec<Program>>,
     gateway_programs: Mutex<Vec<Program>>,
@@ -93,6 +93,20 @@ impl Deployment {
     /// # Panics
     /// When a program does not become ready; the message has its log.
     pub async fn start(shape: Shape, settings: Settings) -> Self {
+        let services = (shape == Shape::Fleet).then(Services::from_environment);
+        Self::start_on(services, settings).await
+    }
+
+    /// Starts a fleet on these services, or an embedded gateway where there are none.
+    ///
+    /// # Panics
+    /// As [`Deployment::start`].
+    pub async fn start_on(services: Option<Services>, settings: Settings) -> Self {
+        let shape = if services.is_some() {
+            Shape::Fleet
+        } else {
+            Shape::Embedded
+        };
         let models = models_folder();
         let mut environment = vec![
             ("SELVAGE_LISTEN", "127.0.0.1:0".to_owned()),
@@ -100,8 +114,7 @@ impl Deployment {
             ("SELVAGE_MODELS", models.path().display().to_string()),
             ("SELVAGE_SESSIONS", "1".to_owned()),
         ];
-        if shape == Shape::Fleet {
-            let services = Services::from_environment();
+        if let Some(services) = services {
             let prefix = format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
             environment.push(("SELVAGE_AMQP_URL", services.amqp_url));
             environment.push(("SELVAGE_REDIS_URL", services.redis_url));
@@ -123,7 +136,7 @@ impl Deployment {
         let deployment = Self {
             shape,
             gateways,
-            environment,
+            environment: Mutex::new(environment),
             workers: Mutex::default(),
             gateway_programs: Mutex::new(gateway_programs),
             models,
@@ -145,8 +158,52 @@ impl Deployment {
     /// # Panics
     /// When a worker cannot be started.
     pub fn add_workers(&self, count: usize) {
-        let started = (0..count).map(|_| Program::start("selvage-worker", &self.environment));
+        let environment = self.environment.lock().unwrap().clone();
+        let started = (0..count).map(|_| Program::start("selvage-worker", &environment));
         self.workers.lock().unwrap().extend(started);
+    }
+
+    /// Starts another worker in the place of each that has ended; returns how many.
+    ///
+    /// # Panics
+    /// When a worker cannot be started.
+    pub fn revive_workers(&self) -> usize {
+        let environment = self.environment.lock().unwrap().clone();
+        let mut revived = 0;
+        for worker in self.workers.lock().unwrap().iter_mut().filter_map(ended) {
+            *worker = Program::start("selvage-worker", &environment);
+            revived += 1;
+        }
+        revived
+    }
+
+    /// Starts another gateway, on the same address, in the place of each that has ended; returns how many.
+    ///
+    /// # Panics
+    /// When a gateway cannot be started.
+    pub fn revive_gateways(&self) -> usize {
+        let mut environment = self.environment.lock().unwrap().clone();
+        let mut revived = 0;
+        let mut programs = self.gateway_programs.lock().unwrap();
+        for (program, address) in programs.iter_mut().zip(&self.gateways) {
+            if let Some(gateway) = ended(program) {
+                environment.push(("SELVAGE_LISTEN", address.to_string()));
+                *gateway = Program::start("selvage-gateway", &environment);
+                revived += 1;
+            }
+        }
+        revived
+    }
+
+    /// Leaves a setting out of every program that is started from now on.
+    ///
+    /// # Panics
+    /// When another test thread panicked while it held the settings.
+    pub fn forget(&self, name: &str) {
+        self.environment
+            .lock()
+            .unwrap()
+            .retain(|(setting, _)| *setting != name);
     }
 
     /// Runs `with` on the workers.
@@ -217,6 +274,14 @@ impl Deployment {
             (answer.json["workers"].as_array()?.len() >= count).then_some(())
         };
         eventually("the workers announce themselves", START_LIMIT, known).await;
+    }
+}
+
+fn ended(program: &mut Program) -> Option<&mut Program> {
+    if program.is_alive() {
+        None
+    } else {
+        Some(program)
     }
 }
 

@@ -3,8 +3,12 @@
 pub mod client;
 pub mod deployment;
 pub mod eventually;
+pub mod history;
+pub mod load;
 pub mod pictures;
+pub mod private;
 pub mod program;
+pub mod proxy;
 pub mod services;
 
 pub use client::{Answer, Client};

@@ -76,6 +76,42 @@ pub fn unique() -> Vec<u8> {
     noise(28, 28, seed)
 }
 
+/// A dataset sample with a text chunk nobody has sent before: the same picture, another hash.
+///
+/// # Panics
+/// When the sample is no PNG.
+#[must_use]
+pub fn tagged(name: &str, n: u64) -> Vec<u8> {
+    commented(name, &format!("{n} {}", uuid::Uuid::new_v4()))
+}
+
+/// The boot with the text at which a worker built with failpoints dies when it decodes it.
+#[must_use]
+pub fn poison() -> Vec<u8> {
+    commented(
+        "9-ankle-boot",
+        &format!("selvage-poison {}", uuid::Uuid::new_v4()),
+    )
+}
+
+fn commented(name: &str, comment: &str) -> Vec<u8> {
+    let mut png = sample(name);
+    let end = png.len() - 12;
+    assert_eq!(&png[end + 4..end + 8], b"IEND", "the sample is a PNG");
+    let text = format!("Comment\0{comment}");
+    png.splice(end..end, png_chunk(b"tEXt", text.as_bytes()));
+    png
+}
+
+/// A PNG that is broken in a way that depends on `n`, past its header.
+#[must_use]
+pub fn broken_by(n: u64) -> Vec<u8> {
+    let mut png = noise(28, 28, n);
+    let cut = 60 + usize::try_from(n % 400).unwrap_or_default();
+    png.truncate(cut);
+    png
+}
+
 /// A grey PNG of noise.
 #[must_use]
 pub fn noise(width: u32, height: u32, seed: u64) -> Vec<u8> {

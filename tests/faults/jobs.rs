@@ -1,0 +1,42 @@
+//! Jobs that take their worker down.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use selvage_tests::{Settings, eventually, pictures};
+
+use super::Stage;
+
+/// Longest time until a poisonous job is set aside: three starts, each with a worker's start before it.
+const END_LIMIT: Duration = Duration::from_secs(90);
+
+/// Workers that die of the picture made for it.
+pub(super) fn poisonous() -> Settings {
+    Settings::default().with("SELVAGE_FAILPOINT", "poison")
+}
+
+/// One job kills every worker that starts it; it ends as poison, and all others finish.
+pub(super) async fn poison(stage: Arc<Stage>, _: Duration) {
+    let client = stage.fleet.client();
+    let job = client
+        .post_image("/jobs", pictures::poison())
+        .await
+        .expect("an answer")
+        .expect(202);
+    let url = format!("/jobs/{}", job.id());
+    let mut crashes = 0;
+    let ended = eventually("the poisonous job is set aside", END_LIMIT, || {
+        crashes += stage.fleet.revive_workers();
+        let client = client.clone();
+        let url = &url;
+        async move {
+            let answer = client.get(url).await.ok()?;
+            (answer.json["status"] == "failed").then_some(answer)
+        }
+    })
+    .await;
+    assert_eq!(ended.json["error"]["code"], "poison", "{}", ended.json);
+    assert_eq!(ended.json["attempts"], 3, "{}", ended.json);
+    stage.fleet.revive_workers();
+    assert!(crashes >= 3, "three starts are three crashes: {crashes}");
+}

@@ -1,0 +1,154 @@
+//! Where a fault plays: private services behind proxies, two gateways, two workers, and what is checked afterwards.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use selvage_tests::history::History;
+use selvage_tests::private::{Private, Service, socket_of, through};
+use selvage_tests::proxy::Proxy;
+use selvage_tests::services::Services;
+use selvage_tests::{Client, Deployment, Settings, eventually, pictures};
+
+/// Longest recovery that is waited for.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
+
+/// A fleet on services of its own.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    /// Gateways and workers.
+    pub(crate) fleet: Deployment,
+    /// Between programs and RabbitMQ.
+    pub(crate) broker_line: Proxy,
+    /// Between programs and Redis.
+    pub(crate) redis_line: Proxy,
+    /// The services themselves.
+    pub(crate) private: Private,
+}
+
+impl Stage {
+    /// Starts everything.
+    pub(crate) async fn set(settings: Settings) -> Self {
+        let private = tokio::task::spawn_blocking(Private::start)
+            .await
+            .expect("services start");
+        let services = private.services();
+        let broker_line = Proxy::before(socket_of(&services.amqp_url)).await;
+        let redis_line = Proxy::before(socket_of(&services.redis_url)).await;
+        let proxied = Services {
+            amqp_url: through(&services.amqp_url, broker_line.address()),
+            redis_url: through(&services.redis_url, redis_line.address()),
+        };
+        // A job may live so long: short enough that a test sees its end, long enough for every fault.
+        let settings = settings.with("SELVAGE_JOB_DEADLINE", 60);
+        let fleet = Deployment::start_on(Some(proxied), settings).await;
+        Self {
+            fleet,
+            broker_line,
+            redis_line,
+            private,
+        }
+    }
+
+    /// The gateways' addresses.
+    pub(crate) fn gateways(&self) -> &[SocketAddr] {
+        &self.fleet.gateways
+    }
+
+    /// Does something to a service; returns when it has had its effect.
+    pub(crate) fn control(&self, service: Service, action: &'static str) {
+        tokio::task::block_in_place(|| self.private.control(service, action));
+    }
+
+    /// Waits until answers and accepted jobs come in, so that the fault meets a working fleet.
+    pub(crate) async fn wait_until_work_flows(&self, history: &History) {
+        let flows = || async {
+            let verdict = history.verdict();
+            (verdict.answered >= 5 && verdict.finished + verdict.accepted >= 5).then_some(())
+        };
+        eventually("work flows", RECOVERY_LIMIT, flows).await;
+    }
+
+    /// Waits until every gateway answers a new image and accepts a job.
+    pub(crate) async fn wait_until_served(&self) {
+        for gateway in self.gateways() {
+            let client = Client::new(*gateway);
+            let served = || async {
+                let answer = client
+                    .post_image("/predict?wait=5", pictures::unique())
+                    .await
+                    .ok()?;
+                let job = client.post_image("/jobs", pictures::unique()).await.ok()?;
+                (answer.status == 200 && job.status == 202).then_some(())
+            };
+            eventually("a gateway serves again", RECOVERY_LIMIT, served).await;
+        }
+    }
+
+    /// What is left behind although everything has ended.
+    pub(crate) async fn leaks(&self) -> Vec<String> {
+        let quiet = || async { self.busy_queues().is_empty().then_some(()) };
+        let drained = tokio::time::timeout(
+            RECOVERY_LIMIT,
+            eventually("queues drain", RECOVERY_LIMIT * 2, quiet),
+        )
+        .await;
+        let mut leaks = if drained.is_err() {
+            self.busy_queues()
+        } else {
+            Vec::new()
+        };
+        let overdue = self.private.redis(&["--scan", "--pattern", "*:deadlines"]);
+        for key in overdue.lines() {
+            let now = self.private.redis(&["TIME"]);
+            let now_ms = now
+                .lines()
+                .next()
+                .and_then(|s| s.parse::<u64>().ok())
+                .unwrap_or_default()
+                * 1000;
+            let late = (now_ms.saturating_sub(10_000)).to_string();
+            let ids = self.private.redis(&["ZRANGEBYSCORE", key, "-inf", &late]);
+            leaks.extend(
+                ids.lines()
+                    .filter(|id| !id.is_empty())
+                    .map(|id| format!("{id} is past its deadline")),
+            );
+        }
+        leaks
+    }
+
+    /// Queues of jobs with messages ready or unacknowledged.
+    fn busy_queues(&self) -> Vec<String> {
+        let list = tokio::task::block_in_place(|| {
+            self.private.rabbitmqctl(&[
+                "--quiet",
+                "list_queues",
+                "--no-table-headers",
+                "name",
+                "messages",
+            ])
+        });
+        let busy = |line: &str| {
+            let (name, messages) = line.split_once('\t')?;
+            let is_lane = name.ends_with(".interactive") || name.ends_with(".batch");
+            (is_lane && messages.trim() != "0")
+                .then(|| format!("{name} still holds {}", messages.trim()))
+        };
+        list.lines().filter_map(busy).collect()
+    }
+
+    /// The last log lines of every program.
+    pub(crate) fn logs(&self) -> String {
+        let gateways = self
+            .fleet
+            .with_gateways(|programs| programs.iter().map(|p| p.tail()).collect::<Vec<_>>());
+        let workers = self
+            .fleet
+            .with_workers(|programs| programs.iter().map(|p| p.tail()).collect::<Vec<_>>());
+        format!(
+            "gateways:\n{}\nworkers:\n{}",
+            gateways.join("\n"),
+            workers.join("\n")
+        )
+    }
+}
