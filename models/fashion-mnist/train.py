@@ -57,6 +57,7 @@ class Recipe:
 
 TEACHER = Recipe(epochs=20, smooth=0.05)
 STUDENT = Recipe(epochs=30)
+VIEWS = 10  # augmented passes whose answers the teachers give beforehand
 TAUGHT = replace(STUDENT, views=10, soft=0.9)
 
 
@@ -244,6 +245,7 @@ def main() -> None:
     recipe = replace(recipe, epochs=args.epochs, views=min(recipe.views, args.epochs))
     answers = None
     if args.teachers:
+        recipe = replace(recipe, views=min(VIEWS, args.epochs), soft=0.9)
         answers = ask_teachers(args, replace(TEACHER, epochs=args.teacher_epochs), recipe)
     torch.manual_seed(args.seed)
     network = fit(net.student(), x, y, recipe, args.seed, answers, checker(images, labels))
