@@ -43,7 +43,8 @@ pub struct RabbitSettings {
     pub limits: LaneLimits,
     /// How jobs share messages.
     pub grouping: Grouping,
-    /// Messages that may be unconfirmed at once. More of them make messages smaller and cost the broker more.
+    /// Messages that may be unconfirmed at once, each on a channel of its own. Measured with 64 and 256 jobs in flight: 8
+    /// cost the broker a third less CPU a job than 4 or 2, since it writes its log for all of them together.
     pub publishers: usize,
     /// Bounds of what waits within this process.
     pub hand_over: HandOverLimits,
@@ -66,7 +67,7 @@ impl RabbitSettings {
                 jobs: 16,
                 bytes: 512 * 1024,
             },
-            publishers: 2,
+            publishers: 8,
             hand_over: HandOverLimits {
                 jobs: 4096,
                 bytes: 128 * 1024 * 1024,
