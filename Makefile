@@ -7,7 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PICTURE := models/fashion-mnist/samples/9-ankle-boot.png
 
 .DEFAULT_GOAL := help
-.PHONY: help run fleet build test check fix train bench
+.PHONY: help run fleet build test check fix train bench locust
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -46,3 +46,6 @@ train: ## Train the Fashion-MNIST model anew, for hours; ARGUMENTS go to train.p
 
 bench: build ## Measure on this machine and print the table
 	bench/run
+
+locust: build ## Run the Locust scenario, 100 users, on the embedded gateway and on a fleet
+	bench/locust

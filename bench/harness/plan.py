@@ -10,7 +10,7 @@ from pathlib import Path
 from . import measure
 from .measure import Length, Point
 from .procs import Problem
-from .systems import Celery, Constant, Embedded, FastApi, Fleet, Setup, System
+from .systems import Celery, Constant, Embedded, FastApi, Fleet, FleetOfOne, Setup, System
 
 CONNECTIONS = (1, 64, 256)
 # Of a system's own peak, for the latency under a load it can bear.
@@ -22,6 +22,7 @@ RAW_BATCHES = (1, 16, 32)
 KINDS: dict[str, type[System]] = {
     "embedded": Embedded,
     "fleet": Fleet,
+    "fleet-of-one": FleetOfOne,
     "fastapi": FastApi,
     "celery": Celery,
     "constant": Constant,

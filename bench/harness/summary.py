@@ -123,6 +123,7 @@ def targets(rows: list[Row], limits: list[Limit], fleet_share: float = 0.85) -> 
     for connections in (at, 256):
         fleet, embedded = rate("fleet", "unique", connections), rate("embedded", "unique", connections)
         at_least(f"fleet / embedded, unique, {connections} connections", fleet_share, ratio(fleet, embedded))
+    at_least("fleet of 2 workers / of 1, unique, 64 connections", 1.8, ratio(rate("fleet", "unique", at), rate("fleet-of-one", "unique", at)))
     at_least("embedded / constant, repeated, 64 connections", 0.7, ratio(rate("embedded", "repeated", at), rate("constant", "repeated", at)))
     for system, limit in (("embedded", 0.3), ("fleet", 1.5)):
         alone_p50 = p50(system, "unique", 1)

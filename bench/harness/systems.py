@@ -104,9 +104,13 @@ class Embedded(System):
 
 
 class Fleet(System):
-    """A gateway and workers on RabbitMQ and Redis; the cores' sessions are spread over the workers."""
+    """A gateway and two workers on RabbitMQ and Redis; the cores' sessions are spread over the workers."""
 
     workers = 2
+
+    def sessions(self) -> int:
+        """Sessions of each worker."""
+        return max(1, self.setup.cores // self.workers)
 
     def start(self) -> None:
         settings = {
@@ -116,11 +120,10 @@ class Fleet(System):
         }
         began = time.monotonic()
         gateway = start_gateway(self, **settings)
-        sessions = str(max(1, self.setup.cores // self.workers))
         for _ in range(self.workers):
             worker = [self.setup.programs / "selvage-worker"]
             common = gateway_settings(self.setup)
-            self.run("worker", worker, **common, **settings, SELVAGE_OPS_LISTEN="127.0.0.1:0", SELVAGE_SESSIONS=sessions)
+            self.run("worker", worker, **common, **settings, SELVAGE_OPS_LISTEN="127.0.0.1:0", SELVAGE_SESSIONS=str(self.sessions()))
         gateway.wait_for(self.is_ready, "all workers are there", READY_SECONDS)
         self.ready_ms = (time.monotonic() - began) * 1e3
 
@@ -133,6 +136,15 @@ class Fleet(System):
 
     def watched(self) -> list[tuple[str, int]]:
         return [*super().watched(), *service_processes(self.setup)]
+
+
+class FleetOfOne(Fleet):
+    """The same fleet with one of its two workers: what the second one adds is to be seen."""
+
+    workers = 1
+
+    def sessions(self) -> int:
+        return max(1, self.setup.cores // Fleet.workers)
 
 
 class Constant(System):

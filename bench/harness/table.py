@@ -13,6 +13,7 @@ KINDS = {"unique": "new pictures", "repeated": "repeated pictures", "jobs": "job
 SYSTEMS = {
     "embedded": "Selvage, embedded",
     "fleet": "Selvage, fleet of 2 workers",
+    "fleet-of-one": "Selvage, fleet of 1 worker",
     "fastapi": "FastAPI + uvicorn",
     "celery": "FastAPI + Celery + RabbitMQ + Redis",
     "constant": "axum, constant answer",
