@@ -120,7 +120,7 @@ impl Intake {
             };
             let mut task = Task {
                 job,
-                attempt: starts + 1,
+                attempt: starts.max(1),
                 care: Care::Together,
                 arrived: at,
                 ticket,

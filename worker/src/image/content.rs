@@ -2,10 +2,11 @@
 //!
 //! Fashion-MNIST's authors took product pictures on near-white, cut the edges that had the corner's colour, scaled the
 //! longest side to 28 pixels, centred the rest and negated it (arXiv 1708.07747, §2). Photographs have backgrounds of any
-//! brightness, with noise; so here the background's own level becomes black instead of white's. On 1,340 photographs of
-//! clothes by ordinary people (seven kinds that have a Fashion-MNIST class; a first model of 88 % on the dataset) the
-//! authors' steps taken literally named 10 % rightly, these steps 52 %. For a product picture on near-white both are the
-//! same. Their sharpening was tried and made it worse (47 %); the filter used for scaling hardly matters.
+//! brightness, with noise; so here the background's own level becomes black instead of white's. Tried out on 1,340
+//! photographs of clothes by ordinary people (seven kinds that have a Fashion-MNIST class) with a first model, the authors'
+//! steps taken literally named 10 % rightly, these steps 52 %; sharpening made it worse (47 %), the filter used for scaling
+//! hardly mattered. This code and the model that ships name 54 % of 2,921 such photographs rightly, on average over the
+//! kinds. For a product picture on near-white both ways are the same.
 
 use selvage_core::catalog::Polarity;
 
