@@ -1,4 +1,4 @@
-"""The network that is served, batch-norm folding, ONNX export, the plain CNN for comparison.
+"""The networks (student and teacher are one family), batch-norm folding, ONNX export.
 
 No training and no data belong here.
 """
@@ -43,12 +43,15 @@ class Residual(nn.Module):
 class Net(nn.Module):
     """A small residual network with a hidden layer that sees where things are.
 
-    `stages` holds the blocks, each (middle, outputs), at 28x28, 14x14 and 7x7 pixels. The
-    pictures are aligned, so flattening the last 7x7 map learns faster and better here than a
-    mean over it; so does full resolution in the first stage.
+    `stages` holds the blocks, each (middle, outputs), at 28x28, 14x14 and 7x7 pixels; `squeeze`
+    is a last 1x1 convolution. The pictures are aligned, so flattening the last 7x7 map learns
+    faster and better here than a mean over it; so does full resolution in the first stage.
     """
 
-    def __init__(self, stem: int, stages: list[list[tuple[int, int]]], hidden: int, classes: int = 10):
+    def __init__(
+        self, stem: int, stages: list[list[tuple[int, int]]], hidden: int,
+        squeeze: int = 0, drop: float = 0.0, classes: int = 10,
+    ):
         super().__init__()
         self.stem = ConvNorm(1, stem)
         layers, width = [], stem
@@ -58,23 +61,32 @@ class Net(nn.Module):
             for middle, outputs in stage:
                 layers.append(Residual(width, middle, outputs))
                 width = outputs
+        if squeeze:
+            layers += [ConvNorm(width, squeeze, 1), nn.ReLU(inplace=True)]
+            width = squeeze
         self.blocks = nn.Sequential(*layers)
         self.head = nn.Sequential(
-            nn.Flatten(), nn.Linear(width * 49, hidden), nn.ReLU(), nn.Linear(hidden, classes),
+            nn.Flatten(), nn.Dropout(drop), nn.Linear(width * 49, hidden), nn.ReLU(),
+            nn.Dropout(drop), nn.Linear(hidden, classes),
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.blocks(torch.relu_(self.stem(x))))
 
 
-def served() -> Net:
+def student() -> Net:
     """The network that is served. Widths are multiples of 16, which ONNX Runtime's blocked
     convolutions need, and keep it no dearer than `reference`."""
     return Net(16, [[(16, 16)], [(48, 48)], [(64, 64), (64, 64)]], hidden=128)
 
 
+def teacher() -> Net:
+    """The larger network whose answers the student learns from; never served."""
+    return Net(32, [[(32, 32)], [(96, 96)], [(192, 192), (128, 192)]], hidden=256, squeeze=64, drop=0.2)
+
+
 def reference() -> nn.Module:
-    """The plain CNN whose cost the served one is compared with: 32-32-64-64 filters, 128 hidden."""
+    """The plain CNN whose cost the student is compared with: 32-32-64-64 filters, 128 hidden."""
     def conv(inputs: int, outputs: int) -> list[nn.Module]:
         return [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()]
     return nn.Sequential(
