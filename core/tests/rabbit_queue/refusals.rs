@@ -88,6 +88,21 @@ async fn a_broker_that_is_away_is_not_a_refusal() {
 }
 
 #[tokio::test]
+async fn tls_to_a_port_without_it_is_an_error_and_no_panic() {
+    let fleet = Fleet::new().await;
+    let url = url()
+        .expose()
+        .replacen("amqp://", "amqps://", 1)
+        .parse()
+        .unwrap();
+    let mut settings = fleet.settings(Role::Worker, url);
+    settings.start_up = Duration::from_millis(500);
+    let (worker, _) = RabbitQueue::connect(settings).await.unwrap();
+    assert_eq!(worker.health(), Health::Down);
+    worker.close().await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_set_aside_and_the_next_arrives() {
     let fleet = Fleet::new().await;
     let mut settings = fleet.settings(Role::Worker, url());

@@ -103,7 +103,9 @@ impl Link {
     /// The connection, if it can be used at this moment.
     pub(super) fn now(&self) -> Result<Arc<Live>, Trouble> {
         match &*self.0.borrow() {
-            State::Up(live) => Ok(Arc::clone(live)),
+            State::Up(live) if live.is_connected() => Ok(Arc::clone(live)),
+            // Lost a moment ago; the supervisor will say so in the next.
+            State::Up(_) => Err(Trouble::NotConnected),
             State::Blocked => Err(Trouble::Blocked),
             State::Down(trouble) => Err(trouble.clone()),
             State::Closed => Err(Trouble::Closed),
@@ -124,10 +126,10 @@ impl Link {
         let mut states = self.0.clone();
         loop {
             match &*states.borrow_and_update() {
-                State::Up(live) => return Ok(Arc::clone(live)),
+                State::Up(live) if live.is_connected() => return Ok(Arc::clone(live)),
                 State::Closed => return Err(Trouble::Closed),
                 State::Down(trouble) if is_final(trouble) => return Err(trouble.clone()),
-                State::Down(_) | State::Blocked => {}
+                State::Up(_) | State::Down(_) | State::Blocked => {}
             }
             if states.changed().await.is_err() {
                 return Err(Trouble::Closed);

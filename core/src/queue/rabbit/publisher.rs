@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::connection::Link;
 use super::counters::QueueCounters;
 use super::hand_over::{Group, HandOver, Pending};
-use super::topology::Topology;
+use super::topology::{Topology, in_time};
 use super::trouble::Trouble;
 use crate::job::{Job, Lane};
 use crate::queue::PublishError;
@@ -61,11 +61,10 @@ impl Publishing {
             verdict,
             give_up,
         })?;
-        // A publisher gives its verdict by then; this is for the case that none is free to give one.
+        // A publisher gives its verdict by then; otherwise none was free to give one in time.
         match timeout_at(give_up + LEAST, answer).await {
             Ok(Ok(verdict)) => verdict,
-            Ok(Err(_)) => Err(Trouble::Closed.into()),
-            Err(_) => Err(Trouble::Slow("a confirm", CONFIRM).into()),
+            Ok(Err(_)) | Err(_) => Err(Trouble::Slow("a confirm", CONFIRM).into()),
         }
     }
 
@@ -126,38 +125,33 @@ impl Publishing {
         message: &Message,
         deadline: Instant,
     ) -> Outcome {
-        let confirmed = async {
+        let sending = async {
+            // Opening has an end of its own. Cut off earlier it would leave a half-open channel behind each time, and a
+            // silent broker would never be found out.
             let channel = match slot.take().filter(|channel| channel.status().connected()) {
                 Some(channel) => channel,
                 None => self.open().await?,
             };
-            let confirmation = channel
-                .basic_publish(
-                    "".into(),
-                    message.queue.as_str().into(),
-                    BasicPublishOptions {
-                        mandatory: true,
-                        immediate: false,
-                    },
-                    &message.body,
-                    message.properties.clone(),
-                )
-                .await?
-                .await?;
-            Ok::<_, Trouble>((channel, confirmation))
+            let too_late = Trouble::Slow("a confirm", CONFIRM);
+            if Instant::now() >= deadline {
+                return Err(too_late);
+            }
+            match timeout_at(deadline, message.send_on(&channel)).await {
+                Ok(confirmation) => Ok((channel, confirmation?)),
+                Err(_) => Err(too_late),
+            }
         };
-        let outcome = tokio::select! {
+        let sent = tokio::select! {
             biased;
-            confirmed = timeout_at(deadline, confirmed) => confirmed,
-            trouble = self.link.not_usable() => Ok(Err(trouble)),
+            sent = sending => sent,
+            trouble = self.link.not_usable() => Err(trouble),
         };
-        match outcome {
-            Ok(Ok((channel, confirmation))) => {
+        match sent {
+            Ok((channel, confirmation)) => {
                 *slot = Some(channel);
                 self.judge(&confirmation, message)
             }
-            Ok(Err(trouble)) => Outcome::Failed(trouble),
-            Err(_) => Outcome::Failed(Trouble::Slow("a confirm", CONFIRM)),
+            Err(trouble) => Outcome::Failed(trouble),
         }
     }
 
@@ -175,9 +169,7 @@ impl Publishing {
 
     async fn open(&self) -> Result<Channel, Trouble> {
         let channel = self.link.now()?.channel().await?;
-        channel
-            .confirm_select(ConfirmSelectOptions::default())
-            .await?;
+        in_time(channel.confirm_select(ConfirmSelectOptions::default())).await?;
         Ok(channel)
     }
 
@@ -257,5 +249,19 @@ impl Message {
                 .with_delivery_mode(PERSISTENT)
                 .with_message_id(id.unwrap_or_default().into()),
         })
+    }
+
+    /// Publishes it through the default exchange, and waits for the broker's word.
+    async fn send_on(&self, channel: &Channel) -> lapin::Result<Confirmation> {
+        let options = BasicPublishOptions {
+            mandatory: true,
+            immediate: false,
+        };
+        let queue = self.queue.as_str().into();
+        let properties = self.properties.clone();
+        channel
+            .basic_publish("".into(), queue, options, &self.body, properties)
+            .await?
+            .await
     }
 }
