@@ -75,8 +75,6 @@ pub enum FailureCode {
     InferenceFailed,
     /// The job took its worker down each time it was started.
     Poison,
-    /// The broker did not take the job after its record was written.
-    NotQueued,
     /// No worker holds the model file the job was accepted for.
     ModelGone,
 }
@@ -90,7 +88,6 @@ impl FailureCode {
             Self::ImageTooLarge => "image_too_large",
             Self::InferenceFailed => "inference_failed",
             Self::Poison => "poison",
-            Self::NotQueued => "not_queued",
             Self::ModelGone => "model_gone",
         }
     }

@@ -45,7 +45,6 @@ pub enum Code {
     Internal,
     BrokerUnavailable,
     StoreUnavailable,
-    NotQueued,
     Draining,
 }
 
@@ -83,7 +82,6 @@ impl Code {
                 "store_unavailable",
                 "Job records cannot be reached now",
             ),
-            Self::NotQueued => (503, "not_queued", "The job was not queued"),
             Self::Draining => (503, "draining", "This gateway is shutting down"),
         }
     }
@@ -108,7 +106,6 @@ impl From<FailureCode> for Code {
             FailureCode::ImageTooLarge => Self::ImageTooLarge,
             FailureCode::InferenceFailed => Self::InferenceFailed,
             FailureCode::Poison => Self::Poison,
-            FailureCode::NotQueued => Self::NotQueued,
             FailureCode::ModelGone => Self::ModelGone,
         }
     }
@@ -266,10 +263,7 @@ impl ApiError {
             FailureCode::InvalidImage | FailureCode::ImageTooLarge => {
                 Self::new(failure.code.into(), failure.detail)
             }
-            FailureCode::InferenceFailed
-            | FailureCode::Poison
-            | FailureCode::NotQueued
-            | FailureCode::ModelGone => {
+            FailureCode::InferenceFailed | FailureCode::Poison | FailureCode::ModelGone => {
                 let cause = format!("{}: {}", failure.code.as_str(), failure.detail);
                 Self::new(Code::InferenceFailed, "the image could not be classified").because(cause)
             }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use selvage_core::BoxError;
 use selvage_core::clock::Clock;
 use selvage_core::job::{Job, JobId};
-use selvage_core::outcome::{Cost, Failure, FailureCode};
+use selvage_core::outcome::Cost;
 use selvage_core::queue::{PublishError, Queue};
-use selvage_core::store::{Completion, End, JobStore, Record, Seed, State, StoreError};
+use selvage_core::store::{JobStore, Record, Seed, State, StoreError};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -33,7 +33,7 @@ pub enum PromiseError {
     /// It does not fit into a message.
     #[error("the job is larger than a message may be")]
     TooLarge,
-    /// The broker did not confirm it; the record says so.
+    /// The broker did not confirm it.
     #[error("the broker did not take the job")]
     Broker(#[source] BoxError),
     /// Its record could not be written; nothing was published.
@@ -79,7 +79,7 @@ impl Promised {
     /// Runs in a task of its own: a client that goes away leaves no half submission behind.
     ///
     /// # Errors
-    /// See [`PromiseError`]; a record that was written already says then that the job was not queued.
+    /// See [`PromiseError`]; a record that was written already is withdrawn.
     pub async fn submit(&self, job: Job) -> Result<Record, PromiseError> {
         let Some(seed) = Seed::of(&job) else {
             return Err(PromiseError::Store(
@@ -124,18 +124,13 @@ impl Promised {
         Err(error)
     }
 
-    /// Ends the record of a job that was refused. Where even that fails, the sweeper ends it by its deadline.
+    /// Withdraws the record of a job that was refused: nobody was told its id, and thousands of refusals a second must not
+    /// fill the store. A job that arrives all the same is run and gets a record of its own. Where withdrawing fails, the
+    /// sweeper ends the record by its deadline.
     async fn take_back(&self, id: JobId) {
-        let detail = "the broker did not take the job";
-        let completion = Completion {
-            id,
-            end: End::Failed(Failure::new(FailureCode::NotQueued, detail)),
-            cost: Cost::default(),
-            cached: false,
-        };
-        let completed = timeout(STORE_LIMIT, self.store.complete(&[completion])).await;
-        if !matches!(completed, Ok(Ok(_))) {
-            tracing::warn!(job.id = %id, "a refused job's record could not be ended; the sweeper will");
+        let withdrawn = timeout(STORE_LIMIT, self.store.withdraw(id)).await;
+        if !matches!(withdrawn, Ok(Ok(()))) {
+            tracing::warn!(job.id = %id, "a refused job's record could not be withdrawn; the sweeper ends it");
         }
     }
 

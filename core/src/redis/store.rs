@@ -137,6 +137,12 @@ impl JobStore for RedisStore {
         }
     }
 
+    async fn withdraw(&self, id: JobId) -> Result<(), StoreError> {
+        let mut call = self.change(&self.scripts.withdraw);
+        call.key(self.names.record(id)).arg(id.to_string());
+        Ok(self.link.script(&call).await?)
+    }
+
     async fn claim(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError> {
         if seeds.is_empty() {
             return Ok(Vec::new());

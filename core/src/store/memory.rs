@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::entry::Entry;
-use super::{Cancel, Claim, Completion, JobStore, Record, Seed, StoreError};
+use super::{Cancel, Claim, Completion, JobStore, Record, Seed, State, StoreError};
 use crate::clock::{Clock, UnixMillis};
 use crate::job::JobId;
 
@@ -101,6 +101,16 @@ impl Records {
         Ok(entry.or_insert_with(|| Entry::new(seed.clone(), retention)))
     }
 
+    /// Forgets an entry that is still queued.
+    fn withdraw(&mut self, id: JobId) {
+        if let Some(entry) = self.entries.get(&id)
+            && entry.record.state == State::Queued
+        {
+            self.unfinished.remove(&(entry.record.seed.deadline, id));
+            self.entries.remove(&id);
+        }
+    }
+
     /// Changes an entry and moves it to the finished ones if the change ended it; `None` for an unknown id.
     fn change<T>(&mut self, id: JobId, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         let entry = self.entries.get_mut(&id)?;
@@ -119,6 +129,12 @@ impl JobStore for MemoryStore {
     async fn submit(&self, seed: &Seed) -> Result<(), StoreError> {
         let (mut records, _) = self.lock();
         records.entry(seed, self.capacity, self.retention)?;
+        Ok(())
+    }
+
+    async fn withdraw(&self, id: JobId) -> Result<(), StoreError> {
+        let (mut records, _) = self.lock();
+        records.withdraw(id);
         Ok(())
     }
 
@@ -189,8 +205,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::store::End;
     use crate::store::suite::{completion, overdue_seed, seed};
-    use crate::store::{End, State};
 
     const RETENTION: Duration = Duration::from_secs(3600);
 

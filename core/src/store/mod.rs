@@ -11,6 +11,7 @@
 //!  queued           -- cancel -----------> canceled
 //!  running          -- cancel, then complete or release -> canceled     (a running job is asked to stop)
 //!  queued | running -- complete(Expired), complete(Canceled)
+//!  queued           -- withdraw ---------> (none)       (the broker refused it, and nobody was told its id)
 //! ```
 //! Terminal states are absorbing: the first writer wins, later ones are told so.
 
@@ -43,6 +44,13 @@ pub trait JobStore: Debug + Send + Sync {
     /// # Errors
     /// [`StoreError`]; the record may have been written all the same.
     async fn submit(&self, seed: &Seed) -> Result<(), StoreError>;
+
+    /// Forgets a job that was refused after its record had been written. Only touches a job in state `queued`: one that
+    /// was started all the same has its record and ends by itself.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn withdraw(&self, id: JobId) -> Result<(), StoreError>;
 
     /// Says for each job, in order, whether it is to be run, and counts the start. A missing record is written anew from
     /// the job itself, so that a wiped store loses no queued job.

@@ -59,6 +59,7 @@ pub(crate) type Script = fn(&Job) -> Outcome;
 pub(crate) struct Plan {
     pub(crate) limits: Limits,
     pub(crate) lane_capacity: usize,
+    pub(crate) records: usize,
     pub(crate) broker_down: bool,
     pub(crate) store_down: bool,
     pub(crate) durable: bool,
@@ -82,6 +83,7 @@ impl Default for Plan {
         Self {
             limits,
             lane_capacity: 1000,
+            records: 1000,
             broker_down: false,
             store_down: false,
             durable: true,
@@ -149,7 +151,7 @@ impl Rig {
         let catalog = Arc::new(Catalog::read(models.path()).unwrap());
         let clock = Clock::default();
         let (queue, reports) = MemoryQueue::new(plan.lane_capacity);
-        let store = Arc::new(MemoryStore::new(1000, RETENTION, clock.clone()));
+        let store = Arc::new(MemoryStore::new(plan.records, RETENTION, clock.clone()));
         let cache = MemoryCache::new(1 << 20, TTL);
         let backends = Backends {
             queue: if plan.broker_down {
@@ -444,6 +446,10 @@ fn away<T>() -> Result<T, StoreError> {
 #[async_trait]
 impl JobStore for StoreDown {
     async fn submit(&self, _: &Seed) -> Result<(), StoreError> {
+        away()
+    }
+
+    async fn withdraw(&self, _: JobId) -> Result<(), StoreError> {
         away()
     }
 

@@ -52,6 +52,10 @@ impl JobStore for Flaky {
         self.inner.submit(seed).await
     }
 
+    async fn withdraw(&self, id: JobId) -> Result<(), StoreError> {
+        self.inner.withdraw(id).await
+    }
+
     async fn claim(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError> {
         self.may(&self.claims_fail)?;
         self.inner.claim(seeds).await

@@ -136,8 +136,7 @@ const fn code_to_byte(code: FailureCode) -> u8 {
         FailureCode::ImageTooLarge => 2,
         FailureCode::InferenceFailed => 3,
         FailureCode::Poison => 4,
-        FailureCode::NotQueued => 5,
-        FailureCode::ModelGone => 6,
+        FailureCode::ModelGone => 5,
     }
 }
 
@@ -147,8 +146,7 @@ const fn code_from_byte(byte: u8) -> Result<FailureCode, WireError> {
         2 => FailureCode::ImageTooLarge,
         3 => FailureCode::InferenceFailed,
         4 => FailureCode::Poison,
-        5 => FailureCode::NotQueued,
-        6 => FailureCode::ModelGone,
+        5 => FailureCode::ModelGone,
         _ => return Err(WireError::Malformed("failure code")),
     })
 }

@@ -11,12 +11,11 @@ use crate::job::{CachePolicy, Job, JobId, Promise, ReplyAddress};
 use crate::key::{Digest, PredictionKey};
 use crate::outcome::{Cost, Failure, FailureCode, Outcome, Report, Scores};
 
-const CODES: [FailureCode; 6] = [
+const CODES: [FailureCode; 5] = [
     FailureCode::InvalidImage,
     FailureCode::ImageTooLarge,
     FailureCode::InferenceFailed,
     FailureCode::Poison,
-    FailureCode::NotQueued,
     FailureCode::ModelGone,
 ];
 

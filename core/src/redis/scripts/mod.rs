@@ -28,6 +28,7 @@ pub(super) struct StoreScripts {
     pub(super) cancel: Script,
     pub(super) due: Script,
     pub(super) tidy: Script,
+    pub(super) withdraw: Script,
 }
 
 impl StoreScripts {
@@ -40,6 +41,7 @@ impl StoreScripts {
             cancel: script!("cancel"),
             due: script!("due"),
             tidy: script!("tidy"),
+            withdraw: script!("withdraw"),
         }
     }
 }

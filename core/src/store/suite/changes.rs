@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     COST, Store, answer, canceled, claimed, completed, every_end, failure, find, finished_jobs,
-    overdue_seed, record, released, running, seed, submitted,
+    overdue_seed, record, released, running, seed, submitted, withdrawn,
 };
 use crate::clock::UnixMillis;
 use crate::outcome::Cost;
@@ -101,6 +101,24 @@ pub async fn a_finished_job_is_not_started(store: Store) {
         assert_eq!(before.state, state);
         assert_eq!(claimed(&store, &seed).await, Claim::Finished);
         assert_eq!(record(&store, seed.id).await, before);
+    }
+}
+
+/// A refused job leaves nothing behind; one that was started keeps its record, and one that ended its end.
+pub async fn a_withdrawn_job_is_forgotten_unless_it_was_started(store: Store) {
+    let refused = overdue_seed();
+    submitted(&store, &refused).await;
+    withdrawn(&store, refused.id).await;
+    withdrawn(&store, refused.id).await;
+    assert_eq!(find(&store, refused.id).await, None);
+    let overdue = store.overdue(100).await.expect("the store answers");
+    assert!(overdue.iter().all(|record| record.seed.id != refused.id));
+    let mut kept = vec![running(&store).await];
+    kept.extend(finished_jobs(&store).await.into_iter().map(|(job, _)| job));
+    for job in kept {
+        let before = record(&store, job.id).await;
+        withdrawn(&store, job.id).await;
+        assert_eq!(record(&store, job.id).await, before);
     }
 }
 

@@ -31,6 +31,7 @@ macro_rules! job_store_suite {
             an_overdue_job_is_not_started
             a_job_is_started_three_times_at_most
             a_finished_job_is_not_started
+            a_withdrawn_job_is_forgotten_unless_it_was_started
             a_released_job_is_queued_again_without_the_start
             a_release_touches_running_jobs_only
             a_release_ends_a_job_that_was_asked_to_stop
@@ -192,6 +193,10 @@ async fn claimed(store: &Store, seed: &Seed) -> Claim {
 async fn completed(store: &Store, id: JobId, end: End) -> bool {
     let done = store.complete(&[completion(id, end)]).await;
     done.expect("a store that is up answers")[0]
+}
+
+async fn withdrawn(store: &Store, id: JobId) {
+    store.withdraw(id).await.expect("the store answers");
 }
 
 async fn released(store: &Store, id: JobId) {
