@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use selvage_tests::private::Service;
-use selvage_tests::{Settings, eventually};
 use tokio::time::sleep;
 
 use super::Stage;
@@ -48,31 +47,6 @@ pub(super) async fn queue_deleted(stage: Arc<Stage>, duration: Duration) {
         }
         sleep(Duration::from_secs(2)).await;
     }
-}
-
-/// Lanes of a few messages.
-pub(super) fn tiny_lanes() -> Settings {
-    Settings::default().with("SELVAGE_LANE_MESSAGES", 8)
-}
-
-/// Takes the workers away until the lanes are full, then brings them back.
-pub(super) async fn queue_full(stage: Arc<Stage>, duration: Duration) {
-    stage
-        .fleet
-        .with_workers(|workers| workers.iter().for_each(|worker| worker.signal("STOP")));
-    sleep(duration).await;
-    let client = stage.fleet.client();
-    let refused = || async {
-        let answer = client
-            .post_image("/jobs", selvage_tests::pictures::unique())
-            .await
-            .ok()?;
-        (answer.status == 429).then(|| answer.expect_problem(429, "queue_full"))
-    };
-    eventually("a full lane refuses", Duration::from_secs(30), refused).await;
-    stage
-        .fleet
-        .with_workers(|workers| workers.iter().for_each(|worker| worker.signal("CONT")));
 }
 
 /// Closes every client's connection from the broker's side, again and again.

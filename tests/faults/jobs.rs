@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use selvage_core::key::Digest;
 use selvage_tests::{Settings, eventually, pictures};
 
 use super::Stage;
@@ -10,9 +11,13 @@ use super::Stage;
 /// Longest time until a poisonous job is set aside: three starts, each with a worker's start before it.
 const END_LIMIT: Duration = Duration::from_secs(90);
 
-/// Workers that die of the picture made for it.
+/// Workers that die when they have claimed one certain picture.
 pub(super) fn poisonous() -> Settings {
-    Settings::default().with("SELVAGE_FAILPOINT", "poison")
+    let image = Digest::of(&pictures::poison());
+    Settings::default().with(
+        "SELVAGE_FAILPOINT",
+        format!("after_claim@{}", image.to_hex()),
+    )
 }
 
 /// One job kills every worker that starts it; it ends as poison, and all others finish.

@@ -1,12 +1,11 @@
 //! The faults, and how each is run: a load, the fault, its end, recovery, the verdict over every job, and leak checks.
 
 mod broker;
-mod gateways;
 mod jobs;
 mod network;
+mod programs;
 mod redis;
 mod stage;
-mod workers;
 
 use std::fmt;
 use std::future::Future;
@@ -14,6 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use programs::Kind;
 use selvage_tests::Settings;
 use selvage_tests::history::Verdict;
 use selvage_tests::load::{Load, Mix};
@@ -40,13 +40,13 @@ pub(crate) struct Fault {
 }
 
 macro_rules! faults {
-    ($($module:ident::$name:ident $text:literal $(short $short:literal)? $(with $settings:expr)? $(, load $mix:expr)?;)*) => {
+    ($($module:ident::$name:ident $(($argument:expr))? $text:literal $(short $short:literal)? $(with $settings:expr)? $(, load $mix:expr)?;)*) => {
         vec![$(Fault {
             name: $text,
             short: faults!(@short $($short)?),
             settings: faults!(@settings $($settings)?),
             mix: faults!(@mix $($mix)?),
-            inject: |stage, duration| Box::pin($module::$name(stage, duration)),
+            inject: |stage, duration| Box::pin($module::$name(stage, duration $(, $argument)?)),
         }),*]
     };
     (@short) => { false };
@@ -60,25 +60,21 @@ macro_rules! faults {
 /// The whole matrix.
 pub(crate) fn all() -> Vec<Fault> {
     faults! {
-        workers::kill "worker-kill" short true;
-        workers::crash_after_claim "worker-crash-after-claim" short true with || failpoint("after_claim:20");
-        workers::crash_after_inference "worker-crash-after-inference" with || failpoint("after_inference:20");
-        workers::crash_after_store "worker-crash-after-store" with || failpoint("after_store:20");
-        workers::crash_before_ack "worker-crash-before-ack" short true with || failpoint("before_ack:20");
-        workers::pause "worker-pause";
-        workers::rolling_restart "worker-rolling-restart" short true;
-        gateways::kill "gateway-kill" short true;
-        gateways::crash_after_record "gateway-crash-after-record" with || failpoint("after_record:20");
-        gateways::crash_after_publish "gateway-crash-after-publish" with || failpoint("after_publish:20");
-        gateways::crash_after_confirm "gateway-crash-after-confirm" short true with || failpoint("after_confirm:20");
-        gateways::rolling_restart "gateway-rolling-restart" short true;
+        programs::kill(Kind::Worker) "worker-kill" short true;
+        programs::crash "worker-crash-after-claim" short true with || failpoint("after_claim");
+        programs::crash "worker-crash-after-inference" with || failpoint("after_inference");
+        programs::crash "worker-crash-after-store" with || failpoint("after_store");
+        programs::crash "worker-crash-before-ack" short true with || failpoint("before_ack");
+        programs::pause_worker "worker-pause";
+        programs::rolling_restart(Kind::Worker) "worker-rolling-restart" short true;
+        programs::kill(Kind::Gateway) "gateway-kill" short true;
+        programs::rolling_restart(Kind::Gateway) "gateway-rolling-restart" short true;
         broker::kill "broker-kill" short true;
         broker::stop "broker-stop";
         broker::pause "broker-pause" short true;
         broker::memory_alarm "broker-memory-alarm" short true;
         broker::disk_alarm "broker-disk-alarm";
         broker::queue_deleted "broker-queue-deleted" short true;
-        broker::queue_full "broker-queue-full" short true with broker::tiny_lanes;
         broker::connections_closed "broker-connections-closed";
         network::broker_cut_in_mid_frame "broker-cut-in-mid-frame" short true;
         network::broker_latency "broker-latency";
@@ -96,9 +92,9 @@ pub(crate) fn all() -> Vec<Fault> {
     }
 }
 
-/// A deployment whose programs crash when they pass a named point for the twentieth time.
-fn failpoint(name: &'static str) -> Settings {
-    Settings::default().with("SELVAGE_FAILPOINT", name)
+/// A fleet whose workers crash at this point with each image whose hash begins with 0: with one in sixteen.
+fn failpoint(name: &str) -> Settings {
+    Settings::default().with("SELVAGE_FAILPOINT", format!("{name}@0"))
 }
 
 /// One line of the table.

@@ -1,0 +1,115 @@
+//! Gateways and workers that die, stop and restart.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use selvage_tests::program::Program;
+use tokio::time::{Instant, sleep};
+
+use super::Stage;
+
+/// Longest time a program may take to end when it is asked to.
+const END_LIMIT: Duration = Duration::from_secs(40);
+
+/// One kind of program of a fleet; there are two of each.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Gateway,
+    Worker,
+}
+
+impl Kind {
+    fn with(self, stage: &Stage, act: impl FnOnce(&mut Vec<Program>)) {
+        match self {
+            Self::Gateway => stage.fleet.with_gateways(act),
+            Self::Worker => stage.fleet.with_workers(act),
+        }
+    }
+
+    fn revive(self, stage: &Stage) -> usize {
+        match self {
+            Self::Gateway => stage.fleet.revive_gateways(),
+            Self::Worker => stage.fleet.revive_workers(),
+        }
+    }
+
+    async fn wait_until_back(self, stage: &Stage, number: usize) {
+        match self {
+            Self::Gateway => stage.fleet.wait_until_ready(number).await,
+            Self::Worker => stage.fleet.wait_for_workers(2).await,
+        }
+    }
+}
+
+/// Kills one after the other every one to three seconds, with work in its hands, and starts another in its place.
+pub(super) async fn kill(stage: Arc<Stage>, duration: Duration, kind: Kind) {
+    let end = Instant::now() + duration;
+    for turn in 0.. {
+        kind.with(&stage, |programs| programs[turn % 2].signal("KILL"));
+        sleep(Duration::from_millis(1000 + 700 * (turn as u64 % 3))).await;
+        kind.revive(&stage);
+        if Instant::now() > end {
+            return;
+        }
+    }
+}
+
+/// Asks one after the other to stop, and starts another in its place.
+pub(super) async fn rolling_restart(stage: Arc<Stage>, duration: Duration, kind: Kind) {
+    let end = Instant::now() + duration;
+    for turn in 0.. {
+        tokio::task::block_in_place(|| {
+            kind.with(&stage, |programs| {
+                let program = &mut programs[turn % 2];
+                program.signal("TERM");
+                let status = program.wait_for_end(END_LIMIT);
+                assert!(
+                    status.success(),
+                    "a program that is asked to stop ends with 0: {status}"
+                );
+            });
+        });
+        kind.revive(&stage);
+        kind.wait_until_back(&stage, turn % 2).await;
+        if turn > 0 && Instant::now() > end {
+            return;
+        }
+    }
+}
+
+/// Workers that crash by themselves, at their failpoint, are followed by others; at last by ones without it.
+pub(super) async fn crash(stage: Arc<Stage>, duration: Duration) {
+    let end = Instant::now() + duration;
+    let mut crashes = 0;
+    while Instant::now() < end {
+        crashes += stage.fleet.revive_workers();
+        sleep(Duration::from_millis(200)).await;
+    }
+    assert!(
+        crashes > 0,
+        "no worker crashed at its failpoint: this run proved nothing"
+    );
+    stage.fleet.forget("SELVAGE_FAILPOINT");
+    tokio::task::block_in_place(|| {
+        stage.fleet.with_workers(|workers| {
+            for worker in workers {
+                if worker.is_alive() {
+                    worker.signal("KILL");
+                }
+                worker.wait_for_end(END_LIMIT);
+            }
+        });
+    });
+    stage.fleet.revive_workers();
+}
+
+/// Stops a worker's clock, long enough for the broker to give up on it, then lets it go on.
+pub(super) async fn pause_worker(stage: Arc<Stage>, duration: Duration) {
+    stage
+        .fleet
+        .with_workers(|workers| workers[0].signal("STOP"));
+    sleep(duration.max(Duration::from_secs(35))).await;
+    stage
+        .fleet
+        .with_workers(|workers| workers[0].signal("CONT"));
+}
