@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::clock::UnixMillis;
-use crate::key::PredictionKey;
+use crate::key::{Digest, PredictionKey};
 
 /// A job's identity: a UUIDv7, so it carries the time at which it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -171,6 +171,15 @@ impl Default for CachePolicy {
     }
 }
 
+/// What makes a repeated request the same job: at most one job has this key while its record is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Once {
+    /// Digest of the client's key and of all that scopes it.
+    pub key: Digest,
+    /// Digest of what was asked; the same key with another one is a client's mistake.
+    pub fingerprint: Digest,
+}
+
 /// What a promised job carries besides its image: all that is needed to write its record anew.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Promise {
@@ -180,6 +189,9 @@ pub struct Promise {
     pub top_k: u16,
     /// The client's own data, returned as given.
     pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// Present where the request had an idempotency key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub once: Option<Once>,
 }
 
 /// Where a waiting gateway takes replies; opaque to all but the queue's backend.

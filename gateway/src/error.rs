@@ -38,6 +38,7 @@ pub enum Code {
     InvalidImage,
     ImageTooLarge,
     InvalidOption,
+    IdempotencyMismatch,
     QueueFull,
     InferenceFailed,
     Poison,
@@ -71,6 +72,11 @@ impl Code {
             Self::InvalidImage => (422, "invalid_image", "The image is broken"),
             Self::ImageTooLarge => (422, "image_too_large", "The image has too many pixels"),
             Self::InvalidOption => (422, "invalid_option", "An option is wrong"),
+            Self::IdempotencyMismatch => (
+                422,
+                "idempotency_mismatch",
+                "The idempotency key was used for another request",
+            ),
             Self::QueueFull => (429, "queue_full", "The queue is full"),
             Self::InferenceFailed => (500, "inference_failed", "The model gave no answer"),
             Self::Poison => (500, "poison", "The job could not be run"),
@@ -182,14 +188,22 @@ impl ApiError {
         self.cause.as_deref()
     }
 
+    /// The problem object, without the request's id.
+    #[must_use]
+    pub fn problem(&self) -> Problem<'_> {
+        Problem {
+            retry_after_ms: self.retry_after.map(millis),
+            errors: &self.fields,
+            ..Problem::of(self.code, &self.detail)
+        }
+    }
+
     /// The answer, complete but for headers every answer has.
     #[must_use]
     pub fn render(&self, request_id: &str) -> Response {
         let problem = Problem {
             request_id: Some(request_id),
-            retry_after_ms: self.retry_after.map(millis),
-            errors: &self.fields,
-            ..Problem::of(self.code, &self.detail)
+            ..self.problem()
         };
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let mut response = (self.code.status(), body).into_response();
@@ -237,6 +251,11 @@ impl From<PredictError> for ApiError {
                 }
             }
             PredictError::Store(cause) => Self::store(cause),
+            PredictError::Mismatch => {
+                let detail =
+                    "this key was sent with another request; use a new key for a new request";
+                Self::new(Code::IdempotencyMismatch, detail)
+            }
             PredictError::Draining => {
                 let detail = "this gateway takes no new work; ask another one";
                 Self::new(Code::Draining, detail).retry_after(RETRY_DEPENDENCY)

@@ -5,7 +5,7 @@
 //! | [`config`] | settings |
 //! | [`server`], [`descriptors`] | connections: accepting, time limits, draining, how many there can be |
 //! | `routes` | the route table and its handlers: HTTP to service and back |
-//! | [`upload`], [`options`], [`prefer`] | reading a request |
+//! | [`upload`], [`options`], [`prefer`], [`idempotency`] | reading a request |
 //! | [`view`], [`error`] | writing an answer |
 //! | [`predictions`] | the service: cache, computation, promise |
 //! | [`inflight`], [`admission`], [`promised`] | its parts: who shares, who may begin, how a promise is made |
@@ -19,6 +19,7 @@ pub mod descriptors;
 pub mod embedded;
 pub mod error;
 pub mod fleet;
+pub mod idempotency;
 pub mod inflight;
 pub mod lanes;
 pub mod lifecycle;
@@ -106,8 +107,6 @@ pub struct Gateway {
     pub predictions: Predictions,
     /// Records of promised jobs.
     pub store: Arc<dyn JobStore>,
-    /// Long polls.
-    pub watch: Watch,
     /// Bounds of bodies.
     pub bodies: BodyLimits,
     /// Where this gateway is in its life.
@@ -175,6 +174,7 @@ impl App {
             admission: Arc::new(Admission::new(limits.max_in_flight)),
             lanes: Arc::new(lanes),
             promised,
+            watch,
             life: Arc::clone(&life),
             metrics: metrics.clone(),
             durable,
@@ -184,7 +184,6 @@ impl App {
             models,
             predictions,
             store,
-            watch,
             bodies,
             life,
             metrics,

@@ -9,8 +9,9 @@ use selvage_core::BoxError;
 use selvage_core::clock::Clock;
 use selvage_core::job::{Job, JobId};
 use selvage_core::outcome::Cost;
+use selvage_core::output::Output;
 use selvage_core::queue::{PublishError, Queue};
-use selvage_core::store::{JobStore, Record, Seed, State, StoreError};
+use selvage_core::store::{Completion, End, JobStore, Record, Seed, State, StoreError, Submitted};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -21,6 +22,9 @@ use crate::metrics::Metrics;
 const STORE_LIMIT: Duration = Duration::from_secs(3);
 /// Longest time a confirm may take; the queue's own limit is shorter.
 const PUBLISH_LIMIT: Duration = Duration::from_secs(6);
+/// How often a submission is tried whose idempotency key belongs to a job that is gone when it is looked up: its request
+/// was refused at that moment.
+const MAX_TRIES: usize = 3;
 /// Most submissions under way at once.
 const MAX_UNDER_WAY: usize = 1024;
 
@@ -39,6 +43,9 @@ pub enum PromiseError {
     /// Its record could not be written; nothing was published.
     #[error("the job's record could not be written")]
     Store(#[source] BoxError),
+    /// Another request has its idempotency key.
+    #[error("another request has this idempotency key")]
+    Mismatch,
 }
 
 /// Makes promises.
@@ -74,13 +81,14 @@ impl Promised {
         }
     }
 
-    /// Promises a job that carries a [`selvage_core::job::Promise`]; its record, as it was written.
+    /// Promises a job that carries a [`selvage_core::job::Promise`]; its record. With an answer that is `known` already the
+    /// job has ended, and nothing is published; where the same request has made a job before, that is the one.
     ///
     /// Runs in a task of its own: a client that goes away leaves no half submission behind.
     ///
     /// # Errors
     /// See [`PromiseError`]; a record that was written already is withdrawn.
-    pub async fn submit(&self, job: Job) -> Result<Record, PromiseError> {
+    pub async fn submit(&self, job: Job, known: Option<Output>) -> Result<Record, PromiseError> {
         let Some(seed) = Seed::of(&job) else {
             return Err(PromiseError::Store(
                 "a job without a promise has no record".into(),
@@ -92,9 +100,13 @@ impl Promised {
         let this = self.clone();
         let submission = self.tasks.spawn(async move {
             let _place = place;
-            this.record_and_publish(&seed, job)
-                .await
-                .map(|()| this.queued(seed))
+            if let Some(earlier) = this.record(&seed).await? {
+                return Ok(earlier);
+            }
+            match known {
+                None => this.publish(job).await.map(|()| this.queued(seed)),
+                Some(output) => this.complete(seed.id, output).await,
+            }
         });
         match submission.await {
             Ok(promised) => promised,
@@ -102,13 +114,25 @@ impl Promised {
         }
     }
 
-    async fn record_and_publish(&self, seed: &Seed, job: Job) -> Result<(), PromiseError> {
-        let written = timeout(STORE_LIMIT, self.store.submit(seed)).await;
-        match written {
-            Ok(Ok(())) => {}
-            Ok(Err(StoreError(source))) => return Err(PromiseError::Store(source)),
-            Err(elapsed) => return Err(PromiseError::Store(elapsed.into())),
+    /// Writes the record, or finds the one that the same request has made before.
+    async fn record(&self, seed: &Seed) -> Result<Option<Record>, PromiseError> {
+        for _ in 0..MAX_TRIES {
+            match within(self.store.submit(seed)).await? {
+                Submitted::Recorded => return Ok(None),
+                Submitted::Mismatch => return Err(PromiseError::Mismatch),
+                Submitted::Existing(id) => {
+                    let found = within(self.store.get(&[id])).await?.pop().flatten();
+                    if found.is_some() {
+                        return Ok(found);
+                    }
+                }
+            }
         }
+        Err(PromiseError::Store("its job comes and goes".into()))
+    }
+
+    async fn publish(&self, job: Job) -> Result<(), PromiseError> {
+        let id = job.id;
         let published = timeout(PUBLISH_LIMIT, self.queue.publish(job)).await;
         let error = match published {
             Ok(Ok(())) => {
@@ -120,8 +144,21 @@ impl Promised {
             Ok(Err(PublishError::Unavailable(source))) => PromiseError::Broker(source),
             Err(elapsed) => PromiseError::Broker(elapsed.into()),
         };
-        self.take_back(seed.id).await;
+        self.take_back(id).await;
         Err(error)
+    }
+
+    /// Ends a job that was just recorded with an answer out of the cache.
+    async fn complete(&self, id: JobId, output: Output) -> Result<Record, PromiseError> {
+        let completion = Completion {
+            id,
+            end: End::Succeeded(output),
+            cost: Cost::default(),
+            cached: true,
+        };
+        within(self.store.complete(&[completion])).await?;
+        let found = within(self.store.get(&[id])).await?.pop().flatten();
+        found.ok_or_else(|| PromiseError::Store("its record is gone".into()))
     }
 
     /// Withdraws the record of a job that was refused: nobody was told its id, and thousands of refusals a second must not
@@ -148,5 +185,13 @@ impl Promised {
             cached: false,
             seed,
         }
+    }
+}
+
+/// What the store answers within its time.
+async fn within<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, PromiseError> {
+    match timeout(STORE_LIMIT, call).await {
+        Ok(answered) => answered.map_err(|StoreError(source)| PromiseError::Store(source)),
+        Err(elapsed) => Err(PromiseError::Store(elapsed.into())),
     }
 }

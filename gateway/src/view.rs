@@ -2,6 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use selvage_core::catalog::Model;
 use selvage_core::clock::UnixMillis;
 use selvage_core::job::JobId;
 use selvage_core::key::Digest;
@@ -11,7 +12,7 @@ use selvage_core::store::{Record, State};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::error::Problem;
+use crate::error::{ApiError, Problem};
 use crate::predictions::{Ask, Finished};
 
 /// The job object.
@@ -20,7 +21,7 @@ pub struct JobView<'a> {
     id: JobId,
     status: State,
     model: ModelView<'a>,
-    image_hash: Digest,
+    image_hash: Option<Digest>,
     cached: bool,
     output: Option<&'a Output>,
     error: Option<Problem<'a>>,
@@ -43,6 +44,33 @@ struct ModelView<'a> {
     name: &'a str,
     version: &'a str,
     digest: Digest,
+}
+
+impl<'a> ModelView<'a> {
+    fn of(model: &'a Model) -> Self {
+        Self {
+            name: model.name.as_str(),
+            version: &model.version,
+            digest: model.digest,
+        }
+    }
+}
+
+/// An image that got no answer, and why.
+#[derive(Debug)]
+pub struct Failed<'a> {
+    /// The job's id, or one that no job has.
+    pub id: JobId,
+    /// The model that was asked.
+    pub model: &'a Model,
+    /// Digest of the image; `None` where its bytes could not be read.
+    pub image: Option<Digest>,
+    /// The client's own data.
+    pub metadata: &'a Map<String, Value>,
+    /// When it was accepted.
+    pub created_at: UnixMillis,
+    /// Why.
+    pub error: &'a ApiError,
 }
 
 /// Where a queued job stands; both are estimates.
@@ -132,12 +160,8 @@ impl<'a> JobView<'a> {
         Self {
             id: ask.id,
             status: finished.state(),
-            model: ModelView {
-                name: ask.model.name.as_str(),
-                version: &ask.model.version,
-                digest: ask.model.digest,
-            },
-            image_hash: ask.key.image,
+            model: ModelView::of(&ask.model),
+            image_hash: Some(ask.key.image),
             cached: finished.source.is_cache(),
             output: finished.output.as_ref(),
             error: None,
@@ -149,6 +173,36 @@ impl<'a> JobView<'a> {
             finished_at: Some(Time(finished_at)),
             expires_at: None,
             metadata: &ask.metadata,
+            urls: None,
+            durable: None,
+        }
+    }
+
+    /// How long each part took; `None` while that is not known.
+    #[must_use]
+    pub const fn timings(&self) -> Option<Timings> {
+        self.timings
+    }
+
+    /// A job that failed within its client's wait, or an image of a batch that was refused and has no job.
+    #[must_use]
+    pub fn failed(failed: &Failed<'a>, finished_at: UnixMillis) -> Self {
+        Self {
+            id: failed.id,
+            status: State::Failed,
+            model: ModelView::of(failed.model),
+            image_hash: failed.image,
+            cached: false,
+            output: None,
+            error: Some(failed.error.problem()),
+            queue: None,
+            timings: None,
+            attempts: 0,
+            created_at: Time(failed.created_at),
+            started_at: None,
+            finished_at: Some(Time(finished_at)),
+            expires_at: None,
+            metadata: failed.metadata,
             urls: None,
             durable: None,
         }
@@ -169,7 +223,7 @@ impl<'a> JobView<'a> {
                 version: &seed.version,
                 digest: seed.key.model,
             },
-            image_hash: seed.key.image,
+            image_hash: Some(seed.key.image),
             cached: record.cached,
             output: record.output.as_ref(),
             error: record.failure.as_ref().map(Problem::from),
@@ -219,6 +273,7 @@ mod tests {
             deadline: UnixMillis(1_700_000_900_000),
             top_k: 3,
             metadata: Map::new(),
+            once: None,
         };
         let ended = state.is_terminal().then_some(UnixMillis(1_700_000_000_010));
         Record {

@@ -370,10 +370,22 @@ fn options(client: &Client) -> Vec<Row> {
             "model_not_found",
         ),
         (
-            "idempotency key",
-            post("").header("idempotency-key", "\"k\""),
-            422,
-            "invalid_option",
+            "empty idempotency key",
+            post("").header("idempotency-key", "\"\""),
+            400,
+            "bad_request",
+        ),
+        (
+            "idempotency key of 1 KB",
+            post("").header("idempotency-key", "k".repeat(1024)),
+            400,
+            "bad_request",
+        ),
+        (
+            "idempotency key with control characters",
+            post("").header("idempotency-key", "a\tb"),
+            400,
+            "bad_request",
         ),
     ]
 }

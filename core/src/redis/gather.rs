@@ -7,30 +7,31 @@ use tokio::task::JoinSet;
 
 /// Shares one round trip among callers of one moment. Ends with its owner.
 #[derive(Debug)]
-pub(super) struct Gatherer<T, E> {
-    queue: mpsc::Sender<Waiting<T, E>>,
+pub(super) struct Gatherer<T, R, E> {
+    queue: mpsc::Sender<Waiting<T, R, E>>,
     _driver: JoinSet<()>,
 }
 
 #[derive(Debug)]
-struct Waiting<T, E> {
+struct Waiting<T, R, E> {
     item: T,
-    done: oneshot::Sender<Result<(), E>>,
+    done: oneshot::Sender<Result<R, E>>,
 }
 
-impl<T, E> Gatherer<T, E>
+impl<T, R, E> Gatherer<T, R, E>
 where
     T: Send + 'static,
+    R: Send + 'static,
     E: Clone + Send + 'static,
 {
-    /// Gathers up to `most` items for one `call`; as many again may wait, further callers wait for a place.
+    /// Gathers up to `most` items for one `call`, which gives one result per item in order; as many again may wait, further callers wait for a place.
     ///
     /// # Panics
     /// Outside of a Tokio runtime, or if `most` is 0.
     pub(super) fn new<F, C>(most: usize, call: C) -> Self
     where
         C: Fn(Vec<T>) -> F + Send + 'static,
-        F: Future<Output = Result<(), E>> + Send + 'static,
+        F: Future<Output = Result<Vec<R>, E>> + Send + 'static,
     {
         let (queue, items) = mpsc::channel(most);
         let mut driver = JoinSet::new();
@@ -41,21 +42,22 @@ where
         }
     }
 
-    /// Has one item handled by a call of its own or a shared one; `None` if the gatherer has ended.
+    /// Has one item handled by a call of its own or a shared one; `None` if the gatherer has ended or the call gave too
+    /// few results.
     ///
     /// An item whose caller goes away before its call begins is left out.
-    pub(super) async fn submit(&self, item: T) -> Option<Result<(), E>> {
+    pub(super) async fn submit(&self, item: T) -> Option<Result<R, E>> {
         let (done, outcome) = oneshot::channel();
         self.queue.send(Waiting { item, done }).await.ok()?;
         outcome.await.ok()
     }
 }
 
-async fn drive<T, E, F, C>(mut items: mpsc::Receiver<Waiting<T, E>>, most: usize, call: C)
+async fn drive<T, R, E, F, C>(mut items: mpsc::Receiver<Waiting<T, R, E>>, most: usize, call: C)
 where
     E: Clone,
     C: Fn(Vec<T>) -> F,
-    F: Future<Output = Result<(), E>>,
+    F: Future<Output = Result<Vec<R>, E>>,
 {
     let mut gathered = Vec::with_capacity(most);
     while items.recv_many(&mut gathered, most).await > 0 {
@@ -67,10 +69,18 @@ where
         if items.is_empty() {
             continue;
         }
-        let outcome = call(items).await;
-        for caller in callers {
-            // A caller that is gone needs no answer.
-            let _ = caller.send(outcome.clone());
+        // A caller that is gone needs no answer.
+        match call(items).await {
+            Ok(results) => {
+                for (caller, result) in callers.into_iter().zip(results) {
+                    let _ = caller.send(Ok(result));
+                }
+            }
+            Err(error) => {
+                for caller in callers {
+                    let _ = caller.send(Err(error.clone()));
+                }
+            }
         }
     }
 }
@@ -89,7 +99,7 @@ mod tests {
         permits: Arc<Semaphore>,
     }
 
-    fn gatherer(most: usize) -> (Arc<Gatherer<u32, String>>, Calls) {
+    fn gatherer(most: usize) -> (Arc<Gatherer<u32, u32, String>>, Calls) {
         let calls = Calls {
             made: Arc::default(),
             permits: Arc::new(Semaphore::new(0)),
@@ -102,7 +112,7 @@ mod tests {
                 permits.acquire().await.unwrap().forget();
                 match items.contains(&13) {
                     true => Err("unlucky".to_owned()),
-                    false => Ok(()),
+                    false => Ok(items),
                 }
             }
         });
@@ -131,7 +141,12 @@ mod tests {
         until(|| gatherer.queue.capacity() == 3).await;
         calls.permits.add_permits(2);
         let outcomes = tasks.join_all().await;
-        assert_eq!(outcomes, vec![Some(Ok(())); 6]);
+        let mut own: Vec<u32> = outcomes
+            .into_iter()
+            .map(|own| own.unwrap().unwrap())
+            .collect();
+        own.sort_unstable();
+        assert_eq!(own, [1, 2, 3, 4, 5, 6], "each is told its own result");
         let mut made = calls.made.lock().unwrap().clone();
         made[1].sort_unstable();
         assert_eq!(made, [vec![1], vec![2, 3, 4, 5, 6]]);
@@ -149,7 +164,7 @@ mod tests {
                 Some(Err("unlucky".to_owned()))
             )
         );
-        assert_eq!(gatherer.submit(1).await, Some(Ok(())));
+        assert_eq!(gatherer.submit(1).await, Some(Ok(1)));
     }
 
     #[tokio::test]
@@ -166,7 +181,7 @@ mod tests {
                 .join_all()
                 .await
                 .iter()
-                .all(|outcome| *outcome == Some(Ok(())))
+                .all(|outcome| matches!(outcome, Some(Ok(_))))
         );
         let made = calls.made.lock().unwrap();
         assert!(made.iter().all(|items| items.len() <= 4), "{made:?}");

@@ -29,6 +29,16 @@ pub(super) struct Damage {
     source: Option<serde_json::Error>,
 }
 
+impl Damage {
+    /// That field is not what it should be.
+    pub(super) const fn of(field: &'static str) -> Self {
+        Self {
+            field,
+            source: None,
+        }
+    }
+}
+
 /// Why a reply is no record.
 #[derive(Debug)]
 pub(super) enum Unreadable {

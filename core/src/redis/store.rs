@@ -11,12 +11,14 @@ use super::breaker::Rule;
 use super::error::{LinkError, OpenError};
 use super::gather::Gatherer;
 use super::link::Link;
-use super::record::{self, Unreadable};
-use super::scripts::{Entry, Names, StoreScripts, millis};
+use super::record::{self, Damage, Unreadable};
+use super::scripts::{Entry, Names, StoreScripts, Submission, millis};
 use crate::clock::UnixMillis;
 use crate::config::{Prefix, RedisUrl};
 use crate::job::JobId;
-use crate::store::{Cancel, Claim, Completion, JobStore, MAX_ATTEMPTS, Record, Seed, StoreError};
+use crate::store::{
+    Cancel, Claim, Completion, JobStore, MAX_ATTEMPTS, Record, Seed, StoreError, Submitted,
+};
 
 /// Longest time for one call: a record is worth some waiting, but not a client's whole patience.
 const BUDGET: Duration = Duration::from_secs(2);
@@ -37,7 +39,7 @@ pub struct RedisStore {
     names: Names,
     retention_ms: u64,
     scripts: Arc<StoreScripts>,
-    submissions: Gatherer<Entry, Arc<LinkError>>,
+    submissions: Gatherer<Submission, String, Arc<LinkError>>,
 }
 
 impl RedisStore {
@@ -55,14 +57,14 @@ impl RedisStore {
         let retention_ms = millis(UnixMillis(0).after(retention));
         let (submit_link, submit_scripts) = (link.clone(), scripts.clone());
         let deadlines: Arc<str> = names.deadlines.as_str().into();
-        let submissions = Gatherer::new(GATHERED, move |entries: Vec<Entry>| {
+        let submissions = Gatherer::new(GATHERED, move |submissions: Vec<Submission>| {
             let (link, scripts) = (submit_link.clone(), submit_scripts.clone());
             let deadlines = deadlines.clone();
             async move {
                 let mut call = scripts.submit.prepare_invoke();
                 call.key(&*deadlines).arg(retention_ms);
-                entries.iter().for_each(|entry| entry.add_to(&mut call));
-                link.script::<()>(&call).await.map_err(Arc::new)
+                submissions.iter().for_each(|one| one.add_to(&mut call));
+                link.script::<Vec<String>>(&call).await.map_err(Arc::new)
             }
         });
         Ok(Self {
@@ -97,6 +99,21 @@ impl RedisStore {
         Ok(replies.into_iter().map(record::read).collect())
     }
 
+    /// What `submit.lua` says of one job.
+    fn submitted(&self, asked: JobId, found: &str) -> Result<Submitted, StoreError> {
+        if found.is_empty() {
+            return Ok(Submitted::Mismatch);
+        }
+        let found: JobId = found.parse().map_err(|_| {
+            StoreError::from(self.unreadable(Unreadable::Damaged(Damage::of("once"))))
+        })?;
+        Ok(if found == asked {
+            Submitted::Recorded
+        } else {
+            Submitted::Existing(found)
+        })
+    }
+
     fn unreadable(&self, error: Unreadable) -> LinkError {
         match error {
             Unreadable::Refused(source) => self.link.failed(source),
@@ -128,10 +145,11 @@ impl RedisStore {
 
 #[async_trait]
 impl JobStore for RedisStore {
-    async fn submit(&self, seed: &Seed) -> Result<(), StoreError> {
-        let entry = Entry::new(seed, &self.names)?;
-        match timeout(BUDGET, self.submissions.submit(entry)).await {
-            Ok(Some(outcome)) => outcome.map_err(|error| StoreError(error.into())),
+    async fn submit(&self, seed: &Seed) -> Result<Submitted, StoreError> {
+        let submission = Submission::new(seed, &self.names)?;
+        match timeout(BUDGET, self.submissions.submit(submission)).await {
+            Ok(Some(Ok(id))) => self.submitted(seed.id, &id),
+            Ok(Some(Err(error))) => Err(StoreError(error.into())),
             Ok(None) => Err(self.link.closed().into()),
             Err(_) => Err(self.link.silent().into()),
         }

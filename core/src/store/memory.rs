@@ -7,9 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::entry::Entry;
-use super::{Cancel, Claim, Completion, JobStore, Record, Seed, State, StoreError};
+use super::{Cancel, Claim, Completion, JobStore, Record, Seed, State, StoreError, Submitted};
 use crate::clock::{Clock, UnixMillis};
 use crate::job::JobId;
+use crate::key::Digest;
 
 /// Records in a map, for one process and its tests.
 #[derive(Debug)]
@@ -25,12 +26,14 @@ pub struct MemoryStore {
 #[error("the store holds {0} unfinished jobs and takes no more")]
 struct Full(usize);
 
-/// The entries and two orders of them: each id is in exactly one, by whether its job has ended.
+/// The entries and two orders of them: each id is in exactly one, by whether its job has ended. Idempotency keys live and
+/// end with their entries.
 #[derive(Debug, Default)]
 struct Records {
     entries: HashMap<JobId, Entry>,
     unfinished: BTreeSet<(UnixMillis, JobId)>,
     finished: BTreeSet<(UnixMillis, JobId)>,
+    keys: HashMap<Digest, JobId>,
 }
 
 impl MemoryStore {
@@ -70,14 +73,33 @@ impl Records {
             && expires_at <= now
         {
             self.finished.pop_first();
-            self.entries.remove(&id);
+            self.remove(id);
         }
         while let Some(&(deadline, id)) = self.unfinished.first()
             && deadline.after(retention) <= now
         {
             self.unfinished.pop_first();
-            self.entries.remove(&id);
+            self.remove(id);
         }
+    }
+
+    fn remove(&mut self, id: JobId) {
+        let removed = self.entries.remove(&id);
+        if let Some(once) = removed.and_then(|entry| entry.record.seed.once) {
+            self.keys.remove(&once.key);
+        }
+    }
+
+    /// The job whose request had the same idempotency key, if there is one.
+    fn earlier(&self, seed: &Seed) -> Option<Submitted> {
+        let once = seed.once?;
+        let id = self.keys.get(&once.key)?;
+        let earlier = self.entries.get(id)?.record.seed.once?;
+        (*id != seed.id).then_some(if earlier.fingerprint == once.fingerprint {
+            Submitted::Existing(*id)
+        } else {
+            Submitted::Mismatch
+        })
     }
 
     /// The entry of this seed, made now if there is none.
@@ -93,9 +115,10 @@ impl Records {
                     .finished
                     .pop_first()
                     .ok_or_else(|| StoreError(Box::new(Full(capacity))))?;
-                self.entries.remove(&oldest);
+                self.remove(oldest);
             }
             self.unfinished.insert((seed.deadline, seed.id));
+            self.keys.extend(seed.once.map(|once| (once.key, seed.id)));
         }
         let entry = self.entries.entry(seed.id);
         Ok(entry.or_insert_with(|| Entry::new(seed.clone(), retention)))
@@ -107,7 +130,7 @@ impl Records {
             && entry.record.state == State::Queued
         {
             self.unfinished.remove(&(entry.record.seed.deadline, id));
-            self.entries.remove(&id);
+            self.remove(id);
         }
     }
 
@@ -126,10 +149,13 @@ impl Records {
 
 #[async_trait]
 impl JobStore for MemoryStore {
-    async fn submit(&self, seed: &Seed) -> Result<(), StoreError> {
+    async fn submit(&self, seed: &Seed) -> Result<Submitted, StoreError> {
         let (mut records, _) = self.lock();
+        if let Some(earlier) = records.earlier(seed) {
+            return Ok(earlier);
+        }
         records.entry(seed, self.capacity, self.retention)?;
-        Ok(())
+        Ok(Submitted::Recorded)
     }
 
     async fn withdraw(&self, id: JobId) -> Result<(), StoreError> {

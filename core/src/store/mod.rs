@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::BoxError;
 use crate::clock::UnixMillis;
-use crate::job::{Job, JobId, ModelName};
+use crate::job::{Job, JobId, ModelName, Once};
 use crate::key::PredictionKey;
 use crate::outcome::{Cost, Failure, Outcome};
 use crate::output::Output;
@@ -39,11 +39,12 @@ pub const MAX_ATTEMPTS: u32 = 3;
 /// Records of promised jobs.
 #[async_trait]
 pub trait JobStore: Debug + Send + Sync {
-    /// Writes a record in state `queued`. A record that is already there stays as it is.
+    /// Writes a record in state `queued`. A record that is already there stays as it is, and none is written where another
+    /// job has the same idempotency key. The key is taken as long as its job's record is there.
     ///
     /// # Errors
     /// [`StoreError`]; the record may have been written all the same.
-    async fn submit(&self, seed: &Seed) -> Result<(), StoreError>;
+    async fn submit(&self, seed: &Seed) -> Result<Submitted, StoreError>;
 
     /// Forgets a job that was refused after its record had been written. Only touches a job in state `queued`: one that
     /// was started all the same has its record and ends by itself.
@@ -113,6 +114,9 @@ pub struct Seed {
     pub top_k: u16,
     /// The client's own data.
     pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// What makes its request the same when it is repeated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub once: Option<Once>,
 }
 
 impl Seed {
@@ -129,6 +133,7 @@ impl Seed {
             deadline: job.deadline,
             top_k: promise.top_k,
             metadata: promise.metadata.clone(),
+            once: promise.once,
         })
     }
 }
@@ -206,6 +211,17 @@ pub struct Record {
     pub cost: Cost,
     /// The answer came out of the cache.
     pub cached: bool,
+}
+
+/// What became of a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Submitted {
+    /// Its record is there.
+    Recorded,
+    /// The same request made this job before; nothing was written.
+    Existing(JobId),
+    /// Another request has its idempotency key; nothing was written.
+    Mismatch,
 }
 
 /// What a worker is to do with a job it holds.

@@ -170,7 +170,7 @@ async fn run_blindly(store: Arc<dyn JobStore>, jobs: Arc<Vec<Seed>>, steps: Vec<
     };
     for step in steps {
         match step {
-            Step::Submit(which) => store.submit(&jobs[which]).await.unwrap(),
+            Step::Submit(which) => drop(store.submit(&jobs[which]).await.unwrap()),
             Step::Claim(batch) => drop(store.claim(&pick(&batch)).await.unwrap()),
             Step::Release(batch) => {
                 let ids: Vec<_> = batch.iter().map(|&n| jobs[n].id).collect();

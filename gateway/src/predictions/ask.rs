@@ -7,7 +7,7 @@ use bytes::Bytes;
 use selvage_core::BoxError;
 use selvage_core::catalog::Model;
 use selvage_core::clock::UnixMillis;
-use selvage_core::job::{CachePolicy, Job, JobId, Promise};
+use selvage_core::job::{CachePolicy, Job, JobId, Once, Promise};
 use selvage_core::key::PredictionKey;
 use selvage_core::outcome::{Cost, Failure};
 use selvage_core::output::Output;
@@ -44,6 +44,8 @@ pub struct Ask {
     pub request_id: Arc<str>,
     /// W3C trace context.
     pub traceparent: Option<Arc<str>>,
+    /// What makes it the same request when it is repeated.
+    pub once: Option<Once>,
 }
 
 /// What a client gets.
@@ -51,8 +53,8 @@ pub struct Ask {
 pub enum Answer {
     /// The job has ended within the wait; there is no record.
     Finished(Finished),
-    /// The job is recorded and queued.
-    Promised(Box<Record>),
+    /// The job has a record: it is promised, or has ended under its record's eyes.
+    Recorded(Box<Record>),
 }
 
 /// A job that ended within the wait.
@@ -114,6 +116,9 @@ pub enum PredictError {
     /// Records cannot be written now.
     #[error("records cannot be written")]
     Store(#[source] BoxError),
+    /// Another request has the same idempotency key.
+    #[error("another request has this idempotency key")]
+    Mismatch,
     /// The gateway is shutting down.
     #[error("this gateway is shutting down")]
     Draining,
@@ -126,6 +131,21 @@ pub enum PredictError {
 }
 
 impl Ask {
+    /// Whether the job has a record from its beginning, also where the client waits: a repeat must find it.
+    pub(super) const fn is_recorded(&self) -> bool {
+        self.once.is_some()
+    }
+
+    /// What is promised of the job that answers this.
+    pub(super) fn promise(&self) -> Promise {
+        Promise {
+            version: self.model.version.clone(),
+            top_k: self.top_k,
+            metadata: self.metadata.clone(),
+            once: self.once,
+        }
+    }
+
     /// The job that answers this; promised where `promise` is given.
     pub(super) fn job(&self, promise: Option<Promise>) -> Job {
         Job {

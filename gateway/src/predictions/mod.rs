@@ -4,6 +4,7 @@
 //! the same in order of time.
 
 mod ask;
+mod recorded;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::task::{Context, Waker};
 
 use selvage_core::cache::{Cache, Cached, MemoryCache};
 use selvage_core::clock::Clock;
-use selvage_core::job::{CachePolicy, Job, Lane, Promise};
+use selvage_core::job::{CachePolicy, Job, Lane};
 use selvage_core::outcome::{Cost, Failure, FailureCode, Outcome, Report};
 use selvage_core::output::Output;
 use selvage_core::queue::Queue;
@@ -25,6 +26,7 @@ use crate::lanes::Lanes;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Metrics;
 use crate::promised::{PromiseError, Promised};
+use crate::watch::Watch;
 
 /// How one turn of waiting ended.
 enum Turn {
@@ -57,6 +59,8 @@ pub struct Predictions {
     pub lanes: Arc<Lanes>,
     /// Makes promises.
     pub promised: Promised,
+    /// Tells when a promised job has ended.
+    pub watch: Watch,
     /// Where this gateway is in its life.
     pub life: Arc<Lifecycle>,
     /// What is counted.
@@ -71,16 +75,18 @@ impl Predictions {
     /// # Errors
     /// See [`PredictError`].
     pub async fn answer(&self, ask: &Ask) -> Result<Answer, PredictError> {
-        if let Some(finished) = self.ask_cache(ask).await {
-            self.metrics.cache_hits.inc();
+        let known = self.ask_cache(ask).await;
+        if ask.is_recorded() {
+            return self.answer_with_record(ask, known).await;
+        }
+        if let Some(finished) = known {
             return Ok(Answer::Finished(finished));
         }
-        self.metrics.cache_misses.inc();
         if self.life.phase() >= Phase::Draining {
             return Err(PredictError::Draining);
         }
         if ask.wait.is_zero() {
-            return self.promise(ask).await;
+            return self.promise(ask, None).await;
         }
         let until = ask.began + ask.wait.min(ask.life);
         loop {
@@ -100,7 +106,17 @@ impl Predictions {
         self.life.phase() < Phase::Ending && Instant::now() < until
     }
 
+    /// The answer that is there already, counted as a hit or a miss.
     async fn ask_cache(&self, ask: &Ask) -> Option<Finished> {
+        let found = self.look_into_cache(ask).await;
+        match found {
+            Some(_) => self.metrics.cache_hits.inc(),
+            None => self.metrics.cache_misses.inc(),
+        }
+        found
+    }
+
+    async fn look_into_cache(&self, ask: &Ask) -> Option<Finished> {
         if !ask.policy.read {
             return None;
         }
@@ -236,7 +252,7 @@ impl Predictions {
 
     /// A wait that ran out: the answer may have come into the cache by another way, else the job is promised.
     async fn after_the_wait(&self, ask: &Ask) -> Result<Answer, PredictError> {
-        if let Some(finished) = self.ask_cache(ask).await {
+        if let Some(finished) = self.look_into_cache(ask).await {
             return Ok(Answer::Finished(finished));
         }
         if ask.began.elapsed() >= ask.life {
@@ -246,18 +262,15 @@ impl Predictions {
         if !self.durable && self.life.phase() >= Phase::Draining {
             return Err(PredictError::Draining);
         }
-        self.promise(ask).await
+        self.promise(ask, None).await
     }
 
-    async fn promise(&self, ask: &Ask) -> Result<Answer, PredictError> {
-        let promise = Promise {
-            version: ask.model.version.clone(),
-            top_k: ask.top_k,
-            metadata: ask.metadata.clone(),
-        };
-        let submitted = self.promised.submit(ask.job(Some(promise))).await;
-        match submitted {
-            Ok(record) => Ok(Answer::Promised(Box::new(record))),
+    /// Makes a promise, or finds the one that the same request was given before.
+    async fn promise(&self, ask: &Ask, known: Option<Output>) -> Result<Answer, PredictError> {
+        let job = ask.job(Some(ask.promise()));
+        match self.promised.submit(job, known).await {
+            Ok(record) => Ok(Answer::Recorded(Box::new(record))),
+            Err(PromiseError::Mismatch) => Err(PredictError::Mismatch),
             Err(PromiseError::Full) => Err(self.full(ask, Lane::Batch)),
             Err(PromiseError::TooLarge) => Err(PredictError::TooLarge),
             Err(PromiseError::Broker(source)) => Err(PredictError::Broker(Some(source))),

@@ -44,7 +44,7 @@ pub(super) async fn show(
         .min(app.limits.max_wait);
     let mut record = find(&app, id).await?;
     if !record.state.is_terminal() && !wait.is_zero() {
-        record = match app.watch.ended(id, Instant::now() + wait).await {
+        record = match app.predictions.watch.ended(id, Instant::now() + wait).await {
             Some(ended) => ended,
             None => find(&app, id).await?,
         };

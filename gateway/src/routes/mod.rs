@@ -1,10 +1,13 @@
 //! The route table, and nothing else.
 
+mod batch;
 mod home;
 mod jobs;
+mod manner;
 mod models;
 mod ops;
 mod predict;
+mod receive;
 mod seen;
 
 use axum::Router;
@@ -21,6 +24,7 @@ pub(crate) fn table(app: App) -> Router {
         .route("/app.js", get(home::script))
         .route("/style.css", get(home::style))
         .route("/predict", post(predict::predict))
+        .route("/predict/batch", post(batch::predict_batch))
         .route("/jobs", post(predict::submit))
         .route("/jobs/{id}", get(jobs::show))
         .route("/jobs/{id}/cancel", post(jobs::cancel))

@@ -51,14 +51,26 @@ pub struct Held {
 pub struct Share(Option<OwnedSemaphorePermit>);
 
 impl Share {
-    /// Ties the share to an image: it is given back when the last copy of the image is gone, be it in a queue.
+    /// Lets several images hold the share together.
     #[must_use]
-    pub fn attach(self, image: Bytes) -> Bytes {
-        match self.0 {
+    pub fn split(self) -> SharedShare {
+        SharedShare(self.0.map(Arc::new))
+    }
+}
+
+/// A share that all images of one body hold.
+#[derive(Clone, Debug, Default)]
+pub struct SharedShare(Option<Arc<OwnedSemaphorePermit>>);
+
+impl SharedShare {
+    /// Ties the share to an image: it is given back when the last copy of the last image is gone, be it in a queue.
+    #[must_use]
+    pub fn attach(&self, image: Bytes) -> Bytes {
+        match &self.0 {
             None => image,
             Some(share) => Bytes::from_owner(Charged {
                 image,
-                _share: share,
+                _share: Arc::clone(share),
             }),
         }
     }
@@ -66,7 +78,7 @@ impl Share {
 
 struct Charged {
     image: Bytes,
-    _share: OwnedSemaphorePermit,
+    _share: Arc<OwnedSemaphorePermit>,
 }
 
 impl AsRef<[u8]> for Charged {
@@ -298,7 +310,7 @@ mod tests {
         assert_eq!(second.unwrap_err().code(), Code::QueueFull);
         let small = limits.read(&HeaderMap::new(), vec![0; 1000].into()).await;
         assert!(small.is_ok());
-        let queued = held.share.attach(held.bytes);
+        let queued = held.share.split().attach(held.bytes);
         let copy = queued.slice(10..);
         drop(queued);
         assert!(

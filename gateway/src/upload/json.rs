@@ -1,4 +1,4 @@
-//! `application/json` bodies: the image as base64 or a data: URI, options beside it.
+//! `application/json` bodies: the image, or a list of them, as base64 or data: URIs; options beside it.
 //!
 //! Only the outer object is taken apart at first; each value is read for what it should be, so that a wrong one can be
 //! named and a huge one is never built in memory.
@@ -10,10 +10,11 @@ use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::{Count, MAX_BATCH, within};
 use crate::error::{ApiError, Code};
 use crate::options::{Given, Place, Reader};
 
@@ -29,18 +30,26 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The image of a JSON body; its other fields go to `options`.
+/// The images of a JSON body; its other fields go to `options`.
 ///
 /// # Errors
 /// `bad_request` for what is no JSON object, `missing_image`, `bad_base64`, or `invalid_option` with a pointer.
-pub(super) fn read(body: &[u8], options: &mut Reader) -> Result<Bytes, ApiError> {
+pub(super) fn read(
+    body: &[u8],
+    options: &mut Reader,
+    count: Count,
+) -> Result<Vec<Result<Bytes, ApiError>>, ApiError> {
+    let field = match count {
+        Count::One => "image",
+        Count::Batch => "images",
+    };
     let text = std::str::from_utf8(body).map_err(|_| malformed("not UTF-8"))?;
     let Fields(fields) =
         serde_json::from_str(text).map_err(|error| malformed(&error.to_string()))?;
     let mut image = None;
     for (name, value) in fields {
         let raw = value.get();
-        if name == "image" {
+        if name == field {
             image = Some(raw);
             continue;
         }
@@ -54,13 +63,31 @@ pub(super) fn read(body: &[u8], options: &mut Reader) -> Result<Bytes, ApiError>
             options.take(Place::Body, &name, Given::Json(raw))?;
         }
     }
-    match image {
-        None | Some("null") => {
-            let detail = "the body has no field `image`";
-            Err(ApiError::new(Code::MissingImage, detail))
+    let missing = |detail: String| ApiError::new(Code::MissingImage, detail);
+    match (image, count) {
+        (None | Some("null"), _) => Err(missing(format!("the body has no field `{field}`"))),
+        (Some(raw), Count::One) => Ok(vec![Ok(decode(raw, "#/image")?)]),
+        (Some(raw), Count::Batch) => {
+            let list = list(raw)?;
+            if list.is_empty() {
+                return Err(missing("the list `images` is empty".to_owned()));
+            }
+            let decode = |(place, image): (usize, &&RawValue)| {
+                decode(image.get(), &format!("#/images/{place}"))
+            };
+            Ok(list.iter().enumerate().map(decode).collect())
         }
-        Some(raw) => decode(raw),
     }
+}
+
+/// The elements of the JSON array `raw`, unread, no more than there may be.
+fn list(raw: &str) -> Result<Vec<&RawValue>, ApiError> {
+    if !raw.starts_with('[') {
+        return Err(ApiError::option("#/images", "must be a list"));
+    }
+    let List(images) = serde_json::from_str(raw).map_err(|error| malformed(&error.to_string()))?;
+    within(Count::Batch, images.len())?;
+    Ok(images)
 }
 
 fn malformed(detail: &str) -> ApiError {
@@ -68,12 +95,12 @@ fn malformed(detail: &str) -> ApiError {
 }
 
 /// The image's bytes out of the JSON string `raw`.
-fn decode(raw: &str) -> Result<Bytes, ApiError> {
+fn decode(raw: &str, pointer: &str) -> Result<Bytes, ApiError> {
     let quoted = raw
         .strip_prefix('"')
         .and_then(|rest| rest.strip_suffix('"'));
     let Some(inner) = quoted else {
-        return Err(ApiError::option("#/image", "must be text"));
+        return Err(ApiError::option(pointer, "must be text"));
     };
     let text = if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
         Cow::Borrowed(inner)
@@ -93,7 +120,7 @@ fn decode(raw: &str) -> Result<Bytes, ApiError> {
     };
     let bytes = BASE64
         .decode(base64)
-        .map_err(|error| bad("`image` is not base64 in the standard alphabet").because(error))?;
+        .map_err(|error| bad("the image is not base64 in the standard alphabet").because(error))?;
     Ok(bytes.into())
 }
 
@@ -122,6 +149,35 @@ struct Fields<'a>(Vec<(String, &'a RawValue)>);
 impl<'de> Deserialize<'de> for Fields<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+/// An array's unread elements: one more than there may be says that there are too many.
+struct List<'a>(Vec<&'a RawValue>);
+
+impl<'de> Deserialize<'de> for List<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ListVisitor)
+    }
+}
+
+struct ListVisitor;
+
+impl<'de> Visitor<'de> for ListVisitor {
+    type Value = List<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<List<'de>, A::Error> {
+        let mut elements = Vec::new();
+        while let Some(element) = seq.next_element::<&'de RawValue>()? {
+            if elements.len() <= MAX_BATCH {
+                elements.push(element);
+            }
+        }
+        Ok(List(elements))
     }
 }
 
@@ -156,7 +212,7 @@ mod tests {
 
     fn parse(body: &[u8]) -> Result<(Bytes, Options), ApiError> {
         let mut reader = Reader::default();
-        let image = read(body, &mut reader)?;
+        let image = read(body, &mut reader, Count::One)?.remove(0)?;
         Ok((image, reader.finish()))
     }
 

@@ -1,4 +1,4 @@
-//! From a request's body to one image and its options, by `Content-Type`. The image is not decoded here.
+//! From a request's body to its images and its options, by `Content-Type`. The image is not decoded here.
 
 mod body;
 mod header;
@@ -9,22 +9,34 @@ use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use bytes::Bytes;
 
-pub use body::{BodyLimits, Held, Share};
+pub use body::{BodyLimits, Held, Share, SharedShare};
 pub use header::check;
 
 use crate::error::{ApiError, Code};
 use crate::options::{Given, Options, Place, Query, Reader};
 
+/// Most images of one request.
+pub const MAX_BATCH: usize = 64;
 /// Longest text field of a form, in bytes.
 const MAX_TEXT_BYTES: usize = 4 * 1024;
 /// Bodies above this size are taken apart on a thread that may block: base64 of 10 MiB takes milliseconds.
 pub const LARGE_BYTES: usize = 1024 * 1024;
 
-/// One image and what is asked for.
+/// How many images a request has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// Exactly one: the body, part `image` or `file` of a form, or field `image` of JSON.
+    One,
+    /// 1 to [`MAX_BATCH`]: parts `image` or `file` of a form, or field `images` of JSON. One that cannot be read does not
+    /// spoil the others.
+    Batch,
+}
+
+/// Images and what is asked for.
 #[derive(Clone, Debug)]
 pub struct Upload {
-    /// The encoded image, as it was sent.
-    pub image: Bytes,
+    /// The encoded images, as they were sent; at least one.
+    pub images: Vec<Result<Bytes, ApiError>>,
     /// What is asked for.
     pub options: Options,
 }
@@ -52,11 +64,16 @@ pub fn refuse_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-/// The image and the options of a request whose body is in memory.
+/// The images and the options of a request whose body is in memory.
 ///
 /// # Errors
 /// What is wrong with body, form, JSON or options; the image itself is not looked at.
-pub async fn parse(headers: &HeaderMap, query: &Query, body: Bytes) -> Result<Upload, ApiError> {
+pub async fn parse(
+    headers: &HeaderMap,
+    query: &Query,
+    body: Bytes,
+    count: Count,
+) -> Result<Upload, ApiError> {
     let mut options = Reader::default();
     options.take_query(query)?;
     if body.is_empty() {
@@ -66,24 +83,27 @@ pub async fn parse(headers: &HeaderMap, query: &Query, body: Bytes) -> Result<Up
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
     let content_type = content_type.unwrap_or_default();
-    let image = match kind(content_type) {
-        Kind::Raw => body,
-        Kind::Form => form(content_type, &body, &mut options)?,
-        Kind::Json if body.len() <= LARGE_BYTES => json::read(&body, &mut options)?,
-        Kind::Json => {
-            let read = move || json::read(&body, &mut options).map(|image| (image, options));
+    let images = match (kind(content_type), count) {
+        (Kind::Raw, Count::One) => vec![Ok(body)],
+        (Kind::Raw, Count::Batch) => {
+            let detail = "send several images as parts `image` of a form, or as JSON `images`";
+            return Err(ApiError::new(Code::UnsupportedMediaType, detail));
+        }
+        (Kind::Form, _) => form(content_type, &body, &mut options, count)?,
+        (Kind::Json, _) if body.len() <= LARGE_BYTES => json::read(&body, &mut options, count)?,
+        (Kind::Json, _) => {
+            let read =
+                move || json::read(&body, &mut options, count).map(|images| (images, options));
             let joined = tokio::task::spawn_blocking(read).await;
             let failed = |error| ApiError::new(Code::Internal, "see the log").because(error);
-            let (image, read) = joined.map_err(failed)??;
+            let (images, read) = joined.map_err(failed)??;
             options = read;
-            image
+            images
         }
     };
-    if image.is_empty() {
-        return Err(empty());
-    }
+    let images = images.into_iter().map(not_empty).collect();
     Ok(Upload {
-        image,
+        images,
         options: options.finish(),
     })
 }
@@ -99,14 +119,42 @@ fn kind(content_type: &str) -> Kind {
     }
 }
 
-fn form(content_type: &str, body: &Bytes, options: &mut Reader) -> Result<Bytes, ApiError> {
+fn not_empty(image: Result<Bytes, ApiError>) -> Result<Bytes, ApiError> {
+    image.and_then(|image| {
+        if image.is_empty() {
+            Err(empty())
+        } else {
+            Ok(image)
+        }
+    })
+}
+
+/// Refuses what is more than a request may have.
+fn within(count: Count, images: usize) -> Result<(), ApiError> {
+    match count {
+        Count::One if images > 1 => Err(ApiError::new(
+            Code::BadRequest,
+            "the form has more than one image; /predict takes one, /predict/batch up to 64",
+        )),
+        Count::Batch if images > MAX_BATCH => {
+            Err(ApiError::option("#/images", "must be 1 to 64 images"))
+        }
+        Count::One | Count::Batch => Ok(()),
+    }
+}
+
+fn form(
+    content_type: &str,
+    body: &Bytes,
+    options: &mut Reader,
+    count: Count,
+) -> Result<Vec<Result<Bytes, ApiError>>, ApiError> {
     let bad = |detail| ApiError::new(Code::BadRequest, detail);
-    let mut image = None;
+    let mut images = Vec::new();
     for part in multipart::parts(content_type, body)? {
         if part.name == "image" || part.name == "file" {
-            if image.replace(part.content).is_some() {
-                return Err(bad("the form has more than one image; /predict takes one"));
-            }
+            images.push(Ok(part.content));
+            within(count, images.len())?;
         } else if part.content.len() > MAX_TEXT_BYTES {
             return Err(bad("a text field of the form is longer than 4 KiB"));
         } else {
@@ -115,8 +163,11 @@ fn form(content_type: &str, body: &Bytes, options: &mut Reader) -> Result<Bytes,
             options.take(Place::Body, &part.name, Given::Text(text))?;
         }
     }
-    let detail = "the form has no part named `image` or `file`";
-    image.ok_or_else(|| ApiError::new(Code::MissingImage, detail))
+    if images.is_empty() {
+        let detail = "the form has no part named `image` or `file`";
+        return Err(ApiError::new(Code::MissingImage, detail));
+    }
+    Ok(images)
 }
 
 fn empty() -> ApiError {
@@ -132,10 +183,13 @@ mod tests {
         content_type: &str,
         query: &str,
         body: impl Into<Bytes>,
-    ) -> Result<Upload, ApiError> {
+    ) -> Result<(Bytes, Options), ApiError> {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().unwrap())]);
         let query = Query::of(&format!("/predict?{query}").parse().unwrap())?;
-        super::parse(&headers, &query, body.into()).await
+        let mut upload = super::parse(&headers, &query, body.into(), Count::One).await?;
+        let image = upload.images.remove(0)?;
+        assert!(upload.images.is_empty());
+        Ok((image, upload.options))
     }
 
     fn form(fields: &[(&str, &str)]) -> String {
@@ -163,8 +217,8 @@ mod tests {
             .await,
         ];
         for upload in shapes {
-            let upload = upload.unwrap();
-            assert_eq!((&*upload.image, upload.options.top_k), (&b"hello"[..], 2));
+            let (image, options) = upload.unwrap();
+            assert_eq!((&*image, options.top_k), (&b"hello"[..], 2));
         }
     }
 
@@ -172,9 +226,9 @@ mod tests {
     async fn a_large_json_body_is_read_as_a_small_one() {
         let image = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, vec![7; LARGE_BYTES]);
         let body = format!(r#"{{"image":"{image}","top_k":2}}"#);
-        let upload = parse("application/json", "wait=1", body).await.unwrap();
-        assert_eq!((upload.image.len(), upload.options.top_k), (LARGE_BYTES, 2));
-        assert!(upload.options.wait.is_some());
+        let (image, options) = parse("application/json", "wait=1", body).await.unwrap();
+        assert_eq!((image.len(), options.top_k), (LARGE_BYTES, 2));
+        assert!(options.wait.is_some());
     }
 
     #[tokio::test]
@@ -229,6 +283,64 @@ mod tests {
             let error = parse(content_type, query, body.clone()).await.unwrap_err();
             assert_eq!(error.code().as_str(), code, "{query} {body:.80}: {error}");
         }
+    }
+
+    async fn batch(content_type: &str, body: String) -> Result<Vec<String>, String> {
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().unwrap())]);
+        let read = super::parse(&headers, &Query::default(), body.into(), Count::Batch).await;
+        let upload = read.map_err(|error| error.code().as_str().to_owned())?;
+        let told = |image: Result<Bytes, ApiError>| match image {
+            Ok(image) => String::from_utf8(image.to_vec()).unwrap(),
+            Err(error) => error.code().as_str().to_owned(),
+        };
+        Ok(upload.images.into_iter().map(told).collect())
+    }
+
+    #[tokio::test]
+    async fn a_batch_keeps_its_order_and_a_bad_image_its_place() {
+        let json = r#"{"images":["aGk=", "*", 5, "", "data:image/png;base64,eW91"],"top_k":2}"#;
+        let read = batch("application/json", json.to_owned()).await.unwrap();
+        assert_eq!(
+            read,
+            ["hi", "bad_base64", "invalid_option", "empty_body", "you"]
+        );
+        let form = form(&[("image", "a"), ("top_k", "2"), ("image", ""), ("file", "c")]);
+        assert_eq!(batch(FORM, form).await.unwrap(), ["a", "empty_body", "c"]);
+    }
+
+    #[tokio::test]
+    async fn a_batch_has_1_to_64_images() {
+        let many = |n: usize| vec![("image", "a"); n];
+        assert_eq!(batch(FORM, form(&many(64))).await.unwrap().len(), 64);
+        let json = |n: usize| format!(r#"{{"images":[{}]}}"#, vec![r#""aGk=""#; n].join(","));
+        assert_eq!(batch("application/json", json(64)).await.unwrap().len(), 64);
+        let cases = [
+            (FORM, form(&many(65)), "invalid_option"),
+            ("application/json", json(65), "invalid_option"),
+            ("application/json", json(0), "missing_image"),
+            ("application/json", "{}".to_owned(), "missing_image"),
+            (
+                "application/json",
+                r#"{"images":"aGk="}"#.to_owned(),
+                "invalid_option",
+            ),
+            (
+                "application/json",
+                r#"{"image":"aGk="}"#.to_owned(),
+                "invalid_option",
+            ),
+            (FORM, form(&[("top_k", "1")]), "missing_image"),
+            ("image/png", "a".to_owned(), "unsupported_media_type"),
+        ];
+        for (content_type, body, code) in cases {
+            assert_eq!(
+                batch(content_type, body.clone()).await.unwrap_err(),
+                code,
+                "{body:.80}"
+            );
+        }
+        let one = parse("application/json", "", r#"{"images":["aGk="]}"#).await;
+        assert_eq!(one.unwrap_err().code().as_str(), "invalid_option");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use memchr::memmem::Finder;
 use crate::error::{ApiError, Code};
 
 /// Most parts of a body.
-const MAX_PARTS: usize = 32;
+const MAX_PARTS: usize = super::MAX_BATCH + 32;
 /// Longest header block of a part, in bytes.
 const MAX_PART_HEADER_BYTES: usize = 8 * 1024;
 /// Longest boundary (RFC 2046 §5.1.1).
@@ -42,7 +42,7 @@ pub(super) fn parts(content_type: &str, body: &Bytes) -> Result<Vec<Part>, ApiEr
             return Ok(parts);
         }
         if parts.len() == MAX_PARTS {
-            return Err(malformed("more than 32 parts"));
+            return Err(malformed("too many parts"));
         }
         // Spaces after a boundary are padding of its line (RFC 2046 §5.1.1).
         let padding = rest
@@ -201,7 +201,7 @@ mod tests {
             let whole = read(TYPE, &good[..cut]);
             assert!(whole.is_err(), "cut at {cut}: {whole:?}");
         }
-        let many = format!("{}--XX--", field("a", "").repeat(33));
+        let many = format!("{}--XX--", field("a", "").repeat(MAX_PARTS + 1));
         let long = format!(
             "--XX\r\nX: {}\r\n\r\n\r\n--XX--",
             "y".repeat(MAX_PART_HEADER_BYTES)
@@ -230,7 +230,7 @@ mod tests {
                 "{content_type}: {body:.80}"
             );
         }
-        let most = format!("{}--XX--", field("a", "").repeat(32));
-        assert_eq!(read(TYPE, &most).unwrap().len(), 32);
+        let most = format!("{}--XX--", field("a", "").repeat(MAX_PARTS));
+        assert_eq!(read(TYPE, &most).unwrap().len(), MAX_PARTS);
     }
 }

@@ -6,8 +6,10 @@
 )]
 
 mod answers;
+mod batches;
 mod drains;
 mod home;
+mod idempotency;
 mod jobs;
 mod refusals;
 mod rig;

@@ -189,9 +189,9 @@ async fn wrong_requests_have_their_codes() {
         (
             "/predict",
             png(1),
-            &[("idempotency-key", "\"k\"")],
-            422,
-            "invalid_option",
+            &[("idempotency-key", "\"\"")],
+            400,
+            "bad_request",
         ),
         ("/predict?model=absent", png(1), &[], 404, "model_not_found"),
         (
@@ -205,7 +205,7 @@ async fn wrong_requests_have_their_codes() {
         ("/predict?version=1", png(1), &[], 404, "model_not_found"),
         ("/predict?colour=red", png(1), &[], 422, "invalid_option"),
         ("/predict?wait=-1", png(1), &[], 422, "invalid_option"),
-        ("/predict/batch", png(1), &[], 404, "not_found"),
+        ("/predict/many", png(1), &[], 404, "not_found"),
         ("/v2", png(1), &[], 404, "not_found"),
     ];
     for (path, body, headers, status, code) in cases {

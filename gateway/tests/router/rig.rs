@@ -23,7 +23,7 @@ use selvage_core::output::Output;
 use selvage_core::queue::memory::MemoryQueue;
 use selvage_core::queue::{Consumer, Delivery, Health, PublishError, Queue, QueueError};
 use selvage_core::store::{
-    Cancel, Claim, Completion, End, JobStore, MemoryStore, Record, Seed, StoreError,
+    Cancel, Claim, Completion, End, JobStore, MemoryStore, Record, Seed, StoreError, Submitted,
 };
 use selvage_gateway::config::Limits;
 use selvage_gateway::models::Models;
@@ -445,7 +445,7 @@ fn away<T>() -> Result<T, StoreError> {
 
 #[async_trait]
 impl JobStore for StoreDown {
-    async fn submit(&self, _: &Seed) -> Result<(), StoreError> {
+    async fn submit(&self, _: &Seed) -> Result<Submitted, StoreError> {
         away()
     }
 

@@ -207,6 +207,7 @@ fn task(value: u8, lane: Lane) -> Task {
         version: "1".to_owned(),
         top_k: 1,
         metadata: serde_json::Map::new(),
+        once: None,
     };
     let image = bmp(value);
     let now = UnixMillis::wall();

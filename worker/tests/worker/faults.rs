@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use selvage_core::job::JobId;
 use selvage_core::outcome::Outcome;
 use selvage_core::store::{
-    Cancel, Claim, Completion, JobStore, MemoryStore, Record, Seed, State, StoreError,
+    Cancel, Claim, Completion, JobStore, MemoryStore, Record, Seed, State, StoreError, Submitted,
 };
 
 /// A store that can be away, for starts and for ends apart.
@@ -48,7 +48,7 @@ impl Flaky {
 
 #[async_trait]
 impl JobStore for Flaky {
-    async fn submit(&self, seed: &Seed) -> Result<(), StoreError> {
+    async fn submit(&self, seed: &Seed) -> Result<Submitted, StoreError> {
         self.inner.submit(seed).await
     }
 

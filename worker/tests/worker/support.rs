@@ -165,6 +165,7 @@ impl Rig {
                 version: "1".to_owned(),
                 top_k: 2,
                 metadata: serde_json::Map::new(),
+                once: None,
             }),
             ..self.waited_for(image)
         }

@@ -180,6 +180,7 @@ pub fn promised(job: Job) -> Job {
         version: "1".to_owned(),
         top_k: 3,
         metadata: serde_json::Map::from_iter([("shelf".to_owned(), "b4".into())]),
+        once: None,
     };
     Job {
         promise: Some(promise),

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::UnixMillis;
-use crate::job::{CachePolicy, Job, JobId, Promise, ReplyAddress};
+use crate::job::{CachePolicy, Job, JobId, Once, Promise, ReplyAddress};
 use crate::key::{Digest, PredictionKey};
 use crate::outcome::{Cost, Failure, FailureCode, Outcome, Report, Scores};
 
@@ -20,13 +20,19 @@ const CODES: [FailureCode; 5] = [
 ];
 
 fn promises() -> impl Strategy<Value = Promise> {
-    ("[0-9.]{0,6}", any::<u16>(), vec((".{0,8}", ".{0,8}"), 0..3)).prop_map(
-        |(version, top_k, metadata)| Promise {
+    let once = proptest::option::of(any::<[u8; 32]>());
+    let metadata = vec((".{0,8}", ".{0,8}"), 0..3);
+    ("[0-9.]{0,6}", any::<u16>(), metadata, once).prop_map(|(version, top_k, metadata, once)| {
+        Promise {
             version,
             top_k,
             metadata: metadata.into_iter().map(|(k, v)| (k, v.into())).collect(),
-        },
-    )
+            once: once.map(|bytes| Once {
+                key: Digest::from_bytes(bytes),
+                fingerprint: Digest::of(&bytes),
+            }),
+        }
+    })
 }
 
 prop_compose! {
@@ -165,6 +171,7 @@ fn sample_jobs() -> Vec<Job> {
             version: "1".to_owned(),
             top_k: 3,
             metadata: serde_json::Map::from_iter([("shelf".to_owned(), 4.into())]),
+            once: None,
         }),
         image: Bytes::new(),
         ..second.clone()

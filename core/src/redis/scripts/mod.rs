@@ -57,6 +57,7 @@ pub(super) struct Names {
     /// The list of unfinished jobs by deadline.
     pub(super) deadlines: String,
     record_prefix: String,
+    once_prefix: String,
 }
 
 impl Names {
@@ -65,6 +66,7 @@ impl Names {
         Self {
             deadlines: format!("{prefix}:deadlines"),
             record_prefix: format!("{prefix}:job:"),
+            once_prefix: format!("{prefix}:once:"),
         }
     }
 
@@ -74,7 +76,34 @@ impl Names {
     }
 }
 
-/// A seed as `submit` and `claim` take it.
+/// A seed as `submit` takes it: with its idempotency key, if it has one.
+#[derive(Debug)]
+pub(super) struct Submission {
+    entry: Entry,
+    once: Option<(String, String)>,
+}
+
+impl Submission {
+    pub(super) fn new(seed: &Seed, names: &Names) -> serde_json::Result<Self> {
+        let once = seed.once.as_ref().map(|once| {
+            let name = format!("{}{}", names.once_prefix, once.key.to_hex());
+            (name, once.fingerprint.to_hex())
+        });
+        let entry = Entry::new(seed, names)?;
+        Ok(Self { entry, once })
+    }
+
+    pub(super) fn add_to(&self, call: &mut ScriptInvocation<'_>) {
+        self.entry.add_to(call);
+        match &self.once {
+            Some((name, fingerprint)) => call.key(name).arg(fingerprint),
+            // Keys come in pairs; this one is not looked at.
+            None => call.key(&self.entry.record).arg(""),
+        };
+    }
+}
+
+/// A seed as `claim` takes it.
 #[derive(Debug)]
 pub(super) struct Entry {
     record: String,

@@ -1,6 +1,7 @@
 //! What every job store must do, as functions any backend's tests can run. Nothing here knows a backend.
 
 mod changes;
+mod once;
 mod queries;
 mod races;
 
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use changes::*;
+pub use once::*;
 pub use queries::*;
 pub use races::*;
 
@@ -25,6 +27,10 @@ macro_rules! job_store_suite {
         $crate::job_store_suite!($make:
             a_submitted_job_is_queued
             submitting_again_changes_nothing
+            a_repeated_request_finds_its_first_job
+            an_idempotency_key_belongs_to_one_request
+            a_withdrawn_job_frees_its_key
+            many_repeats_at_once_make_one_job
             a_claim_starts_a_queued_job
             a_claim_of_a_missing_record_writes_it_anew
             a_claim_of_a_missing_overdue_job_leaves_no_record
@@ -102,6 +108,7 @@ pub fn seed_due(deadline: UnixMillis) -> Seed {
         deadline,
         top_k: 3,
         metadata,
+        once: None,
     }
 }
 

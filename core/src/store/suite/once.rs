@@ -1,0 +1,91 @@
+//! Idempotency keys: one request, one job.
+
+use tokio::task::JoinSet;
+
+use super::{Store, answer, completed, find, seed, submitted, withdrawn};
+use crate::job::Once;
+use crate::key::Digest;
+use crate::store::{End, Seed, Submitted};
+
+/// A fresh job whose request had an idempotency key.
+#[must_use]
+pub fn keyed(key: &[u8], request: &[u8]) -> Seed {
+    let once = Once {
+        key: Digest::of(key),
+        fingerprint: Digest::of(request),
+    };
+    Seed {
+        once: Some(once),
+        ..seed()
+    }
+}
+
+fn unique() -> Vec<u8> {
+    seed().id.as_bytes().to_vec()
+}
+
+async fn told(store: &Store, seed: &Seed) -> Submitted {
+    store
+        .submit(seed)
+        .await
+        .expect("a store that is up answers")
+}
+
+/// A repeat writes nothing and is told the first one's job, whatever has become of it.
+pub async fn a_repeated_request_finds_its_first_job(store: Store) {
+    let key = unique();
+    let (first, repeat) = (keyed(&key, b"request"), keyed(&key, b"request"));
+    assert_eq!(told(&store, &first).await, Submitted::Recorded);
+    assert_eq!(
+        told(&store, &first).await,
+        Submitted::Recorded,
+        "a retried call"
+    );
+    assert_eq!(told(&store, &repeat).await, Submitted::Existing(first.id));
+    assert!(completed(&store, first.id, End::Succeeded(answer())).await);
+    assert_eq!(told(&store, &repeat).await, Submitted::Existing(first.id));
+    assert!(find(&store, repeat.id).await.is_none());
+}
+
+/// Another request under the same key is refused; other keys and no key are no one's business.
+pub async fn an_idempotency_key_belongs_to_one_request(store: Store) {
+    let key = unique();
+    let first = keyed(&key, b"request");
+    submitted(&store, &first).await;
+    let other = keyed(&key, b"another");
+    assert_eq!(told(&store, &other).await, Submitted::Mismatch);
+    assert!(find(&store, other.id).await.is_none());
+    for free in [keyed(&unique(), b"request"), seed()] {
+        assert_eq!(told(&store, &free).await, Submitted::Recorded);
+        assert!(find(&store, free.id).await.is_some());
+    }
+}
+
+/// A request that was refused after its record had been written may be repeated.
+pub async fn a_withdrawn_job_frees_its_key(store: Store) {
+    let key = unique();
+    let (first, repeat) = (keyed(&key, b"request"), keyed(&key, b"another"));
+    submitted(&store, &first).await;
+    withdrawn(&store, first.id).await;
+    assert_eq!(told(&store, &repeat).await, Submitted::Recorded);
+    assert!(find(&store, repeat.id).await.is_some());
+}
+
+/// A hundred repeats at once make one job, and all are told which.
+pub async fn many_repeats_at_once_make_one_job(store: Store) {
+    let key = unique();
+    let mut tasks = JoinSet::new();
+    for _ in 0..100 {
+        let (store, seed) = (store.clone(), keyed(&key, b"request"));
+        tasks.spawn(async move {
+            match told(&store, &seed).await {
+                Submitted::Recorded => (true, seed.id),
+                Submitted::Existing(id) => (false, id),
+                Submitted::Mismatch => unreachable!("the requests are the same"),
+            }
+        });
+    }
+    let told = tasks.join_all().await;
+    assert_eq!(told.iter().filter(|(first, _)| *first).count(), 1);
+    assert!(told.iter().all(|(_, id)| *id == told[0].1), "{told:?}");
+}

@@ -1,0 +1,46 @@
+//! Waiting for a job that has a record from its beginning, so that a repeat of its request finds it. It travels the way of
+//! promised jobs, whether its client waits or not. Knows no HTTP.
+
+use selvage_core::outcome::{Failure, FailureCode};
+use selvage_core::store::{Record, State};
+
+use super::{Answer, Ask, Finished, PredictError, Predictions};
+use crate::lifecycle::Phase;
+
+impl Predictions {
+    /// Records the job, or joins the one the same request made before, and waits for its end as long as the client does.
+    pub(super) async fn answer_with_record(
+        &self,
+        ask: &Ask,
+        known: Option<Finished>,
+    ) -> Result<Answer, PredictError> {
+        if self.life.phase() >= Phase::Draining {
+            return Err(PredictError::Draining);
+        }
+        let known = known.and_then(|finished| finished.output);
+        let Answer::Recorded(mut record) = self.promise(ask, known).await? else {
+            return Err(PredictError::Store("a promise without a record".into()));
+        };
+        if ask.wait.is_zero() {
+            return Ok(Answer::Recorded(record));
+        }
+        if !record.state.is_terminal() {
+            let ended = self.watch.ended(record.seed.id, ask.began + ask.wait).await;
+            *record = ended.unwrap_or(*record);
+        }
+        as_waited_for(*record)
+    }
+}
+
+/// A client that waits is told of a failure or a cancellation as of any other: by an error.
+fn as_waited_for(record: Record) -> Result<Answer, PredictError> {
+    match record.state {
+        State::Failed => Err(PredictError::Failed(record.failure.unwrap_or_else(|| {
+            Failure::new(FailureCode::InferenceFailed, "no reason is known")
+        }))),
+        State::Canceled => Err(PredictError::Canceled),
+        State::Queued | State::Running | State::Succeeded | State::Expired => {
+            Ok(Answer::Recorded(Box::new(record)))
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! From a request to what the service is asked: its images, its options, and what its headers say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderName, Uri};
+use bytes::Bytes;
+use selvage_core::catalog::Model;
+use selvage_core::clock::UnixMillis;
+use selvage_core::job::{CachePolicy, JobId};
+use selvage_core::key::{Digest, PredictionKey};
+use tokio::time::Instant;
+
+use super::seen::RequestId;
+use crate::App;
+use crate::error::{ApiError, Code};
+use crate::idempotency::{IdempotencyKey, joined};
+use crate::options::{self, Options, Query};
+use crate::predictions::Ask;
+use crate::upload::{self, Count, LARGE_BYTES};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// W3C Trace Context §3.2: version 00 has 55 characters; later versions may have more.
+const MAX_TRACEPARENT_BYTES: usize = 128;
+
+/// What was received, all of it looked at.
+#[derive(Debug)]
+pub(super) struct Received {
+    /// The images in their order; those that are none with the reason.
+    pub(super) images: Vec<Result<Image, ApiError>>,
+    /// What is asked for.
+    pub(super) options: Options,
+    /// The model that is asked.
+    pub(super) model: Arc<Model>,
+    /// When it was accepted, by the shared clock.
+    pub(super) created_at: UnixMillis,
+    began: Instant,
+    policy: CachePolicy,
+    key: Option<IdempotencyKey>,
+    request_id: Arc<str>,
+    traceparent: Option<Arc<str>>,
+}
+
+/// What looks like an image, and its digest.
+#[derive(Clone, Debug)]
+pub(super) struct Image {
+    bytes: Bytes,
+    pub(super) digest: Digest,
+}
+
+/// Reads a request to its end.
+pub(super) async fn receive(
+    app: &App,
+    RequestId(request_id): RequestId,
+    (uri, headers): (&Uri, &HeaderMap),
+    body: Body,
+    count: Count,
+) -> Result<Received, ApiError> {
+    // The body is read before anything else is refused: a client that still writes does not read our answer.
+    let held = app.bodies.read(headers, body).await?;
+    let key = IdempotencyKey::of(headers, "")?;
+    upload::refuse_encoding(headers)?;
+    let query = Query::of(uri)?;
+    let upload = upload::parse(headers, &query, held.bytes, count).await?;
+    let (options, share) = (upload.options, held.share.split());
+    let began = Instant::now();
+    let model = app
+        .models
+        .find(options.model.as_deref(), options.version.as_deref())?;
+    let mut images = Vec::with_capacity(upload.images.len());
+    for image in upload.images {
+        images.push(match image {
+            Ok(bytes) => look(app, share.attach(bytes)).await,
+            Err(error) => Err(error),
+        });
+    }
+    Ok(Received {
+        images,
+        options,
+        model,
+        created_at: app.predictions.clock.now(),
+        began,
+        policy: options::cache_policy(headers),
+        key,
+        request_id,
+        traceparent: traceparent(headers),
+    })
+}
+
+async fn look(app: &App, bytes: Bytes) -> Result<Image, ApiError> {
+    upload::check(&bytes, app.limits.max_pixels)?;
+    let digest = digest(&bytes).await?;
+    Ok(Image { bytes, digest })
+}
+
+impl Received {
+    /// What the service is asked about each image that is one.
+    pub(super) fn asks(&self, app: &App, wait: Duration) -> Vec<Result<Ask, ApiError>> {
+        let fingerprint = self.key.as_ref().map(|_| self.fingerprint());
+        let mut place = 0;
+        let ask = |image: &Result<Image, ApiError>| {
+            let image = image.clone()?;
+            let once = self.key.as_ref().zip(fingerprint);
+            // Places are those among jobs, so that the first job of a request always decides whose key it is.
+            let once = once.map(|(key, fingerprint)| key.once(place, fingerprint));
+            place += 1;
+            Ok(Ask {
+                once,
+                ..self.ask(app, image, wait)
+            })
+        };
+        self.images.iter().map(ask).collect()
+    }
+
+    fn ask(&self, app: &App, image: Image, wait: Duration) -> Ask {
+        let longest = app.limits.job_deadline;
+        let asked = self.options.timeout;
+        Ask {
+            id: JobId::new(),
+            key: PredictionKey {
+                model: self.model.digest,
+                prep: self.model.prep,
+                image: image.digest,
+            },
+            model: Arc::clone(&self.model),
+            image: image.bytes,
+            policy: self.policy,
+            top_k: self.options.top_k,
+            metadata: self.options.metadata.clone(),
+            wait,
+            life: asked.map_or(longest, |asked| asked.min(longest)),
+            created_at: self.created_at,
+            began: self.began,
+            request_id: Arc::clone(&self.request_id),
+            traceparent: self.traceparent.clone(),
+            once: None,
+        }
+    }
+
+    /// Digest of all that is asked; how long its client waits and how the cache is used is not part of it.
+    fn fingerprint(&self) -> Digest {
+        let Options {
+            model: _,
+            version: _,
+            top_k,
+            timeout,
+            wait: _,
+            metadata,
+        } = &self.options;
+        let metadata = serde_json::to_vec(metadata).unwrap_or_default();
+        let timeout = timeout.map_or(0, |timeout| timeout.as_millis());
+        let mut parts: Vec<&[u8]> = vec![self.model.digest.as_bytes(), &metadata];
+        let numbers = [top_k.to_be_bytes().to_vec(), timeout.to_be_bytes().to_vec()];
+        parts.extend(numbers.iter().map(Vec::as_slice));
+        let images = self.images.iter().map(|image| match image {
+            Ok(image) => image.digest.as_bytes().as_slice(),
+            Err(_) => &[],
+        });
+        parts.extend(images);
+        joined(&parts)
+    }
+}
+
+/// Hashing is fast enough for the runtime's threads, but not for megabytes on them.
+async fn digest(image: &Bytes) -> Result<Digest, ApiError> {
+    if image.len() <= LARGE_BYTES {
+        return Ok(Digest::of(image));
+    }
+    let image = image.clone();
+    let hashed = tokio::task::spawn_blocking(move || Digest::of(&image)).await;
+    hashed.map_err(|error| ApiError::new(Code::Internal, "see the log").because(error))
+}
+
+fn traceparent(headers: &HeaderMap) -> Option<Arc<str>> {
+    let text = headers.get(TRACEPARENT)?.to_str().ok()?;
+    let plain = |b: u8| b.is_ascii_hexdigit() || b == b'-';
+    let sane = (55..=MAX_TRACEPARENT_BYTES).contains(&text.len()) && text.bytes().all(plain);
+    sane.then(|| text.into())
+}

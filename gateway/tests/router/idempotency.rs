@@ -1,0 +1,150 @@
+//! Idempotency keys: the same request is the same job.
+
+use std::collections::HashSet;
+
+use selvage_core::job::Lane;
+use selvage_core::outcome::FailureCode;
+use tokio::task::JoinSet;
+
+use crate::rig::{Answer, Plan, Rig, boots, failed, png, post};
+
+const KEY: (&str, &str) = ("idempotency-key", "\"k 1\"");
+
+#[tokio::test]
+async fn a_hundred_repeats_at_once_are_one_job() {
+    let rig = std::sync::Arc::new(Rig::new(Plan::default()));
+    let mut repeats = JoinSet::new();
+    for n in 0..100 {
+        let rig = rig.clone();
+        repeats.spawn(async move {
+            let path = if n % 2 == 0 { "/predict" } else { "/jobs" };
+            rig.post_with(path, png(1), &[KEY]).await
+        });
+    }
+    rig.wait_for_depth(Lane::Batch, 1).await;
+    rig.work(boots);
+    let answers: Vec<Answer> = repeats.join_all().await;
+    let ids: HashSet<&str> = answers.iter().map(Answer::id).collect();
+    assert_eq!(ids.len(), 1);
+    assert!(
+        answers
+            .iter()
+            .all(|answer| matches!(answer.status, 200 | 202))
+    );
+    assert_eq!(rig.computed.load(std::sync::atomic::Ordering::Relaxed), 1);
+    let late = rig.post_with("/predict", png(1), &[KEY]).await.expect(200);
+    assert!(ids.contains(late.id()));
+    assert_eq!(late.json["status"], "succeeded");
+    assert!(late.header("server-timing").contains("total;dur="));
+    rig.get(late.json["urls"]["self"].as_str().unwrap())
+        .await
+        .expect(200);
+}
+
+#[tokio::test]
+async fn an_unfinished_job_is_joined_and_waited_for() {
+    let rig = Rig::new(Plan::default());
+    let first = rig
+        .post_with("/predict?wait=0", png(1), &[KEY])
+        .await
+        .expect(202);
+    let second = rig.post_with("/predict?wait=20", png(1), &[KEY]);
+    let (second, ()) = tokio::join!(second, async { rig.work(boots) });
+    assert_eq!(second.expect(200).id(), first.id());
+}
+
+#[tokio::test]
+async fn another_request_under_the_same_key_is_refused() {
+    let rig = Rig::new(Plan::default());
+    rig.work(boots);
+    rig.post_with("/predict", png(1), &[KEY]).await.expect(200);
+    for (path, image) in [
+        ("/predict", png(2)),
+        ("/predict?top_k=1", png(1)),
+        ("/predict?timeout_ms=5000", png(1)),
+        ("/jobs?metadata=%7B%22a%22:1%7D", png(1)),
+    ] {
+        rig.post_with(path, image, &[KEY])
+            .await
+            .expect_problem(422, "idempotency_mismatch");
+    }
+    // How long a client waits is not part of what it asks.
+    rig.post_with("/predict?wait=3", png(1), &[KEY, ("prefer", "wait=2")])
+        .await
+        .expect(200);
+    rig.post_with("/predict", png(2), &[("idempotency-key", "k2")])
+        .await
+        .expect(200);
+}
+
+#[tokio::test]
+async fn an_answer_from_the_cache_keeps_its_job() {
+    let rig = Rig::new(Plan::default());
+    rig.work(boots);
+    rig.post("/predict", png(1)).await.expect(200);
+    let first = rig.post_with("/jobs", png(1), &[KEY]).await.expect(200);
+    assert_eq!(
+        (&first.json["cached"], &first.json["status"]),
+        (&true.into(), &"succeeded".into())
+    );
+    assert_eq!(first.header("cache-status"), "selvage; hit");
+    let repeat = rig.post_with("/predict", png(1), &[KEY]).await.expect(200);
+    assert_eq!(repeat.id(), first.id());
+    assert_eq!(rig.computed.load(std::sync::atomic::Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_repeat_is_told_the_same_failure() {
+    let rig = Rig::new(Plan::default());
+    rig.work(|_| failed(FailureCode::InvalidImage));
+    for _ in 0..2 {
+        rig.post_with("/predict", png(1), &[KEY])
+            .await
+            .expect_problem(422, "invalid_image");
+    }
+    let job = rig.post_with("/jobs", png(1), &[KEY]).await.expect(200);
+    assert_eq!(job.json["status"], "failed");
+    assert_eq!(rig.computed.load(std::sync::atomic::Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_refused_request_may_be_repeated_under_its_key() {
+    let full = Rig::new(Plan {
+        lane_capacity: 1,
+        ..Plan::default()
+    });
+    full.post("/jobs", png(9)).await.expect(202);
+    full.post_with("/jobs", png(1), &[KEY])
+        .await
+        .expect_problem(429, "queue_full");
+    full.work(boots);
+    full.wait_for_depth(Lane::Batch, 0).await;
+    full.post_with("/predict", png(1), &[KEY]).await.expect(200);
+}
+
+#[tokio::test]
+async fn without_a_store_a_key_cannot_be_kept() {
+    let rig = Rig::new(Plan {
+        store_down: true,
+        ..Plan::default()
+    });
+    rig.work(boots);
+    rig.post_with("/predict", png(1), &[KEY])
+        .await
+        .expect_problem(503, "store_unavailable");
+    rig.post("/predict", png(1)).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_waiting_client_is_told_that_its_job_was_canceled() {
+    let rig = Rig::new(Plan::default());
+    let job = rig.post_with("/jobs", png(1), &[KEY]).await.expect(202);
+    let waiting = rig.send(post("/predict?wait=60", png(1), &[KEY]));
+    let cancel = async {
+        rig.post(&format!("/jobs/{}/cancel", job.id()), vec![])
+            .await
+            .expect(200);
+    };
+    let (told, ()) = tokio::join!(waiting, cancel);
+    told.expect_problem(409, "job_canceled");
+}
