@@ -96,6 +96,7 @@ pub struct Timings {
 struct Urls {
     #[serde(rename = "self")]
     this: String,
+    events: String,
     cancel: String,
 }
 
@@ -236,6 +237,7 @@ impl<'a> JobView<'a> {
             expires_at: Some(Time(record.expires_at)),
             metadata: &seed.metadata,
             urls: Some(Urls {
+                events: format!("{url}/events"),
                 cancel: format!("{url}/cancel"),
                 this: url,
             }),

@@ -8,6 +8,7 @@
 mod answers;
 mod batches;
 mod drains;
+mod events;
 mod home;
 mod idempotency;
 mod jobs;
