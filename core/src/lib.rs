@@ -14,11 +14,13 @@
 //! | [`redis`] | the Redis backends of cache, store and fleet |
 //! | [`clock`] | the time deadlines are measured by |
 //! | [`config`], [`telemetry`], [`shutdown`] | what both programs do the same way |
+//! | [`failpoint`] | places at which a fault test ends a process |
 
 pub mod cache;
 pub mod catalog;
 pub mod clock;
 pub mod config;
+pub mod failpoint;
 pub mod fleet;
 pub mod job;
 pub mod key;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use selvage_core::BoxError;
 use selvage_core::clock::Clock;
+use selvage_core::failpoint;
 use selvage_core::job::{Job, JobId};
 use selvage_core::outcome::Cost;
 use selvage_core::output::Output;
@@ -133,7 +134,12 @@ impl Promised {
 
     async fn publish(&self, job: Job) -> Result<(), PromiseError> {
         let id = job.id;
+        failpoint::reach("after_record", [&job]);
+        let crashes = failpoint::is_set("after_confirm", [&job]);
         let published = timeout(PUBLISH_LIMIT, self.queue.publish(job)).await;
+        if crashes {
+            std::process::abort();
+        }
         let error = match published {
             Ok(Ok(())) => {
                 self.metrics.promised.inc();

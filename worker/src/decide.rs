@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use selvage_core::cache::Cached;
+use selvage_core::failpoint;
 use selvage_core::job::Job;
 use selvage_core::outcome::Cost;
 use selvage_core::store::{Claim, MAX_ATTEMPTS, Seed};
@@ -11,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 use crate::claim::{self, Verdict, Why};
 use crate::consume::{Arrival, Intake};
 use crate::engine::{Care, End, Ended, Exclusive, Task};
-use crate::failpoint;
 use crate::ticket::Ticket;
 
 impl Intake {
@@ -44,7 +44,11 @@ impl Intake {
             arrival.stop.cancel();
             return self.back(arrival).await;
         };
-        failpoint::reach("after_claim", &arrival.jobs);
+        let promised = arrival.jobs.iter().filter(|job| job.promise.is_some());
+        let claimed = promised
+            .zip(&claims)
+            .filter(|(_, claim)| matches!(claim, Claim::Run(_)));
+        failpoint::reach("after_claim", claimed.map(|(job, _)| job));
         self.follow(arrival, cached, claims, exclusive, gone).await;
     }
 

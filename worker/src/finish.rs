@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use selvage_core::failpoint;
 use selvage_core::job::{Lane, ModelName, ReplyAddress};
 use selvage_core::outcome::{Failure, FailureCode, Outcome, Report, Scores};
 use selvage_core::output::Output;
@@ -19,7 +20,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::Backends;
 use crate::engine::{End, Ended};
-use crate::failpoint;
 use crate::insist::Insist;
 use crate::metrics::Metrics;
 

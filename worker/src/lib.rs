@@ -16,7 +16,6 @@ pub mod config;
 mod consume;
 mod decide;
 pub mod engine;
-mod failpoint;
 mod finish;
 mod heartbeat;
 pub mod image;

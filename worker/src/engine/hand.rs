@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use selvage_core::clock::Clock;
+use selvage_core::failpoint;
 use selvage_core::job::Lane;
 use selvage_core::outcome::{Cost, Failure, FailureCode, Outcome, Scores};
 use selvage_core::store::MAX_ATTEMPTS;
@@ -16,7 +17,6 @@ use selvage_core::store::MAX_ATTEMPTS;
 use super::batch::Step;
 use super::pool::{Pool, PoolSpec};
 use super::{Care, End, Ended, Exits, Task};
-use crate::failpoint;
 use crate::image::tensor::Normaliser;
 use crate::image::{ImageError, Preparer};
 use crate::metrics::ModelMetrics;

@@ -18,6 +18,7 @@ use super::counters::QueueCounters;
 use super::hand_over::{Group, HandOver, Pending};
 use super::topology::{Topology, in_time};
 use super::trouble::Trouble;
+use crate::failpoint;
 use crate::job::{Job, Lane};
 use crate::queue::PublishError;
 use crate::queue::wire::encode_jobs;
@@ -233,6 +234,8 @@ struct Message {
     queue: String,
     body: Vec<u8>,
     properties: BasicProperties,
+    /// A fault test ends this process once the message is on its way.
+    crashes: bool,
 }
 
 impl Message {
@@ -241,6 +244,7 @@ impl Message {
         if body.len() > MAX_MESSAGE {
             return Err(Outcome::TooLarge);
         }
+        let promised = jobs.iter().filter(|job| job.promise.is_some());
         let id = jobs.first().map(|job| job.id.to_string());
         Ok(Self {
             queue: topology.lane(&group.model, group.lane),
@@ -248,6 +252,7 @@ impl Message {
             properties: BasicProperties::default()
                 .with_delivery_mode(PERSISTENT)
                 .with_message_id(id.unwrap_or_default().into()),
+            crashes: failpoint::is_set("after_publish", promised),
         })
     }
 
@@ -259,9 +264,12 @@ impl Message {
         };
         let queue = self.queue.as_str().into();
         let properties = self.properties.clone();
-        channel
+        let confirm = channel
             .basic_publish("".into(), queue, options, &self.body, properties)
-            .await?
-            .await
+            .await?;
+        if self.crashes {
+            std::process::abort();
+        }
+        confirm.await
     }
 }

@@ -1,0 +1,44 @@
+//! Places at which a fault test can end a process, as a crash would. Without the feature `failpoints` they are nothing.
+//!
+//! `SELVAGE_FAILPOINT=after_inference` ends it at the first job that gets there; with `@` and the first digits of an image's
+//! SHA-256 behind it only a job with that image does.
+//!
+//! | point | process | what has happened by then |
+//! |---|---|---|
+//! | `after_record` | gateway | a promised job's record is written, nothing is published |
+//! | `after_publish` | gateway | the message is on its way to the broker, its confirm is not back |
+//! | `after_confirm` | gateway | the broker has confirmed it, the client has no answer |
+//! | `after_claim` | worker | the record says `running` |
+//! | `after_inference` | worker | the scores are there, nothing is stored |
+//! | `after_store` | worker | cache and record are written, no reply is sent |
+//! | `before_ack` | worker | the reply is sent, the broker still holds the message |
+
+use crate::job::Job;
+
+/// Whether the environment names this point, and one of these jobs where it names an image.
+#[cfg(feature = "failpoints")]
+#[must_use]
+pub fn is_set<'j>(point: &str, jobs: impl IntoIterator<Item = &'j Job>) -> bool {
+    let Ok(setting) = std::env::var("SELVAGE_FAILPOINT") else {
+        return false;
+    };
+    let (name, image) = setting.split_once('@').unwrap_or((&setting, ""));
+    let named = |job: &Job| job.key.image.to_hex().starts_with(image);
+    name == point && jobs.into_iter().any(named)
+}
+
+/// Never.
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+#[must_use]
+pub fn is_set<'j>(_point: &str, _jobs: impl IntoIterator<Item = &'j Job>) -> bool {
+    false
+}
+
+/// Aborts where [`is_set`].
+#[inline]
+pub fn reach<'j>(point: &str, jobs: impl IntoIterator<Item = &'j Job>) {
+    if is_set(point, jobs) {
+        std::process::abort();
+    }
+}
