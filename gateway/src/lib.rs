@@ -250,10 +250,17 @@ async fn take_reports(app: App, mut reports: Reports, stop: CancellationToken) {
     }
 }
 
+/// Ends flights nobody waits for any more. Where replies go to another queue than before, what was on its way to the old
+/// one is lost: then all flights end, and whoever waits looks into the cache and asks anew.
 async fn lapse(app: App, stop: CancellationToken) {
     let mut ticks = interval(LAPSE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut address = None;
     while let Some(now) = stop.run_until_cancelled(ticks.tick()).await {
-        app.predictions.inflight.lapse(Some(now));
+        let predictions = &app.predictions;
+        let current = predictions.queue.reply_address();
+        let moved = current.is_some() && address.is_some() && current != address;
+        address = current.or(address);
+        predictions.inflight.lapse((!moved).then_some(now));
     }
 }

@@ -34,7 +34,7 @@ enum Turn {
     Reported { report: Report, collapsed: bool },
     /// The job was not queued.
     Refused(Refusal),
-    /// The request whose job it was has left: ask anew.
+    /// The request whose job it was has left, or its reply was lost: ask anew.
     Abandoned,
     /// The wait is over.
     Over,
@@ -95,7 +95,12 @@ impl Predictions {
                     return self.finish(ask, report, collapsed).map(Answer::Finished);
                 }
                 Turn::Refused(refusal) => return Err(self.refused(ask, refusal)),
-                Turn::Abandoned if self.may_go_on(until) => {}
+                Turn::Abandoned if self.may_go_on(until) => {
+                    // The computation may have ended all the same, without its reply.
+                    if let Some(finished) = self.ask_cache(ask).await {
+                        return Ok(Answer::Finished(finished));
+                    }
+                }
                 Turn::Abandoned | Turn::Over => break,
             }
         }
