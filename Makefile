@@ -7,7 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PICTURE := models/fashion-mnist/samples/9-ankle-boot.png
 
 .DEFAULT_GOAL := help
-.PHONY: help run fleet build test check fix train bench locust
+.PHONY: help run fleet build test chaos check fix train bench locust
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +30,9 @@ build: ## Build gateway and worker for release, into target/release
 
 test: ## Run every test, those on a real RabbitMQ and Redis included, and print the totals
 	@scripts/test
+
+chaos: ## Break things under load and judge every job: the whole matrix, or FAULT=worker-kill DURATION=10m
+	@scripts/chaos
 
 check: ## Formatting, lints, documentation and links, with warnings as errors
 	cargo fmt --all --check

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use scenarios::Scenario;
+use selvage_tests::program::leaked_secrets;
 use selvage_tests::{Deployment, Settings, Shape};
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
@@ -44,6 +45,11 @@ fn main() -> ExitCode {
     let conclusion = libtest_mimic::run(&arguments, trials);
     // The shared deployments end here, while there is still a runtime, and not whenever statics would.
     drop(plain);
+    let leaked = leaked_secrets();
+    if !leaked.is_empty() {
+        eprintln!("secrets stood in logs:\n{}", leaked.join("\n"));
+        return ExitCode::FAILURE;
+    }
     conclusion.exit_code()
 }
 

@@ -96,7 +96,6 @@ pub struct Timings {
 struct Urls {
     #[serde(rename = "self")]
     this: String,
-    events: String,
     cancel: String,
 }
 
@@ -237,7 +236,6 @@ impl<'a> JobView<'a> {
             expires_at: Some(Time(record.expires_at)),
             metadata: &seed.metadata,
             urls: Some(Urls {
-                events: format!("{url}/events"),
                 cancel: format!("{url}/cancel"),
                 this: url,
             }),

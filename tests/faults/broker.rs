@@ -1,12 +1,17 @@
-//! RabbitMQ killed, stopped, paused, alarmed, robbed of a queue.
+//! RabbitMQ killed, stopped, paused, alarmed, full, robbed of queues, and strict about time.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use selvage_tests::private::Service;
-use tokio::time::sleep;
+use selvage_tests::{Client, eventually, pictures};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Stage;
+
+/// Longest time until a fault has its effect.
+const EFFECT_LIMIT: Duration = Duration::from_secs(40);
 
 pub(super) async fn kill(stage: Arc<Stage>, duration: Duration) {
     stage.control(Service::Broker, "kill");
@@ -33,15 +38,41 @@ pub(super) async fn memory_alarm(stage: Arc<Stage>, duration: Duration) {
 }
 
 pub(super) async fn disk_alarm(stage: Arc<Stage>, duration: Duration) {
-    ctl(&stage, &["set_disk_free_limit", "100TB"]);
+    ctl(&stage, &["set_disk_free_limit", "100000GB"]);
     sleep(duration).await;
     ctl(&stage, &["set_disk_free_limit", "50MB"]);
 }
 
+/// Leaves the lanes room for two messages, and nobody to empty them.
+pub(super) async fn queue_full(stage: Arc<Stage>, duration: Duration) {
+    let policy = [
+        "set_policy",
+        "--apply-to",
+        "queues",
+        "tiny",
+        r"\.(interactive|batch)$",
+        r#"{"max-length":2}"#,
+    ];
+    ctl(&stage, &policy);
+    stage
+        .fleet
+        .with_workers(|workers| workers.iter().for_each(|worker| worker.signal("KILL")));
+    let client = stage.fleet.client();
+    let refused = || async {
+        let answer = client.post_image("/jobs", pictures::unique()).await.ok()?;
+        (answer.status == 429).then_some(answer)
+    };
+    let answer = eventually("a full lane refuses", EFFECT_LIMIT, refused).await;
+    answer.expect_problem(429, "queue_full");
+    sleep(duration).await;
+    ctl(&stage, &["clear_policy", "tiny"]);
+    stage.fleet.revive_workers();
+}
+
 /// Deletes the lanes while they are in use, again and again.
 pub(super) async fn queue_deleted(stage: Arc<Stage>, duration: Duration) {
-    let end = tokio::time::Instant::now() + duration;
-    while tokio::time::Instant::now() < end {
+    let end = Instant::now() + duration;
+    while Instant::now() < end {
         for queue in lanes(&stage) {
             ctl(&stage, &["delete_queue", &queue]);
         }
@@ -49,10 +80,94 @@ pub(super) async fn queue_deleted(stage: Arc<Stage>, duration: Duration) {
     }
 }
 
+/// Deletes the exchange that dead letters go through, again and again.
+pub(super) async fn exchange_deleted(stage: Arc<Stage>, duration: Duration) {
+    let end = Instant::now() + duration;
+    let exchange = format!("{}.dlx", stage.fleet.prefix());
+    let delete = format!(
+        r#"rabbit_exchange:delete(rabbit_misc:r(<<"/">>, exchange, <<"{exchange}">>), false, <<"test">>)."#
+    );
+    let mut deleted = 0;
+    while Instant::now() < end || deleted == 0 {
+        deleted += usize::from(ctl(&stage, &["eval", &delete]).trim() == "ok");
+        ctl(&stage, &["close_all_connections", "maintenance"]);
+        sleep(Duration::from_secs(2)).await;
+    }
+}
+
+/// Takes away the queues that replies come through while clients wait; each gets its answer long before its wait is over.
+pub(super) async fn replies_lost(stage: Arc<Stage>, duration: Duration) {
+    let stop = |signal: &'static str| {
+        stage
+            .fleet
+            .with_workers(|workers| workers.iter().for_each(|worker| worker.signal(signal)));
+    };
+    stop("STOP");
+    let mut asked = JoinSet::new();
+    for _ in 0..16 {
+        let client = Client::new(stage.gateways()[0]);
+        asked.spawn(async move {
+            client
+                .post_image("/predict?wait=60", pictures::unique())
+                .await
+        });
+    }
+    sleep(duration.min(Duration::from_secs(5))).await;
+    ctl(&stage, &["close_all_connections", "maintenance"]);
+    stop("CONT");
+    while let Some(answer) = timeout(EFFECT_LIMIT, asked.join_next())
+        .await
+        .expect("answers come before the wait is over")
+    {
+        answer
+            .expect("no client panics")
+            .expect("an answer")
+            .expect(200);
+    }
+}
+
+/// Has the broker take jobs from workers that hold them too long: their clocks stand still for a while.
+pub(super) async fn consumer_timeout(stage: Arc<Stage>, duration: Duration) {
+    let set = |name: &str, ms: u32| {
+        let set = format!("application:set_env(rabbit, {name}, {ms}).");
+        ctl(&stage, &["eval", &set]);
+    };
+    let channels = || {
+        ctl(
+            &stage,
+            &["--quiet", "list_channels", "--no-table-headers", "pid"],
+        )
+    };
+    let signal = |signal: &'static str| {
+        stage
+            .fleet
+            .with_workers(|workers| workers.iter().for_each(|worker| worker.signal(signal)));
+    };
+    set("consumer_timeout", 2_000);
+    set("channel_tick_interval", 500);
+    // Channels read both when they are opened.
+    ctl(&stage, &["close_all_connections", "maintenance"]);
+    stage.wait_until_served().await;
+    signal("STOP");
+    let before = channels();
+    let taken = || async {
+        let now = channels();
+        let gone = |channel: &str| !now.contains(channel);
+        before.lines().any(gone).then_some(())
+    };
+    eventually("the broker closes a channel", EFFECT_LIMIT, taken).await;
+    sleep(duration.min(Duration::from_secs(5))).await;
+    signal("CONT");
+    set("consumer_timeout", 1_800_000);
+    set("channel_tick_interval", 60_000);
+    stage.wait_until_served().await;
+    ctl(&stage, &["close_all_connections", "maintenance"]);
+}
+
 /// Closes every client's connection from the broker's side, again and again.
 pub(super) async fn connections_closed(stage: Arc<Stage>, duration: Duration) {
-    let end = tokio::time::Instant::now() + duration;
-    while tokio::time::Instant::now() < end {
+    let end = Instant::now() + duration;
+    while Instant::now() < end {
         ctl(&stage, &["close_all_connections", "maintenance"]);
         sleep(Duration::from_secs(2)).await;
     }

@@ -11,12 +11,12 @@ use super::Stage;
 /// Longest time until a poisonous job is set aside: three starts, each with a worker's start before it.
 const END_LIMIT: Duration = Duration::from_secs(90);
 
-/// Workers that die when they have claimed one certain picture.
+/// Workers that die when they have computed one certain picture.
 pub(super) fn poisonous() -> Settings {
     let image = Digest::of(&pictures::poison());
     Settings::default().with(
         "SELVAGE_FAILPOINT",
-        format!("after_claim@{}", image.to_hex()),
+        format!("after_inference@{}", image.to_hex()),
     )
 }
 

@@ -1,10 +1,13 @@
-//! The faults, and how each is run: a load, the fault, its end, recovery, the verdict over every job, and leak checks.
+//! How a fault is run: a load, the fault, its end, recovery, the verdict over every job, and leak checks. The faults
+//! themselves are listed in `matrix.rs`.
 
 mod broker;
 mod jobs;
-mod network;
+mod lines;
+mod matrix;
 mod programs;
 mod redis;
+mod soak;
 mod stage;
 
 use std::fmt;
@@ -13,7 +16,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use programs::Kind;
+pub(crate) use matrix::all;
 use selvage_tests::Settings;
 use selvage_tests::history::Verdict;
 use selvage_tests::load::{Load, Mix};
@@ -31,6 +34,10 @@ pub(crate) struct Fault {
     pub(crate) name: &'static str,
     /// Part of `make test`.
     pub(crate) short: bool,
+    /// Part of the whole matrix.
+    pub(crate) in_matrix: bool,
+    /// Nobody's connection may end without an answer.
+    gentle: bool,
     /// What the deployment is started with.
     settings: fn() -> Settings,
     /// What is sent meanwhile.
@@ -39,62 +46,43 @@ pub(crate) struct Fault {
     inject: Inject,
 }
 
-macro_rules! faults {
-    ($($module:ident::$name:ident $(($argument:expr))? $text:literal $(short $short:literal)? $(with $settings:expr)? $(, load $mix:expr)?;)*) => {
-        vec![$(Fault {
-            name: $text,
-            short: faults!(@short $($short)?),
-            settings: faults!(@settings $($settings)?),
-            mix: faults!(@mix $($mix)?),
-            inject: |stage, duration| Box::pin($module::$name(stage, duration $(, $argument)?)),
-        }),*]
-    };
-    (@short) => { false };
-    (@short $short:literal) => { $short };
-    (@mix) => { Mix::default };
-    (@mix $mix:expr) => { $mix };
-    (@settings) => { Settings::default };
-    (@settings $settings:expr) => { $settings };
-}
-
-/// The whole matrix.
-pub(crate) fn all() -> Vec<Fault> {
-    faults! {
-        programs::kill(Kind::Worker) "worker-kill" short true;
-        programs::crash "worker-crash-after-claim" short true with || failpoint("after_claim");
-        programs::crash "worker-crash-after-inference" with || failpoint("after_inference");
-        programs::crash "worker-crash-after-store" with || failpoint("after_store");
-        programs::crash "worker-crash-before-ack" short true with || failpoint("before_ack");
-        programs::pause_worker "worker-pause";
-        programs::rolling_restart(Kind::Worker) "worker-rolling-restart" short true;
-        programs::kill(Kind::Gateway) "gateway-kill" short true;
-        programs::rolling_restart(Kind::Gateway) "gateway-rolling-restart" short true;
-        broker::kill "broker-kill" short true;
-        broker::stop "broker-stop";
-        broker::pause "broker-pause" short true;
-        broker::memory_alarm "broker-memory-alarm" short true;
-        broker::disk_alarm "broker-disk-alarm";
-        broker::queue_deleted "broker-queue-deleted" short true;
-        broker::connections_closed "broker-connections-closed";
-        network::broker_cut_in_mid_frame "broker-cut-in-mid-frame" short true;
-        network::broker_latency "broker-latency";
-        network::broker_blackhole "broker-blackhole" short true;
-        network::broker_mute "broker-confirm-lost" short true;
-        network::redis_latency "redis-latency";
-        network::redis_blackhole "redis-blackhole" short true;
-        redis::kill "redis-kill" short true;
-        redis::pause "redis-pause" short true;
-        redis::flush "redis-flushall" short true, load || Mix { jobs: false, ..Mix::default() };
-        redis::script_flush "redis-script-flush";
-        redis::full "redis-full" short true;
-        redis::read_only "redis-read-only";
-        jobs::poison "poison" short true with jobs::poisonous;
+impl Fault {
+    const fn new(name: &'static str, inject: Inject) -> Self {
+        Self {
+            name,
+            short: false,
+            in_matrix: true,
+            gentle: false,
+            settings: Settings::default,
+            mix: Mix::default,
+            inject,
+        }
     }
-}
 
-/// A fleet whose workers crash at this point with each image whose hash begins with 0: with one in sixteen.
-fn failpoint(name: &str) -> Settings {
-    Settings::default().with("SELVAGE_FAILPOINT", format!("{name}@0"))
+    const fn short(mut self) -> Self {
+        self.short = true;
+        self
+    }
+
+    const fn by_itself(mut self) -> Self {
+        self.in_matrix = false;
+        self
+    }
+
+    const fn gentle(mut self) -> Self {
+        self.gentle = true;
+        self
+    }
+
+    const fn settings(mut self, settings: fn() -> Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    const fn mix(mut self, mix: fn() -> Mix) -> Self {
+        self.mix = mix;
+        self
+    }
 }
 
 /// One line of the table.
@@ -121,30 +109,40 @@ impl fmt::Display for Row {
     }
 }
 
-/// Runs one fault from start to verdict.
-pub(crate) async fn run(fault: Fault, duration: Duration) -> Row {
-    let stage = Arc::new(Stage::set((fault.settings)()).await);
+/// Runs one fault from start to verdict. The same seed makes the same choices.
+pub(crate) async fn run(fault: Fault, duration: Duration, seed: u64) -> Row {
+    let stage = Arc::new(Stage::set((fault.settings)(), seed).await);
+    let before = stage.descriptors();
     let load = Load::start(stage.gateways(), (fault.mix)());
     stage.wait_until_work_flows(&load.history()).await;
-    (fault.inject)(Arc::clone(&stage), duration).await;
+    // In a task of its own: where it breaks off, the logs are still read.
+    let injected = tokio::spawn((fault.inject)(Arc::clone(&stage), duration)).await;
     let mended = Instant::now();
     stage.wait_until_served().await;
     let recovered = mended.elapsed();
     let history = load.finish(SETTLE_LIMIT).await;
+    let verdict = history.verdict();
     let mut problems = history.problems();
     problems.extend(
-        history
-            .unfinished()
-            .into_iter()
-            .map(|id| format!("lost: {id}")),
+        injected
+            .err()
+            .map(|broken| format!("the fault broke off: {broken}")),
     );
-    problems.extend(stage.leaks().await);
-    if !problems.is_empty() {
+    let lost = history.unfinished().into_iter();
+    problems.extend(lost.map(|id| format!("lost: {id}")));
+    if fault.gentle && verdict.cut > 0 {
+        problems.push(format!(
+            "{} connections ended without an answer",
+            verdict.cut
+        ));
+    }
+    problems.extend(stage.leaks(&before).await);
+    if !problems.is_empty() || !verdict.is_clean() {
         problems.push(stage.logs());
     }
     Row {
         name: fault.name,
-        verdict: history.verdict(),
+        verdict,
         recovered,
         problems,
     }
@@ -153,19 +151,21 @@ pub(crate) async fn run(fault: Fault, duration: Duration) -> Row {
 /// The table of `docs/RELIABILITY.md`.
 pub(crate) fn table(rows: &[Row], duration: Duration) -> String {
     let head = format!(
-        "Each fault lasted {} s under 20 requests/s of all kinds.\n\n\
-         | fault | accepted | finished | refused | lost | twice | wrong | p99 of waits, ms | serving again after, s |\n\
-         |---|---|---|---|---|---|---|---|---|\n",
-        duration.as_secs()
+        "Each fault lasted {} under 20 requests/s of all kinds, one in eight of them a broken image.\n\n\
+         | fault | accepted | finished | answered | refused | slowest refusal, ms | lost | twice | wrong | p99 of waits, ms | serving again after, s |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|\n",
+        humantime::format_duration(duration)
     );
     let line = |row: &Row| {
         let v = &row.verdict;
         format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {:.1} |\n",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.1} |\n",
             row.name,
             v.accepted,
             v.finished,
+            v.answered,
             v.refused,
+            v.slowest_refusal_ms,
             v.lost,
             v.twice,
             v.wrong,

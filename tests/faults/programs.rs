@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::Rng;
 use selvage_tests::program::Program;
 use tokio::time::{Instant, sleep};
 
@@ -41,16 +42,15 @@ impl Kind {
     }
 }
 
-/// Kills one after the other every one to three seconds, with work in its hands, and starts another in its place.
+/// Kills one or the other every one to three seconds, with work in its hands, and starts another in its place.
 pub(super) async fn kill(stage: Arc<Stage>, duration: Duration, kind: Kind) {
     let end = Instant::now() + duration;
-    for turn in 0.. {
-        kind.with(&stage, |programs| programs[turn % 2].signal("KILL"));
-        sleep(Duration::from_millis(1000 + 700 * (turn as u64 % 3))).await;
+    let mut choice = stage.choices();
+    while Instant::now() < end {
+        let victim = choice.random_range(0..2);
+        kind.with(&stage, |programs| programs[victim].signal("KILL"));
+        sleep(Duration::from_millis(choice.random_range(1000..3000))).await;
         kind.revive(&stage);
-        if Instant::now() > end {
-            return;
-        }
     }
 }
 
@@ -77,30 +77,33 @@ pub(super) async fn rolling_restart(stage: Arc<Stage>, duration: Duration, kind:
     }
 }
 
-/// Workers that crash by themselves, at their failpoint, are followed by others; at last by ones without it.
-pub(super) async fn crash(stage: Arc<Stage>, duration: Duration) {
+/// Programs that crash by themselves, at their failpoint, are followed by others; at last by ones without it.
+pub(super) async fn crash(stage: Arc<Stage>, duration: Duration, kind: Kind) {
     let end = Instant::now() + duration;
     let mut crashes = 0;
-    while Instant::now() < end {
-        crashes += stage.fleet.revive_workers();
+    // A point that a short run did not reach is waited for: without a crash it would prove nothing.
+    while Instant::now() < end || (crashes == 0 && Instant::now() < end + END_LIMIT) {
+        crashes += kind.revive(&stage);
         sleep(Duration::from_millis(200)).await;
     }
     assert!(
         crashes > 0,
-        "no worker crashed at its failpoint: this run proved nothing"
+        "no program crashed at its failpoint: this run proved nothing"
     );
     stage.fleet.forget("SELVAGE_FAILPOINT");
-    tokio::task::block_in_place(|| {
-        stage.fleet.with_workers(|workers| {
-            for worker in workers {
-                if worker.is_alive() {
-                    worker.signal("KILL");
-                }
-                worker.wait_for_end(END_LIMIT);
-            }
+    for kind in [Kind::Gateway, Kind::Worker] {
+        tokio::task::block_in_place(|| {
+            kind.with(&stage, |programs| programs.iter_mut().for_each(end_now))
         });
-    });
-    stage.fleet.revive_workers();
+        kind.revive(&stage);
+    }
+}
+
+fn end_now(program: &mut Program) {
+    if program.is_alive() {
+        program.signal("KILL");
+    }
+    program.wait_for_end(END_LIMIT);
 }
 
 /// Stops a worker's clock, long enough for the broker to give up on it, then lets it go on.

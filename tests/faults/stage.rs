@@ -3,14 +3,20 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use selvage_tests::history::History;
 use selvage_tests::private::{Private, Service, socket_of, through};
+use selvage_tests::program::Program;
 use selvage_tests::proxy::Proxy;
 use selvage_tests::services::Services;
 use selvage_tests::{Client, Deployment, Settings, eventually, pictures};
 
 /// Longest recovery that is waited for.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
+
+/// Descriptors a program may hold more than right after its start: connections it makes when they are first needed.
+const SPARE_DESCRIPTORS: usize = 8;
 
 /// A fleet on services of its own.
 #[derive(Debug)]
@@ -23,11 +29,12 @@ pub(crate) struct Stage {
     pub(crate) redis_line: Proxy,
     /// The services themselves.
     pub(crate) private: Private,
+    seed: u64,
 }
 
 impl Stage {
     /// Starts everything.
-    pub(crate) async fn set(settings: Settings) -> Self {
+    pub(crate) async fn set(settings: Settings, seed: u64) -> Self {
         let private = tokio::task::spawn_blocking(Private::start)
             .await
             .expect("services start");
@@ -46,7 +53,13 @@ impl Stage {
             broker_line,
             redis_line,
             private,
+            seed,
         }
+    }
+
+    /// The choices a fault makes: the same seed, the same choices.
+    pub(crate) fn choices(&self) -> StdRng {
+        StdRng::seed_from_u64(self.seed)
     }
 
     /// The gateways' addresses.
@@ -63,7 +76,7 @@ impl Stage {
     pub(crate) async fn wait_until_work_flows(&self, history: &History) {
         let flows = || async {
             let verdict = history.verdict();
-            (verdict.answered >= 5 && verdict.finished + verdict.accepted >= 5).then_some(())
+            (verdict.answered + verdict.accepted >= 10 && verdict.answered >= 5).then_some(())
         };
         eventually("work flows", RECOVERY_LIMIT, flows).await;
     }
@@ -85,7 +98,7 @@ impl Stage {
     }
 
     /// What is left behind although everything has ended.
-    pub(crate) async fn leaks(&self) -> Vec<String> {
+    pub(crate) async fn leaks(&self, before: &[(u32, usize)]) -> Vec<String> {
         let quiet = || async { self.busy_queues().is_empty().then_some(()) };
         let drained = tokio::time::timeout(
             RECOVERY_LIMIT,
@@ -97,6 +110,14 @@ impl Stage {
         } else {
             Vec::new()
         };
+        let base = || async {
+            let more = self.more_descriptors(before);
+            more.is_empty().then_some(())
+        };
+        let closed = eventually("descriptors are closed", RECOVERY_LIMIT * 2, base);
+        if tokio::time::timeout(RECOVERY_LIMIT, closed).await.is_err() {
+            leaks.extend(self.more_descriptors(before));
+        }
         let overdue = self.private.redis(&["--scan", "--pattern", "*:deadlines"]);
         for key in overdue.lines() {
             let now = self.private.redis(&["TIME"]);
@@ -115,6 +136,29 @@ impl Stage {
             );
         }
         leaks
+    }
+
+    /// Open descriptors of each program, by its process id.
+    pub(crate) fn descriptors(&self) -> Vec<(u32, usize)> {
+        let count = |programs: &mut Vec<Program>| -> Vec<_> {
+            programs
+                .iter()
+                .filter_map(|program| Some((program.pid(), program.descriptors()?)))
+                .collect()
+        };
+        let mut all = self.fleet.with_gateways(count);
+        all.extend(self.fleet.with_workers(count));
+        all
+    }
+
+    /// Programs that hold more descriptors than before; what a started program opens lazily is let pass.
+    fn more_descriptors(&self, before: &[(u32, usize)]) -> Vec<String> {
+        let more = |(pid, now): (u32, usize)| {
+            let (_, base) = before.iter().find(|(other, _)| *other == pid)?;
+            (now > base + SPARE_DESCRIPTORS)
+                .then(|| format!("process {pid} holds {now} descriptors, {base} before"))
+        };
+        self.descriptors().into_iter().filter_map(more).collect()
     }
 
     /// Queues of jobs with messages ready or unacknowledged.

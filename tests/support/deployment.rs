@@ -195,6 +195,19 @@ impl Deployment {
         revived
     }
 
+    /// What the names of its queues and keys begin with; empty in the embedded shape.
+    ///
+    /// # Panics
+    /// When another test thread panicked while it held the settings.
+    #[must_use]
+    pub fn prefix(&self) -> String {
+        let environment = self.environment.lock().unwrap();
+        let prefix = environment
+            .iter()
+            .find(|(name, _)| *name == "SELVAGE_PREFIX");
+        prefix.map(|(_, value)| value.clone()).unwrap_or_default()
+    }
+
     /// Leaves a setting out of every program that is started from now on.
     ///
     /// # Panics

@@ -60,6 +60,8 @@ pub struct Verdict {
     pub twice: usize,
     /// Answers that were wrong: another label, or a status that is not documented for the fault.
     pub wrong: usize,
+    /// Longest time to a 429 or 503 of a request that does not wait for a result, in milliseconds.
+    pub slowest_refusal_ms: u64,
     /// 99th percentile of the time to an answer of waiting requests that got one, in milliseconds.
     pub p99_ms: u64,
 }
@@ -68,7 +70,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "accepted {}, finished {}, lost {}, answered twice {}, wrong {}, answered at once {}, refused {}, cut {}, p99 {} ms",
+            "accepted {}, finished {}, lost {}, answered twice {}, wrong {}, answered at once {}, refused {} within {} ms, cut {}, p99 {} ms",
             self.accepted,
             self.finished,
             self.lost,
@@ -76,6 +78,7 @@ impl fmt::Display for Verdict {
             self.wrong,
             self.answered,
             self.refused,
+            self.slowest_refusal_ms,
             self.cut,
             self.p99_ms
         )
@@ -170,6 +173,11 @@ impl History {
             .values()
             .filter(|looks| looks.iter().any(Seen::is_terminal))
             .count();
+        let refusals = events
+            .answers
+            .iter()
+            .filter(|a| !a.waited && matches!(a.status, 429 | 503));
+        let slowest_refusal = refusals.map(|a| a.took).max().unwrap_or_default();
         Verdict {
             accepted: events.jobs.len(),
             finished,
@@ -183,7 +191,8 @@ impl History {
                 .filter(|looks| changed_its_end(looks))
                 .count(),
             wrong: events.problems.len(),
-            p99_ms: u64::try_from(p99.as_millis()).unwrap_or(u64::MAX),
+            slowest_refusal_ms: millis(slowest_refusal),
+            p99_ms: millis(p99),
         }
     }
 
@@ -195,6 +204,10 @@ impl History {
     pub fn problems(&self) -> Vec<String> {
         self.inner.lock().unwrap().problems.clone()
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Seen {

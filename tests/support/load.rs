@@ -83,6 +83,12 @@ impl Load {
     fn sender(&self, gateway: SocketAddr, mix: &Mix) -> Sender {
         Sender {
             client: Client::new(gateway),
+            others: self
+                .gateways
+                .iter()
+                .filter(|other| **other != gateway)
+                .map(|other| Client::new(*other))
+                .collect(),
             history: Arc::clone(&self.history),
             mix: mix.clone(),
         }
@@ -148,6 +154,8 @@ fn state_of(answer: &Answer) -> Seen {
 #[derive(Clone, Debug)]
 struct Sender {
     client: Client,
+    /// Asked where nobody accepts the connection, as a load balancer would.
+    others: Vec<Client>,
     history: Arc<History>,
     mix: Mix,
 }
@@ -171,7 +179,7 @@ impl Sender {
             "/jobs".to_owned()
         };
         let began = Instant::now();
-        let answer = timeout(REQUEST_LIMIT, self.client.post_image(&path, image)).await;
+        let answer = timeout(REQUEST_LIMIT, self.post(&path, image)).await;
         let took = began.elapsed();
         let Ok(answer) = answer else {
             self.history
@@ -187,6 +195,19 @@ impl Sender {
         if let Ok(answer) = answer {
             self.judge(&answer, sample, bad, took);
         }
+    }
+
+    async fn post(&self, path: &str, image: Vec<u8>) -> anyhow::Result<Answer> {
+        let mut answer = self.client.post_image(path, image.clone()).await;
+        for other in &self.others {
+            match &answer {
+                Err(error) if was_not_accepted(error) => {
+                    answer = other.post_image(path, image.clone()).await
+                }
+                _ => break,
+            }
+        }
+        answer
     }
 
     fn judge(&self, answer: &Answer, sample: usize, bad: bool, took: Duration) {
@@ -206,6 +227,11 @@ impl Sender {
                 .wrong(format!("after {took:?}: {} {}", answer.status, answer.json));
         }
     }
+}
+
+fn was_not_accepted(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<reqwest::Error>();
+    error.is_some_and(reqwest::Error::is_connect)
 }
 
 /// The label each sample gets from the model; samples the model errs on are not used in loads.

@@ -94,9 +94,17 @@ impl Private {
     /// # Panics
     /// When the client cannot be run.
     pub fn redis(&self, arguments: &[&str]) -> String {
+        let url = Url::parse(&self.services.redis_url).expect("a service's address is a URL");
+        let socket = socket_of(&self.services.redis_url);
         let output = Command::new("redis-cli")
-            .args(["-u", &self.services.redis_url, "--no-auth-warning"])
+            .args([
+                "-h",
+                &socket.ip().to_string(),
+                "-p",
+                &socket.port().to_string(),
+            ])
             .args(arguments)
+            .env("REDISCLI_AUTH", url.password().unwrap_or_default())
             .output();
         String::from_utf8_lossy(&output.expect("redis-cli comes with Redis").stdout)
             .trim()

@@ -10,6 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use url::Url;
+
+/// Log lines of any program of this run in which a password of its settings stood.
+static LEAKED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Log lines kept of each program; enough to see why it failed.
 const KEPT_LINES: usize = 2_000;
@@ -24,8 +28,30 @@ pub struct Program {
 
 #[derive(Debug, Default)]
 struct Log {
+    /// What must not stand in it.
+    secrets: Vec<String>,
     lines: Mutex<(VecDeque<String>, bool)>,
     changed: Condvar,
+}
+
+/// Log lines, of every program this process has started, in which a secret of its settings stood.
+///
+/// # Panics
+/// When another test thread panicked while it noted one.
+#[must_use]
+pub fn leaked_secrets() -> Vec<String> {
+    LEAKED.lock().unwrap().clone()
+}
+
+/// Passwords in the addresses among these settings.
+fn secrets(settings: &[(&str, String)]) -> Vec<String> {
+    let password =
+        |(_, value): &(&str, String)| Url::parse(value).ok()?.password().map(str::to_owned);
+    settings
+        .iter()
+        .filter_map(password)
+        .filter(|secret| !secret.is_empty())
+        .collect()
 }
 
 /// The folder of the built programs: two levels above the running test.
@@ -83,7 +109,10 @@ impl Program {
         let mut child = command
             .spawn()
             .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
-        let log = Arc::new(Log::default());
+        let log = Arc::new(Log {
+            secrets: secrets(settings),
+            ..Log::default()
+        });
         let stderr = child.stderr.take().expect("standard error is piped");
         let into = Arc::clone(&log);
         thread::spawn(move || {
@@ -162,6 +191,26 @@ impl Program {
         self.child.id()
     }
 
+    /// Open descriptors; `None` where it has ended.
+    #[must_use]
+    pub fn descriptors(&self) -> Option<usize> {
+        Some(
+            std::fs::read_dir(format!("/proc/{}/fd", self.pid()))
+                .ok()?
+                .count(),
+        )
+    }
+
+    /// Resident memory in KiB; `None` where it has ended.
+    #[must_use]
+    pub fn resident_kib(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.trim().trim_end_matches(" kB").parse().ok()
+    }
+
     /// Sends a signal by name (`TERM`, `KILL`, `STOP`, `CONT`).
     ///
     /// # Panics
@@ -216,6 +265,9 @@ impl Drop for Program {
 
 impl Log {
     fn push(&self, line: String) {
+        if self.secrets.iter().any(|secret| line.contains(secret)) {
+            LEAKED.lock().unwrap().push(line.clone());
+        }
         let (lines, _) = &mut *self.lines.lock().unwrap();
         if lines.len() == KEPT_LINES {
             lines.pop_front();

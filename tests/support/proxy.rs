@@ -25,6 +25,8 @@ pub enum Fault {
     Blackhole,
     /// Swallows what the service says: requests arrive, answers do not.
     Mute,
+    /// Swallows what clients say: neither requests nor acks arrive, what is on its way back does.
+    Deaf,
     /// Cuts every connection after so many more bytes to the service, in the middle of a frame if it falls there.
     CutAfter(u64),
     /// Cuts every connection now and refuses new ones.
@@ -158,6 +160,7 @@ impl Line {
                 }
                 Fault::Blackhole => None,
                 Fault::Mute => to_service.then_some(length),
+                Fault::Deaf => (!to_service).then_some(length),
                 Fault::CutAfter(_) if to_service => Some(self.spend(length)),
                 Fault::CutAfter(_) => Some(length),
                 Fault::Refuse => return,

@@ -70,7 +70,6 @@ pub(super) async fn cancel(
     let canceled = canceled
         .map_err(ApiError::store)?
         .map_err(ApiError::store)?;
-    app.predictions.watch.nudge(id);
     match canceled {
         Cancel::Canceled => record_response(&app, StatusCode::OK, &find(&app, id).await?),
         Cancel::Requested => record_response(&app, StatusCode::ACCEPTED, &find(&app, id).await?),
@@ -83,7 +82,7 @@ pub(super) async fn cancel(
 }
 
 /// An id that could not have been issued is simply not found.
-pub(super) fn job_id(path: Result<Path<String>, PathRejection>) -> Result<JobId, ApiError> {
+fn job_id(path: Result<Path<String>, PathRejection>) -> Result<JobId, ApiError> {
     let Path(text) = path.unwrap_or_else(|_| Path(String::new()));
     text.parse().map_err(|_| {
         ApiError::new(
@@ -93,7 +92,7 @@ pub(super) fn job_id(path: Result<Path<String>, PathRejection>) -> Result<JobId,
     })
 }
 
-pub(super) async fn find(app: &App, id: JobId) -> Result<Record, ApiError> {
+async fn find(app: &App, id: JobId) -> Result<Record, ApiError> {
     let got = timeout(STORE_LIMIT, app.store.get(&[id])).await;
     let mut records = got.map_err(ApiError::store)?.map_err(ApiError::store)?;
     records.pop().flatten().ok_or_else(|| unknown(app, id))

@@ -1,7 +1,6 @@
 //! The route table, and nothing else.
 
 mod batch;
-mod events;
 mod home;
 mod jobs;
 mod manner;
@@ -28,7 +27,6 @@ pub(crate) fn table(app: App) -> Router {
         .route("/predict/batch", post(batch::predict_batch))
         .route("/jobs", post(predict::submit))
         .route("/jobs/{id}", get(jobs::show))
-        .route("/jobs/{id}/events", get(events::follow))
         .route("/jobs/{id}/cancel", post(jobs::cancel))
         .route("/models", get(models::list))
         .route("/models/{name}", get(models::show))

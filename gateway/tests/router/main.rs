@@ -8,7 +8,6 @@
 mod answers;
 mod batches;
 mod drains;
-mod events;
 mod home;
 mod idempotency;
 mod jobs;

@@ -1,4 +1,4 @@
-//! The network between programs and services: cut, slow, silent.
+//! The lines between programs and services: cut, slow, silent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +32,11 @@ pub(super) async fn broker_latency(stage: Arc<Stage>, duration: Duration) {
 
 pub(super) async fn broker_blackhole(stage: Arc<Stage>, duration: Duration) {
     hold(&stage.broker_line, Fault::Blackhole, duration).await;
+}
+
+/// What is published, acked or answered does not arrive; what the broker says does.
+pub(super) async fn broker_deaf(stage: Arc<Stage>, duration: Duration) {
+    hold(&stage.broker_line, Fault::Deaf, duration).await;
 }
 
 /// What is published arrives, and no confirm comes back.
