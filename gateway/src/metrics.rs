@@ -44,6 +44,10 @@ pub struct Metrics {
     pub workers: IntGauge,
     /// Open connections.
     pub connections: IntGauge,
+    /// Connections that were cut, by reason: a slow head, a client that does not read, the end of a drain.
+    pub cut: IntCounterVec,
+    /// Tries to accept a connection that failed, for want of descriptors most likely.
+    pub accept_errors: IntCounter,
     /// 1 while ready.
     pub ready: Gauge,
 }
@@ -119,6 +123,15 @@ impl Metrics {
             )?,
             workers: gauge("workers", "Workers that announce themselves")?,
             connections: gauge("connections", "Open client connections")?,
+            cut: counters(
+                "connections_cut_total",
+                "Connections cut for a slow head, a client that does not read, or the end of a drain",
+                &["reason"],
+            )?,
+            accept_errors: counter(
+                "accept_errors_total",
+                "Tries to accept a connection that failed, for want of descriptors most likely",
+            )?,
             ready: registered(
                 registry,
                 Gauge::with_opts(opts("ready", "1 while this gateway is ready for traffic"))?,

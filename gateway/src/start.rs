@@ -1,5 +1,6 @@
 //! From settings to a running gateway, and what can be wrong on the way.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -7,12 +8,18 @@ use anyhow::Context as _;
 use prometheus::Registry;
 use selvage_core::catalog::Catalog;
 use selvage_core::config::{EXIT_UNAVAILABLE, EXIT_USAGE};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Mode, Settings};
 use crate::models::Models;
 use crate::{App, Backends, descriptors, fleet, serve};
+
+/// What the kernel keeps of an answer that its client does not read, in bytes (it allows itself twice as much). Left to
+/// itself it grows to megabytes, and thousands of such clients would take gigabytes. Almost every answer is smaller.
+const SEND_BUFFER_BYTES: u32 = 128 * 1024;
+/// Connections that wait in the kernel to be accepted; what `TcpListener::bind` takes.
+const BACKLOG: u32 = 1024;
 
 /// Why a start failed; each ends with another exit code.
 #[derive(Debug)]
@@ -53,7 +60,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let models = Models::new(Arc::clone(&catalog), settings.default_model.as_ref());
     let models = models.map_err(|name| Failure::Usage(no_such_model(name.as_ref())))?;
     descriptors::make_room(settings.max_connections);
-    let listener = bind(&settings).await?;
+    let listener = bind(&settings)?;
     announce(&settings, &models);
     match mode {
         Mode::Fleet => run_fleet(&settings, models, listener, shutdown).await,
@@ -70,10 +77,20 @@ fn no_such_model(name: Option<&selvage_core::job::ModelName>) -> anyhow::Error {
     }
 }
 
-async fn bind(settings: &Settings) -> Result<TcpListener, Failure> {
+/// Binds as [`TcpListener::bind`] does; connections inherit the bound of the send buffer.
+fn bind(settings: &Settings) -> Result<TcpListener, Failure> {
     let address = settings.listen;
-    let bound = TcpListener::bind(address).await;
-    bound
+    let bound = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bound()
         .with_context(|| format!("--listen / SELVAGE_LISTEN: cannot listen on {address}"))
         .map_err(Failure::Usage)
 }

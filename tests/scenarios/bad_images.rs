@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use image::{DynamicImage, ImageFormat};
 use selvage_tests::pictures::{PNG_SIGNATURE, lying_png, png_chunk, png_header, png_of};
+use selvage_tests::usage::peak_memory_kib;
 use selvage_tests::{Deployment, Shape, pictures};
 
 /// A row: what it is, the bytes, and the allowed status codes with their error codes.
@@ -384,17 +385,4 @@ pub(super) async fn hostile_images_leave_memory_bounded(on: Arc<Deployment>) -> 
         );
     }
     Ok(())
-}
-
-/// The highest resident memory a process has had, in KiB (`VmHWM` of proc(5)).
-fn peak_memory_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .unwrap_or_default();
-    line.trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .expect("a live process has a VmHWM")
 }

@@ -73,7 +73,7 @@ pub(super) async fn broken_http_is_refused(on: Arc<Deployment>) -> anyhow::Resul
     Ok(())
 }
 
-fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+pub(super) fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let head = format!("{method} {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{headers}\r\n");
     [head.as_bytes(), body].concat()
 }
@@ -90,7 +90,7 @@ fn endless_chunks() -> Vec<u8> {
 }
 
 /// Sends bytes and reads the answer's status; `None` where the gateway hung up without one.
-async fn exchange(gateway: SocketAddr, bytes: &[u8]) -> anyhow::Result<Option<u16>> {
+pub(super) async fn exchange(gateway: SocketAddr, bytes: &[u8]) -> anyhow::Result<Option<u16>> {
     timeout(ANSWER_LIMIT, async {
         let mut socket = TcpStream::connect(gateway).await?;
         // The gateway may answer and hang up while we still write; what it said is what counts.

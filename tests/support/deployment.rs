@@ -43,6 +43,8 @@ pub struct Settings {
     pub gateways: usize,
     /// Workers of a fleet.
     pub workers: usize,
+    /// File descriptors each gateway is allowed; `None` leaves them as they are.
+    pub descriptors: Option<u64>,
     /// Further settings of every program, as environment variables; they win over the deployment's own.
     pub environment: Vec<(&'static str, String)>,
 }
@@ -52,6 +54,7 @@ impl Default for Settings {
         Self {
             gateways: 2,
             workers: 2,
+            descriptors: None,
             environment: Vec::new(),
         }
     }
@@ -62,6 +65,13 @@ impl Settings {
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
         self.environment.push((name, value.to_string()));
+        self
+    }
+
+    /// With gateways that are allowed so many file descriptors.
+    #[must_use]
+    pub const fn descriptors(mut self, descriptors: u64) -> Self {
+        self.descriptors = Some(descriptors);
         self
     }
 
@@ -127,7 +137,10 @@ impl Deployment {
             1
         };
         let gateway_programs: Vec<Program> = (0..count)
-            .map(|_| Program::start("selvage-gateway", &environment))
+            .map(|_| match settings.descriptors {
+                None => Program::start("selvage-gateway", &environment),
+                Some(n) => Program::start_with_descriptors("selvage-gateway", &environment, n),
+            })
             .collect();
         let gateways = gateway_programs
             .iter()

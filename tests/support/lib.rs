@@ -10,6 +10,7 @@ pub mod private;
 pub mod program;
 pub mod proxy;
 pub mod services;
+pub mod usage;
 
 pub use client::{Answer, Client};
 pub use deployment::{Deployment, Settings, Shape};

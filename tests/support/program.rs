@@ -93,7 +93,29 @@ impl Program {
     /// When it cannot be started at all.
     #[must_use]
     pub fn start(name: &'static str, settings: &[(&str, String)]) -> Self {
-        let mut command = Command::new(binary(name));
+        Self::run(name, Command::new(binary(name)), settings)
+    }
+
+    /// The same, with so few file descriptors.
+    ///
+    /// # Panics
+    /// See [`Program::start`].
+    #[must_use]
+    pub fn start_with_descriptors(
+        name: &'static str,
+        settings: &[(&str, String)],
+        descriptors: u64,
+    ) -> Self {
+        let mut command = Command::new("sh");
+        // The shell becomes the program, so that its process id stays the same.
+        command
+            .args(["-c", "ulimit -n \"$1\" && exec \"$2\"", "sh"])
+            .arg(descriptors.to_string())
+            .arg(binary(name));
+        Self::run(name, command, settings)
+    }
+
+    fn run(name: &'static str, mut command: Command, settings: &[(&str, String)]) -> Self {
         command
             .env_clear()
             .envs(

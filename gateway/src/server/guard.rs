@@ -5,9 +5,10 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use prometheus::IntCounterVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -15,10 +16,16 @@ use tokio::time::{Instant, Sleep, sleep_until};
 const HEAD: Duration = Duration::from_secs(10);
 /// Longest time in which a client takes not a single byte of an answer.
 const WRITE: Duration = Duration::from_secs(30);
+/// Longest time in which a client takes what is ready for it: reading a byte now and then does not buy more.
+const WRITE_TOTAL: Duration = Duration::from_secs(120);
 
 /// Says whether a request is being answered; shared between a connection and its service.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Guard(Arc<Requests>);
+#[derive(Clone, Debug)]
+pub(super) struct Guard {
+    requests: Arc<Requests>,
+    /// Connections that were cut, by reason.
+    cut: IntCounterVec,
+}
 
 #[derive(Debug, Default)]
 struct Requests {
@@ -32,17 +39,30 @@ struct Requests {
 pub(super) struct Busy(Guard);
 
 impl Guard {
+    /// For one connection; counts in `cut` if it has to be cut.
+    pub(super) fn new(cut: IntCounterVec) -> Self {
+        Self {
+            requests: Arc::default(),
+            cut,
+        }
+    }
+
+    fn too_slow(&self, reason: &str, what: &'static str) -> io::Error {
+        self.cut.with_label_values(&[reason]).inc();
+        io::Error::new(io::ErrorKind::TimedOut, what)
+    }
+
     /// Marks a request as being answered.
     pub(super) fn busy(&self) -> Busy {
-        self.0.busy.store(true, Ordering::Relaxed);
-        self.0.begun.fetch_add(1, Ordering::Relaxed);
+        self.requests.busy.store(true, Ordering::Relaxed);
+        self.requests.begun.fetch_add(1, Ordering::Relaxed);
         Busy(self.clone())
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.0.busy.store(false, Ordering::Relaxed);
+        self.0.requests.busy.store(false, Ordering::Relaxed);
     }
 }
 
@@ -56,7 +76,10 @@ pub(super) struct Guarded<S> {
     /// Requests that had begun when it was last looked.
     seen: u32,
     reading: Option<Pin<Box<Sleep>>>,
+    /// The client has taken nothing for too long when this fires.
     writing: Option<Pin<Box<Sleep>>>,
+    /// When the client must have taken all that is ready for it; `None` where nothing is.
+    written_by: Option<Instant>,
 }
 
 impl<S> Guarded<S> {
@@ -69,6 +92,7 @@ impl<S> Guarded<S> {
             seen: 0,
             reading: None,
             writing: None,
+            written_by: None,
         }
     }
 
@@ -84,26 +108,31 @@ impl<S> Guarded<S> {
         if timer.deadline() != head_by {
             timer.as_mut().reset(head_by);
         }
-        timer
-            .as_mut()
-            .poll(cx)
-            .map(|()| Err(too_slow("the request's head took too long")))
+        ready!(timer.as_mut().poll(cx));
+        let what = "the request's head took too long";
+        Poll::Ready(Err(self.guard.too_slow("slow_head", what)))
     }
 
-    /// Fails once the client has taken nothing for too long.
-    fn poll_stalled<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+    /// Passes on how a write went, unless the client has let it wait for too long.
+    fn poll_stalled<T>(
+        &mut self,
+        written: Poll<io::Result<T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.writing = None;
+            return written;
+        }
+        let now = Instant::now();
+        let written_by = *self.written_by.get_or_insert(now + WRITE_TOTAL);
         let timer = self
             .writing
-            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + WRITE)));
-        timer
-            .as_mut()
-            .poll(cx)
-            .map(|()| Err(too_slow("the client does not read")))
+            .get_or_insert_with(|| Box::pin(sleep_until(written_by.min(now + WRITE))));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(self
+            .guard
+            .too_slow("slow_read", "the client does not read")))
     }
-}
-
-fn too_slow(what: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, what)
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
@@ -112,7 +141,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let begun = self.guard.0.begun.load(Ordering::Relaxed);
+        let begun = self.guard.requests.begun.load(Ordering::Relaxed);
         if begun != self.seen {
             self.seen = begun;
             self.head_by = None;
@@ -120,7 +149,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         let came = buffer.filled().len() > before;
-        if came && self.head_by.is_none() && !self.guard.0.busy.load(Ordering::Relaxed) {
+        if came && self.head_by.is_none() && !self.guard.requests.busy.load(Ordering::Relaxed) {
             self.head_by = Some(Instant::now() + HEAD);
         }
         match read {
@@ -136,13 +165,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match Pin::new(&mut self.stream).poll_write(cx, bytes) {
-            Poll::Ready(written) => {
-                self.writing = None;
-                Poll::Ready(written)
-            }
-            Poll::Pending => self.poll_stalled(cx),
-        }
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.poll_stalled(written, cx)
     }
 
     fn poll_write_vectored(
@@ -150,13 +174,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match Pin::new(&mut self.stream).poll_write_vectored(cx, bytes) {
-            Poll::Ready(written) => {
-                self.writing = None;
-                Poll::Ready(written)
-            }
-            Poll::Pending => self.poll_stalled(cx),
-        }
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        self.poll_stalled(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -164,6 +183,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes once all it had has been written.
+        self.written_by = None;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -178,6 +199,15 @@ mod tests {
 
     use super::*;
 
+    fn guard() -> Guard {
+        let opts = prometheus::Opts::new("cut", "cut");
+        Guard::new(IntCounterVec::new(opts, &["reason"]).unwrap())
+    }
+
+    fn cut(guard: &Guard, reason: &str) -> u64 {
+        guard.cut.with_label_values(&[reason]).get()
+    }
+
     fn kind<T: std::fmt::Debug>(result: io::Result<T>) -> io::ErrorKind {
         result.unwrap_err().kind()
     }
@@ -186,15 +216,17 @@ mod tests {
     async fn a_client_that_says_nothing_is_cut() {
         let (_client, server) = duplex(64);
         let began = Instant::now();
-        let read = Guarded::new(server, Guard::default()).read_u8().await;
+        let guard = guard();
+        let read = Guarded::new(server, guard.clone()).read_u8().await;
         assert_eq!(kind(read), io::ErrorKind::TimedOut);
+        assert_eq!(cut(&guard, "slow_head"), 1);
         assert_eq!(began.elapsed().as_secs(), 10);
     }
 
     #[tokio::test(start_paused = true)]
     async fn dripping_a_head_does_not_buy_time() {
         let (mut client, server) = duplex(64);
-        let guard = Guard::default();
+        let guard = guard();
         let mut server = Guarded::new(server, guard.clone());
         client.write_u8(b'G').await.unwrap();
         server.read_u8().await.unwrap();
@@ -221,7 +253,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_that_is_answered_and_an_idle_connection_have_no_head_limit() {
         let (mut client, server) = duplex(64);
-        let guard = Guard::default();
+        let guard = guard();
         let mut server = Guarded::new(server, guard.clone());
         let busy = guard.busy();
         let slow = async {
@@ -243,10 +275,36 @@ mod tests {
     async fn a_client_that_does_not_read_is_cut() {
         let (_client, server) = duplex(8);
         let began = Instant::now();
-        let written = Guarded::new(server, Guard::default())
+        let guard = guard();
+        let written = Guarded::new(server, guard.clone())
             .write_all(&[0; 64])
             .await;
         assert_eq!(kind(written), io::ErrorKind::TimedOut);
         assert_eq!(began.elapsed().as_secs(), 30);
+        assert_eq!(cut(&guard, "slow_read"), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reading_a_byte_now_and_then_does_not_buy_time() {
+        let (mut client, server) = duplex(8);
+        let mut server = Guarded::new(server, guard());
+        // What was taken in time does not count against what follows.
+        server.write_all(&[0; 8]).await.unwrap();
+        client.read_exact(&mut [0; 8]).await.unwrap();
+        server.flush().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(500)).await;
+        let began = Instant::now();
+        let drip = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                client.read_u8().await.unwrap();
+            }
+        };
+        let written = tokio::select! {
+            () = drip => unreachable!("it never ends"),
+            written = server.write_all(&[0; 64]) => written,
+        };
+        assert_eq!(kind(written), io::ErrorKind::TimedOut);
+        assert_eq!(began.elapsed().as_secs(), 120);
     }
 }

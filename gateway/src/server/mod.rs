@@ -40,7 +40,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const NOTICE: Duration = Duration::from_secs(2);
 
 /// Serves until `shutdown` fires, then drains: waits that run are answered, or turned into promises where that takes
-/// too long; after the drain time the rest is cut. Ends the app's background tasks.
+/// too long; shortly before the drain time is over the rest is cut. Ends the app's background tasks.
 ///
 /// # Errors
 /// Never at present; a listener that fails to accept is tried again.
@@ -64,9 +64,14 @@ pub async fn serve(app: App, listener: TcpListener, shutdown: CancellationToken)
     if timeout_at(cut, connections.tasks.wait()).await.is_err() {
         app.life.enter(Phase::Ending);
         app.predictions.inflight.lapse(None);
-        if timeout_at(end, connections.tasks.wait()).await.is_err() {
+        // The rest is for what still has to end after the last connection.
+        let last = end - app.limits.drain / 10;
+        if timeout_at(last, connections.tasks.wait()).await.is_err() {
             let left = connections.tasks.len();
-            tracing::warn!(left, "the drain time is over: {left} connections are cut");
+            tracing::warn!(
+                left,
+                "the drain time is nearly over: {left} connections are cut"
+            );
         }
     }
     connections.abort.cancel();
@@ -141,6 +146,7 @@ impl Connections {
                 // The client was gone before it was greeted.
                 Err(error) if is_about_one_client(&error) => {}
                 Err(error) => {
+                    self.app.metrics.accept_errors.inc();
                     if !failing {
                         tracing::warn!(%error, "connections cannot be accepted; trying again");
                     }
@@ -154,7 +160,7 @@ impl Connections {
     fn spawn(&self, stream: TcpStream, place: OwnedSemaphorePermit) {
         // Answers are written whole: waiting for more to send would only delay them.
         stream.set_nodelay(true).ok();
-        let guard = Guard::default();
+        let guard = Guard::new(self.app.metrics.cut.clone());
         let router = self.router.clone();
         let service = {
             let guard = guard.clone();
@@ -165,6 +171,7 @@ impl Connections {
             .serve_connection(TokioIo::new(Guarded::new(stream, guard)), service);
         let (draining, abort) = (self.app.life.draining.clone(), self.abort.clone());
         let gauge = self.app.metrics.connections.clone();
+        let cut = self.app.metrics.cut.clone();
         self.tasks.spawn(async move {
             let _place = place;
             gauge.inc();
@@ -176,8 +183,10 @@ impl Connections {
             };
             if ended.is_none() {
                 connection.as_mut().graceful_shutdown();
-                // Whatever ends it now, there is nobody left to tell.
-                let _ended = abort.run_until_cancelled(connection).await;
+                // However it ends by itself, there is nobody left to tell.
+                if abort.run_until_cancelled(connection).await.is_none() {
+                    cut.with_label_values(&["drain"]).inc();
+                }
             }
             gauge.dec();
         });
