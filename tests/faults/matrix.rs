@@ -4,7 +4,7 @@ use selvage_tests::Settings;
 use selvage_tests::load::Mix;
 
 use super::programs::Kind::{Gateway, Worker};
-use super::{Fault, broker, jobs, lines, programs, redis, soak};
+use super::{Fault, broker, jobs, lines, overload, programs, redis, soak};
 
 /// A fault's function as [`Fault::new`] takes it.
 macro_rules! by {
@@ -81,6 +81,10 @@ pub(crate) fn all() -> Vec<Fault> {
         Fault::new("redis-read-only", by!(redis::read_only)),
         Fault::new("poison", by!(jobs::poison))
             .settings(jobs::poisonous)
+            .short(),
+        Fault::new("overload", by!(overload::tenfold))
+            .settings(overload::few_places)
+            .mix(overload::beside)
             .short(),
         Fault::new("soak", by!(soak::soak)).by_itself(),
     ]

@@ -5,6 +5,7 @@ mod broker;
 mod jobs;
 mod lines;
 mod matrix;
+mod overload;
 mod programs;
 mod redis;
 mod soak;

@@ -91,10 +91,29 @@ pub fn poison() -> Vec<u8> {
     commented("9-ankle-boot", "poison")
 }
 
+/// A black PNG whose decoding costs much and whose transfer costs little: a million pixels in some kilobytes.
+#[must_use]
+pub fn laborious() -> Vec<u8> {
+    encode(
+        &DynamicImage::ImageLuma8(GrayImage::new(1_000, 1_000)),
+        ImageFormat::Png,
+    )
+}
+
+/// The same picture with a comment nobody has sent before: another hash.
+#[must_use]
+pub fn renewed(png: &[u8]) -> Vec<u8> {
+    with_comment(png, &uuid::Uuid::new_v4().to_string())
+}
+
 fn commented(name: &str, comment: &str) -> Vec<u8> {
-    let mut png = sample(name);
+    with_comment(&sample(name), comment)
+}
+
+fn with_comment(png: &[u8], comment: &str) -> Vec<u8> {
+    let mut png = png.to_vec();
     let end = png.len() - 12;
-    assert_eq!(&png[end + 4..end + 8], b"IEND", "the sample is a PNG");
+    assert_eq!(&png[end + 4..end + 8], b"IEND", "it is a PNG");
     let text = format!("Comment\0{comment}");
     png.splice(end..end, png_chunk(b"tEXt", text.as_bytes()));
     png
