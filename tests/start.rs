@@ -72,6 +72,13 @@ fn wrong_settings_are_named() {
         USAGE,
         &["prefix"],
     );
+    let keys = project().join("tests/fixtures/api-keys");
+    fails_with(
+        "selvage-gateway",
+        &[("SELVAGE_API_KEYS", &format!("{}-absent", keys.display()))],
+        USAGE,
+        &["SELVAGE_API_KEYS", "api-keys-absent"],
+    );
     fails_with("selvage-worker", &[], USAGE, &["SELVAGE_AMQP_URL"]);
     fails_with(
         "selvage-worker",
@@ -94,6 +101,23 @@ fn passwords_in_wrong_settings_are_not_repeated() {
     let mut program = Program::start("selvage-gateway", &settings);
     program.wait_for_end(END_LIMIT);
     assert!(!program.log().contains("s3cret"), "{}", program.log());
+}
+
+#[test]
+fn a_key_in_the_file_of_hashes_is_named_by_its_line_and_not_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys");
+    fs::write(&file, "# keys\nacme selvage_s3cret\n").unwrap();
+    let file = file.display().to_string();
+    let mut program = Program::start("selvage-gateway", &[("SELVAGE_API_KEYS", file.clone())]);
+    assert_eq!(program.wait_for_end(END_LIMIT).code(), Some(USAGE));
+    let log = program.log();
+    let expected = format!("{file}, line 2: ");
+    assert!(
+        log.contains(&expected) && log.contains("SELVAGE_API_KEYS"),
+        "{log}"
+    );
+    assert!(!log.contains("s3cret"), "{log}");
 }
 
 #[test]

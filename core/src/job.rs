@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::clock::UnixMillis;
 use crate::key::{Digest, PredictionKey};
+use crate::key_name::KeyName;
 
 /// A job's identity: a UUIDv7, so it carries the time at which it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -192,6 +193,9 @@ pub struct Promise {
     /// Present where the request had an idempotency key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub once: Option<Once>,
+    /// The API key it was asked for with; nobody else is shown it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<KeyName>,
 }
 
 /// Where a waiting gateway takes replies; opaque to all but the queue's backend.

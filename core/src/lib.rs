@@ -13,6 +13,7 @@
 //! | [`fleet`] | trait [`fleet::Fleet`]: which workers exist and what they hold |
 //! | [`redis`] | the Redis backends of cache, store and fleet |
 //! | [`clock`] | the time deadlines are measured by |
+//! | [`key_name`] | who a promised job belongs to |
 //! | [`config`], [`telemetry`], [`shutdown`] | what both programs do the same way |
 //! | [`failpoint`] | places at which a fault test ends a process |
 
@@ -24,6 +25,7 @@ pub mod failpoint;
 pub mod fleet;
 pub mod job;
 pub mod key;
+pub mod key_name;
 pub mod outcome;
 pub mod output;
 pub mod queue;

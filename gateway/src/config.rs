@@ -1,12 +1,15 @@
 //! The gateway's settings: every flag, its variable, its default and its bounds, in one place.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
 use clap::builder::RangedU64ValueParser;
+use clap::{Parser, Subcommand};
 use selvage_core::config::SharedSettings;
 use selvage_core::job::ModelName;
+
+use crate::access::make::MakeKey;
 
 /// Largest body that may be configured: a job must fit into a message, and RabbitMQ takes 16 MiB by default.
 const MAX_BODY_BYTES: u64 = 15 * 1024 * 1024;
@@ -66,6 +69,10 @@ pub struct Settings {
     #[arg(long, env = "SELVAGE_MAX_CONNECTIONS", default_value_t = 4096, value_name = "CONNECTIONS",
           value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     pub max_connections: usize,
+    /// File of API keys; without it everybody may ask. `selvage-gateway key NAME` makes a key and its line. SIGHUP reads the
+    /// file anew.
+    #[arg(long, env = "SELVAGE_API_KEYS", value_name = "FILE")]
+    pub api_keys: Option<PathBuf>,
     /// Memory for results kept in this process, in bytes; in embedded mode there is no other cache.
     #[arg(long, env = "SELVAGE_NEAR_CACHE", default_value_t = 64 * 1024 * 1024, value_name = "BYTES")]
     pub near_cache: u64,
@@ -81,6 +88,16 @@ pub struct Settings {
         reason = "a doc comment would become help text of the group"
     )]
     pub engine: selvage_worker::config::EngineSettings,
+    #[command(subcommand)]
+    #[expect(missing_docs, reason = "a doc comment would become help text")]
+    pub command: Option<Command>,
+}
+
+/// What the program does instead of serving.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Make an API key.
+    Key(MakeKey),
 }
 
 /// Which settings contradict each other.

@@ -20,8 +20,7 @@ use tokio::time::{Instant, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
-use crate::models::Models;
-use crate::start::{Failure, say_listening, start};
+use crate::start::{Failure, Prepared, say_listening, start};
 use crate::{App, Backends, serve};
 
 /// Records kept in memory, finished and unfinished; about a kilobyte each.
@@ -37,7 +36,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// See [`Failure`]; a worker that ends by itself takes the gateway along.
 pub async fn run(
     settings: &Settings,
-    models: Models,
+    prepared: Prepared,
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
@@ -47,14 +46,14 @@ pub async fn run(
     let registry = Registry::new();
     let memory = Memory::new(settings);
     let worker = Worker::prepare(
-        models.catalog().as_ref().clone(),
+        prepared.models.catalog().as_ref().clone(),
         worker_settings(settings),
         memory.for_worker(),
         &registry,
     );
     let worker = worker.await.map_err(unprepared)?;
     let (store, queue) = (Arc::clone(&memory.store), Arc::clone(&memory.queue));
-    let app = start(settings, models, memory.for_gateway(), &registry)?;
+    let app = start(settings, prepared, memory.for_gateway(), &registry)?;
     let (ready, stop) = (worker.ready(), CancellationToken::new());
     let mut working = JoinSet::new();
     working.spawn(worker.run(stop.clone()));

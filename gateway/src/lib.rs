@@ -5,6 +5,7 @@
 //! | [`config`] | settings |
 //! | [`server`], [`descriptors`] | connections: accepting, time limits, draining, how many there can be |
 //! | `routes` | the route table and its handlers: HTTP to service and back |
+//! | [`access`] | who may ask: API keys, and the caller a request has become |
 //! | [`upload`], [`options`], [`prefer`], [`idempotency`] | reading a request |
 //! | [`view`], [`error`] | writing an answer |
 //! | [`predictions`] | the service: cache, computation, promise |
@@ -12,6 +13,7 @@
 //! | [`watch`], [`sweeper`], [`lanes`] | background tasks: long polls, overdue records, estimates |
 //! | [`start`], [`fleet`], `embedded` | from settings to a running gateway, in either mode |
 
+pub mod access;
 pub mod admission;
 pub mod config;
 pub mod descriptors;
@@ -54,6 +56,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use server::serve;
 
+use crate::access::Access;
 use crate::admission::Admission;
 use crate::config::Limits;
 use crate::inflight::Inflight;
@@ -101,6 +104,8 @@ pub struct App(Arc<Gateway>);
 pub struct Gateway {
     /// What requests are bound by.
     pub limits: Limits,
+    /// Who may ask.
+    pub access: Arc<Access>,
     /// Which model a request means.
     pub models: Models,
     /// The service.
@@ -134,6 +139,7 @@ impl App {
     /// When the registry has a gateway's metrics already.
     pub fn start(
         limits: Limits,
+        access: Access,
         models: Models,
         backends: Backends,
         registry: &Registry,
@@ -181,6 +187,7 @@ impl App {
         };
         let gateway = Gateway {
             limits,
+            access: Arc::new(access),
             models,
             predictions,
             store,
@@ -204,6 +211,7 @@ impl App {
     ) {
         let (tasks, stop) = (&self.life.tasks, &self.life.stop);
         tasks.spawn(watching);
+        tasks.spawn(Arc::clone(&self.access).follow_hangups(stop.clone()));
         tasks.spawn(sweeper.run(stop.clone()));
         tasks.spawn(take_reports(self.clone(), reports, stop.clone()));
         tasks.spawn(lapse(self.clone(), stop.clone()));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use selvage_core::config::EXIT_USAGE;
 use selvage_core::{config, shutdown, telemetry};
-use selvage_gateway::config::Settings;
+use selvage_gateway::config::{Command, Settings};
 use selvage_gateway::start::{self, Failure};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,6 +15,12 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(code) => return code,
     };
+    if let Some(Command::Key(make)) = &settings.command {
+        return match make.run(std::io::stdout(), std::io::stderr()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
     if let Err(error) = telemetry::start(&settings.shared.log) {
         use std::io::Write as _;
         // Without a log, this is the last place to be told.

@@ -11,6 +11,7 @@ use selvage_core::config::{EXIT_UNAVAILABLE, EXIT_USAGE};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Access;
 use crate::config::{Mode, Settings};
 use crate::models::Models;
 use crate::{App, Backends, descriptors, fleet, serve};
@@ -46,6 +47,13 @@ impl Failure {
     }
 }
 
+/// What is read from files before anything is opened: their mistakes end the start at once.
+pub struct Prepared {
+    access: Access,
+    /// Which model a request means.
+    pub(crate) models: Models,
+}
+
 /// Runs a gateway until `shutdown` fires and it has drained.
 ///
 /// # Errors
@@ -59,12 +67,14 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     })?);
     let models = Models::new(Arc::clone(&catalog), settings.default_model.as_ref());
     let models = models.map_err(|name| Failure::Usage(no_such_model(name.as_ref())))?;
+    let access = access(&settings)?;
     descriptors::make_room(settings.max_connections);
     let listener = bind(&settings)?;
     announce(&settings, &models);
+    let prepared = Prepared { access, models };
     match mode {
-        Mode::Fleet => run_fleet(&settings, models, listener, shutdown).await,
-        Mode::Embedded => run_embedded(&settings, models, listener, shutdown).await,
+        Mode::Fleet => run_fleet(&settings, prepared, listener, shutdown).await,
+        Mode::Embedded => run_embedded(&settings, prepared, listener, shutdown).await,
     }
 }
 
@@ -121,6 +131,12 @@ fn announce(settings: &Settings, models: &Models) {
         cache_ttl_s = shared.cache_ttl,
         drain_timeout_s = settings.drain_timeout,
         max_connections = settings.max_connections,
+        api_keys = shown(
+            settings
+                .api_keys
+                .as_ref()
+                .map(|file| file.display().to_string())
+        ),
         "selvage-gateway {}",
         env!("CARGO_PKG_VERSION"),
     );
@@ -135,7 +151,7 @@ pub(crate) fn say_listening(listener: &TcpListener) {
 
 async fn run_fleet(
     settings: &Settings,
-    models: Models,
+    prepared: Prepared,
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
@@ -145,10 +161,16 @@ async fn run_fleet(
             "a fleet needs a broker and a store"
         )));
     };
-    let backends = fleet::open(settings, (amqp, redis), &models.catalog(), &registry).await?;
+    let backends = fleet::open(
+        settings,
+        (amqp, redis),
+        &prepared.models.catalog(),
+        &registry,
+    )
+    .await?;
     let (queue, clock) = (Arc::clone(&backends.queue), backends.clock.clone());
     let workers = Arc::clone(&backends.fleet);
-    let app = start(settings, models, backends, &registry)?;
+    let app = start(settings, prepared, backends, &registry)?;
     let time = fleet::keep_time(clock, workers, app.life.stop.clone());
     app.life.tasks.spawn(time);
     say_listening(&listener);
@@ -160,13 +182,22 @@ async fn run_fleet(
 /// Puts the gateway together.
 pub(crate) fn start(
     settings: &Settings,
-    models: Models,
+    prepared: Prepared,
     backends: Backends,
     registry: &Registry,
 ) -> Result<App, Failure> {
-    App::start(settings.limits(), models, backends, registry)
+    let Prepared { access, models } = prepared;
+    App::start(settings.limits(), access, models, backends, registry)
         .context("the gateway's metrics")
         .map_err(Failure::Internal)
+}
+
+fn access(settings: &Settings) -> Result<Access, Failure> {
+    let Some(file) = &settings.api_keys else {
+        return Ok(Access::open());
+    };
+    let read = Access::from_file(file).context("--api-keys / SELVAGE_API_KEYS");
+    read.map_err(Failure::Usage)
 }
 
 #[cfg(feature = "embedded")]
@@ -179,7 +210,7 @@ use crate::embedded::run as run_embedded;
 )]
 async fn run_embedded(
     _settings: &Settings,
-    _models: Models,
+    _prepared: Prepared,
     _listener: TcpListener,
     _shutdown: CancellationToken,
 ) -> Result<(), Failure> {

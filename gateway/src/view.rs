@@ -274,6 +274,7 @@ mod tests {
             top_k: 3,
             metadata: Map::new(),
             once: None,
+            owner: None,
         };
         let ended = state.is_terminal().then_some(UnixMillis(1_700_000_000_010));
         Record {

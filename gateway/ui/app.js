@@ -4,6 +4,20 @@
 const $ = (id) => document.getElementById(id);
 let turn = 0;
 
+// With the key that was typed in, if any; asks for one where it is needed.
+async function ask(url, options = {}) {
+  const headers = { ...options.headers };
+  const key = $("key").value.trim();
+  if (key) {
+    headers.authorization = `Bearer ${key}`;
+  }
+  const response = await fetch(url, { ...options, headers });
+  if (response.status === 401) {
+    $("locked").hidden = false;
+  }
+  return response;
+}
+
 function say(text, isError = false) {
   $("message").textContent = text;
   $("message").classList.toggle("error", isError);
@@ -71,7 +85,7 @@ async function finish(response, isCurrent) {
   while (response.ok && (job.status === "queued" || job.status === "running") && isCurrent()) {
     const where = job.queue ? `, place ${job.queue.position}` : "";
     say(`The job is ${job.status}${where} …`);
-    response = await fetch(`${job.urls.self}?wait=30`);
+    response = await ask(`${job.urls.self}?wait=30`);
     job = await response.json();
   }
   if (!response.ok) {
@@ -95,7 +109,7 @@ async function classify(file) {
     headers["cache-control"] = "no-cache";
   }
   try {
-    const response = await fetch(`/predict?${query}`, { method: "POST", headers, body: file });
+    const response = await ask(`/predict?${query}`, { method: "POST", headers, body: file });
     const cacheStatus = response.headers.get("cache-status");
     const job = await finish(response, isCurrent);
     if (isCurrent()) {
@@ -115,13 +129,24 @@ function classifyFirst(files) {
 }
 
 async function listModels() {
-  const response = await fetch("/models");
+  const response = await ask("/models");
   const list = await response.json();
-  for (const model of list.models) {
+  if (!response.ok) {
+    say(list.detail, true);
+    return;
+  }
+  const options = list.models.map((model) => {
     const option = new Option(model.name, model.name, model.default, model.default);
     option.title = model.description;
-    $("model").append(option);
-  }
+    return option;
+  });
+  $("model").replaceChildren(...options);
+  say("No picture yet.");
+}
+
+function showModels() {
+  $("key").addEventListener("change", showModels);
+showModels();
 }
 
 const drop = $("drop");

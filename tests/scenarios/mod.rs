@@ -1,5 +1,6 @@
 //! The list of scenarios: each behaviour once, told by name, with the shapes and settings it needs.
 
+mod access;
 mod answers;
 mod bad_images;
 mod bad_requests;
@@ -17,7 +18,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use selvage_tests::{Deployment, Settings, Shape};
+use selvage_tests::{Deployment, Settings, Shape, keys};
 
 type Run = fn(Arc<Deployment>) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
 
@@ -52,6 +53,8 @@ macro_rules! scenarios {
 /// Every scenario.
 pub(crate) fn all() -> Vec<Scenario> {
     scenarios! {
+        access::jobs_belong_to_their_key with keys::guarded;
+        access::only_known_keys_pass with keys::guarded;
         answers::a_boot_is_an_ankle_boot;
         answers::scores_equal_those_of_another_runtime;
         answers::every_body_form_gives_the_same_answer;

@@ -16,6 +16,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(90);
 pub struct Client {
     http: reqwest::Client,
     base: String,
+    key: Option<&'static str>,
 }
 
 /// All of an answer.
@@ -127,12 +128,26 @@ impl Client {
         Self {
             http,
             base: format!("http://{address}"),
+            key: None,
+        }
+    }
+
+    /// The same client with this API key.
+    #[must_use]
+    pub fn with_key(&self, key: &'static str) -> Self {
+        Self {
+            key: Some(key),
+            ..self.clone()
         }
     }
 
     /// A request to be filled in.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base))
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
     }
 
     /// Sends a request.

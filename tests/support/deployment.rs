@@ -47,6 +47,8 @@ pub struct Settings {
     pub descriptors: Option<u64>,
     /// Further settings of every program, as environment variables; they win over the deployment's own.
     pub environment: Vec<(&'static str, String)>,
+    /// The key its clients show.
+    pub key: Option<&'static str>,
 }
 
 impl Default for Settings {
@@ -56,6 +58,7 @@ impl Default for Settings {
             workers: 2,
             descriptors: None,
             environment: Vec::new(),
+            key: None,
         }
     }
 }
@@ -91,6 +94,7 @@ pub struct Deployment {
     /// Its gateways' addresses; one in the embedded shape.
     pub gateways: Vec<SocketAddr>,
     environment: Mutex<Vec<(&'static str, String)>>,
+    key: Option<&'static str>,
     // Workers first: fields are dropped in order, and a worker without a gateway is idle, not confused.
     workers: Mutex<Vec<Program>>,
     gateway_programs: Mutex<Vec<Program>>,
@@ -150,6 +154,7 @@ impl Deployment {
             shape,
             gateways,
             environment: Mutex::new(environment),
+            key: settings.key,
             workers: Mutex::default(),
             gateway_programs: Mutex::new(gateway_programs),
             models,
@@ -254,7 +259,16 @@ impl Deployment {
     /// When no client can be made.
     #[must_use]
     pub fn client(&self) -> Client {
-        Client::new(self.gateways[0])
+        self.client_of(0)
+    }
+
+    /// A client of that gateway, with the deployment's key.
+    fn client_of(&self, gateway: usize) -> Client {
+        let client = Client::new(self.gateways[gateway]);
+        match self.key {
+            Some(key) => client.with_key(key),
+            None => client,
+        }
     }
 
     /// A client of the last gateway; in a fleet another one than [`Deployment::client`]'s.
@@ -263,7 +277,7 @@ impl Deployment {
     /// When no client can be made.
     #[must_use]
     pub fn other_client(&self) -> Client {
-        Client::new(self.gateways[self.gateways.len() - 1])
+        self.client_of(self.gateways.len() - 1)
     }
 
     /// The folder of models this deployment serves.

@@ -4,6 +4,7 @@ pub mod client;
 pub mod deployment;
 pub mod eventually;
 pub mod history;
+pub mod keys;
 pub mod load;
 pub mod pictures;
 pub mod private;

@@ -29,6 +29,7 @@ use crate::BoxError;
 use crate::clock::UnixMillis;
 use crate::job::{Job, JobId, ModelName, Once};
 use crate::key::PredictionKey;
+use crate::key_name::KeyName;
 use crate::outcome::{Cost, Failure, Outcome};
 use crate::output::Output;
 pub use memory::MemoryStore;
@@ -117,6 +118,9 @@ pub struct Seed {
     /// What makes its request the same when it is repeated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub once: Option<Once>,
+    /// The API key it was asked for with; nobody else is shown it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<KeyName>,
 }
 
 impl Seed {
@@ -134,6 +138,7 @@ impl Seed {
             top_k: promise.top_k,
             metadata: promise.metadata.clone(),
             once: promise.once,
+            owner: promise.owner.clone(),
         })
     }
 }

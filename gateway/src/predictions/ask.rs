@@ -9,6 +9,7 @@ use selvage_core::catalog::Model;
 use selvage_core::clock::UnixMillis;
 use selvage_core::job::{CachePolicy, Job, JobId, Once, Promise};
 use selvage_core::key::PredictionKey;
+use selvage_core::key_name::KeyName;
 use selvage_core::outcome::{Cost, Failure};
 use selvage_core::output::Output;
 use selvage_core::store::{Record, State};
@@ -32,6 +33,8 @@ pub struct Ask {
     pub top_k: u16,
     /// The client's own data.
     pub metadata: Map<String, Value>,
+    /// Who the job belongs to, should it be promised.
+    pub owner: Option<KeyName>,
     /// How long the client waits; zero promises at once.
     pub wait: Duration,
     /// How long the job may live at most.
@@ -143,6 +146,7 @@ impl Ask {
             top_k: self.top_k,
             metadata: self.metadata.clone(),
             once: self.once,
+            owner: self.owner.clone(),
         }
     }
 

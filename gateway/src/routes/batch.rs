@@ -16,6 +16,7 @@ use super::manner::Manner;
 use super::receive::{Received, receive};
 use super::seen::RequestId;
 use crate::App;
+use crate::access::Caller;
 use crate::error::{ApiError, retry_after};
 use crate::predictions::{Answer, Ask, Finished};
 use crate::upload::Count;
@@ -37,12 +38,13 @@ enum Item {
 /// Waits for all answers, as long as the client wants to.
 pub(super) async fn predict_batch(
     State(app): State<App>,
+    caller: Caller,
     Extension(id): Extension<RequestId>,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let received = receive(&app, id, (&uri, &headers), body, Count::Batch).await?;
+    let received = receive(&app, (id, caller), (&uri, &headers), body, Count::Batch).await?;
     let manner = Manner::waiting(&app.limits, &headers, received.options.wait);
     let items = answer(&app, &received, &manner).await?;
     respond(&app, &received, &items, &manner)

@@ -13,6 +13,7 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout};
 
 use crate::App;
+use crate::access::Caller;
 use crate::error::{ApiError, Code, retry_after};
 use crate::options::Query;
 use crate::prefer::{PREFERENCE_APPLIED, Prefer, applied_wait};
@@ -29,6 +30,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// The job as it is now, or as soon as it has ended.
 pub(super) async fn show(
     State(app): State<App>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     uri: Uri,
     headers: HeaderMap,
@@ -42,11 +44,11 @@ pub(super) async fn show(
         .or(asked)
         .unwrap_or_default()
         .min(app.limits.max_wait);
-    let mut record = find(&app, id).await?;
+    let mut record = find(&app, &caller, id).await?;
     if !record.state.is_terminal() && !wait.is_zero() {
         record = match app.predictions.watch.ended(id, Instant::now() + wait).await {
             Some(ended) => ended,
-            None => find(&app, id).await?,
+            None => find(&app, &caller, id).await?,
         };
     }
     let mut response = record_response(&app, StatusCode::OK, &record)?;
@@ -61,18 +63,23 @@ pub(super) async fn show(
 /// Cancels what has not ended.
 pub(super) async fn cancel(
     State(app): State<App>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let id = job_id(path)?;
     Query::of(&uri)?.nothing()?;
+    // Whose it is never changes, so looking first and canceling then is safe.
+    find(&app, &caller, id).await?;
     let canceled = timeout(STORE_LIMIT, app.store.cancel(id)).await;
     let canceled = canceled
         .map_err(ApiError::store)?
         .map_err(ApiError::store)?;
     match canceled {
-        Cancel::Canceled => record_response(&app, StatusCode::OK, &find(&app, id).await?),
-        Cancel::Requested => record_response(&app, StatusCode::ACCEPTED, &find(&app, id).await?),
+        Cancel::Canceled => record_response(&app, StatusCode::OK, &find(&app, &caller, id).await?),
+        Cancel::Requested => {
+            record_response(&app, StatusCode::ACCEPTED, &find(&app, &caller, id).await?)
+        }
         Cancel::Finished(state) => {
             let detail = format!("the job has ended already: {}", state.as_str());
             Err(ApiError::new(Code::JobFinished, detail))
@@ -92,10 +99,13 @@ fn job_id(path: Result<Path<String>, PathRejection>) -> Result<JobId, ApiError> 
     })
 }
 
-async fn find(app: &App, id: JobId) -> Result<Record, ApiError> {
+/// The record, if it is the caller's: another's job is not found, by the same words as one that never was.
+async fn find(app: &App, caller: &Caller, id: JobId) -> Result<Record, ApiError> {
     let got = timeout(STORE_LIMIT, app.store.get(&[id])).await;
     let mut records = got.map_err(ApiError::store)?.map_err(ApiError::store)?;
-    records.pop().flatten().ok_or_else(|| unknown(app, id))
+    let record = records.pop().flatten();
+    let own = record.filter(|record| caller.owns(record));
+    own.ok_or_else(|| unknown(app, id))
 }
 
 /// The id tells its own age, and no record is forgotten before the retention is over.

@@ -1,5 +1,6 @@
 //! The route table, and nothing else.
 
+mod access;
 mod batch;
 mod home;
 mod jobs;
@@ -19,10 +20,28 @@ use crate::error::{ApiError, Code};
 
 /// Every path this gateway answers.
 pub(crate) fn table(app: App) -> Router {
+    let known = from_fn_with_state(app.clone(), access::known);
+    open()
+        .merge(guarded().route_layer(known))
+        .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(app.clone(), seen::seen))
+        .with_state(app)
+}
+
+/// What everybody may ask: whether the gateway lives, and the pages that say how to use it.
+fn open() -> Router<App> {
     Router::new()
         .route("/", get(home::home))
         .route("/app.js", get(home::script))
         .route("/style.css", get(home::style))
+        .route("/livez", get(ops::alive))
+        .route("/readyz", get(ops::ready))
+}
+
+/// What needs an API key where keys are configured; handlers here may take a [`crate::access::Caller`].
+fn guarded() -> Router<App> {
+    Router::new()
         .route("/predict", post(predict::predict))
         .route("/predict/batch", post(batch::predict_batch))
         .route("/jobs", post(predict::submit))
@@ -30,14 +49,8 @@ pub(crate) fn table(app: App) -> Router {
         .route("/jobs/{id}/cancel", post(jobs::cancel))
         .route("/models", get(models::list))
         .route("/models/{name}", get(models::show))
-        .route("/livez", get(ops::alive))
-        .route("/readyz", get(ops::ready))
         .route("/stats", get(ops::stats))
         .route("/metrics", get(ops::metrics))
-        .fallback(not_found)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(from_fn_with_state(app.clone(), seen::seen))
-        .with_state(app)
 }
 
 async fn not_found() -> ApiError {

@@ -12,6 +12,7 @@ use super::manner::Manner;
 use super::receive::{Received, receive};
 use super::seen::RequestId;
 use crate::App;
+use crate::access::Caller;
 use crate::error::{ApiError, Code, retry_after};
 use crate::predictions::{Answer, Ask, Finished, Source};
 use crate::upload::Count;
@@ -23,12 +24,13 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// Waits for the answer, as long as the client wants to.
 pub(super) async fn predict(
     State(app): State<App>,
+    caller: Caller,
     Extension(id): Extension<RequestId>,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let received = receive(&app, id, (&uri, &headers), body, Count::One).await?;
+    let received = receive(&app, (id, caller), (&uri, &headers), body, Count::One).await?;
     let manner = Manner::waiting(&app.limits, &headers, received.options.wait);
     answer(&app, &received, &manner).await
 }
@@ -36,12 +38,13 @@ pub(super) async fn predict(
 /// Promises at once; only the cache is asked first.
 pub(super) async fn submit(
     State(app): State<App>,
+    caller: Caller,
     Extension(id): Extension<RequestId>,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let received = receive(&app, id, (&uri, &headers), body, Count::One).await?;
+    let received = receive(&app, (id, caller), (&uri, &headers), body, Count::One).await?;
     let manner = Manner::promising(&headers, received.options.wait)?;
     answer(&app, &received, &manner).await
 }

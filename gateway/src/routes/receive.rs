@@ -10,10 +10,12 @@ use selvage_core::catalog::Model;
 use selvage_core::clock::UnixMillis;
 use selvage_core::job::{CachePolicy, JobId};
 use selvage_core::key::{Digest, PredictionKey};
+use selvage_core::key_name::KeyName;
 use tokio::time::Instant;
 
 use super::seen::RequestId;
 use crate::App;
+use crate::access::Caller;
 use crate::error::{ApiError, Code};
 use crate::idempotency::{IdempotencyKey, joined};
 use crate::options::{self, Options, Query};
@@ -38,6 +40,7 @@ pub(super) struct Received {
     began: Instant,
     policy: CachePolicy,
     key: Option<IdempotencyKey>,
+    owner: Option<KeyName>,
     request_id: Arc<str>,
     traceparent: Option<Arc<str>>,
 }
@@ -52,14 +55,14 @@ pub(super) struct Image {
 /// Reads a request to its end.
 pub(super) async fn receive(
     app: &App,
-    RequestId(request_id): RequestId,
+    (RequestId(request_id), caller): (RequestId, Caller),
     (uri, headers): (&Uri, &HeaderMap),
     body: Body,
     count: Count,
 ) -> Result<Received, ApiError> {
     // The body is read before anything else is refused: a client that still writes does not read our answer.
     let held = app.bodies.read(headers, body).await?;
-    let key = IdempotencyKey::of(headers, "")?;
+    let key = IdempotencyKey::of(headers, caller.owner().map_or("", KeyName::as_str))?;
     upload::refuse_encoding(headers)?;
     let query = Query::of(uri)?;
     let upload = upload::parse(headers, &query, held.bytes, count).await?;
@@ -83,6 +86,7 @@ pub(super) async fn receive(
         began,
         policy: options::cache_policy(headers),
         key,
+        owner: caller.owner().cloned(),
         request_id,
         traceparent: traceparent(headers),
     })
@@ -128,6 +132,7 @@ impl Received {
             policy: self.policy,
             top_k: self.options.top_k,
             metadata: self.options.metadata.clone(),
+            owner: self.owner.clone(),
             wait,
             life: asked.map_or(longest, |asked| asked.min(longest)),
             created_at: self.created_at,

@@ -42,15 +42,19 @@ pub(super) async fn seen(State(app): State<App>, mut request: Request, next: Nex
     });
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         log(&error, &id, route);
-        let allow = response.headers_mut().remove(header::ALLOW);
+        // What layers and the route table had to say besides, as `Allow`.
+        let said = std::mem::take(response.headers_mut());
         app.metrics
             .refused
             .with_label_values(&[error.code().as_str()])
             .inc();
         response = error.render(&id);
-        response
-            .headers_mut()
-            .extend(allow.map(|allow| (header::ALLOW, allow)));
+        for (name, value) in &said {
+            response
+                .headers_mut()
+                .entry(name)
+                .or_insert_with(|| value.clone());
+        }
     }
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);

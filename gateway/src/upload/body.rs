@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, EXPECT};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -108,10 +109,7 @@ impl BodyLimits {
         let announced = headers.get(CONTENT_LENGTH);
         let announced = announced.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
         if announced.is_some_and(|length| length > self.max_bytes) {
-            // A client that asks first (RFC 9110 §10.1.1) has sent nothing yet, and will not.
-            if !headers.contains_key(EXPECT) {
-                self.linger(body);
-            }
+            self.refuse(headers, body);
             return Err(self.too_large());
         }
         match timeout(TOTAL, self.collect(announced.unwrap_or(0), body)).await {
@@ -175,6 +173,14 @@ impl BodyLimits {
             None => *share = Some(permit),
         }
         Ok(())
+    }
+
+    /// Has nothing to do with a body: its request is refused before it is read.
+    pub fn refuse(&self, headers: &HeaderMap, body: Body) {
+        // A client that asks first (RFC 9110 §10.1.1) has sent nothing yet, and will not.
+        if !headers.contains_key(EXPECT) && !body.is_end_stream() {
+            self.linger(body);
+        }
     }
 
     fn too_large(&self) -> ApiError {

@@ -5,6 +5,7 @@
     reason = "helpers of tests fail the test they help"
 )]
 
+mod access;
 mod answers;
 mod batches;
 mod drains;

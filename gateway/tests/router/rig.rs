@@ -25,6 +25,7 @@ use selvage_core::queue::{Consumer, Delivery, Health, PublishError, Queue, Queue
 use selvage_core::store::{
     Cancel, Claim, Completion, End, JobStore, MemoryStore, Record, Seed, StoreError, Submitted,
 };
+use selvage_gateway::access::Access;
 use selvage_gateway::config::Limits;
 use selvage_gateway::models::Models;
 use selvage_gateway::{App, Backends};
@@ -63,6 +64,8 @@ pub(crate) struct Plan {
     pub(crate) broker_down: bool,
     pub(crate) store_down: bool,
     pub(crate) durable: bool,
+    /// The text of a keys file.
+    pub(crate) keys: Option<String>,
 }
 
 impl Default for Plan {
@@ -87,6 +90,7 @@ impl Default for Plan {
             broker_down: false,
             store_down: false,
             durable: true,
+            keys: None,
         }
     }
 }
@@ -172,7 +176,12 @@ impl Rig {
             durable: plan.durable,
         };
         let chosen = Models::new(Arc::clone(&catalog), None).unwrap();
-        let app = App::start(plan.limits, chosen, backends, &Registry::new()).unwrap();
+        let access = plan.keys.map_or_else(Access::open, |keys| {
+            let file = models.path().join("keys");
+            fs::write(&file, keys).unwrap();
+            Access::from_file(&file).unwrap()
+        });
+        let app = App::start(plan.limits, access, chosen, backends, &Registry::new()).unwrap();
         let stop = app.life.stop.clone();
         Self {
             router: app.router(),

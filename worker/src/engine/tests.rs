@@ -208,6 +208,7 @@ fn task(value: u8, lane: Lane) -> Task {
         top_k: 1,
         metadata: serde_json::Map::new(),
         once: None,
+        owner: None,
     };
     let image = bmp(value);
     let now = UnixMillis::wall();

@@ -166,6 +166,7 @@ impl Rig {
                 top_k: 2,
                 metadata: serde_json::Map::new(),
                 once: None,
+                owner: None,
             }),
             ..self.waited_for(image)
         }

@@ -181,6 +181,7 @@ pub fn promised(job: Job) -> Job {
         top_k: 3,
         metadata: serde_json::Map::from_iter([("shelf".to_owned(), "b4".into())]),
         once: None,
+        owner: Some("acme".parse().expect("a good name")),
     };
     Job {
         promise: Some(promise),

@@ -22,7 +22,9 @@ const CODES: [FailureCode; 5] = [
 fn promises() -> impl Strategy<Value = Promise> {
     let once = proptest::option::of(any::<[u8; 32]>());
     let metadata = vec((".{0,8}", ".{0,8}"), 0..3);
-    ("[0-9.]{0,6}", any::<u16>(), metadata, once).prop_map(|(version, top_k, metadata, once)| {
+    let owner = option::of("[A-Za-z0-9][A-Za-z0-9._-]{0,63}");
+    let numbered = ("[0-9.]{0,6}", any::<u16>());
+    (numbered, metadata, once, owner).prop_map(|((version, top_k), metadata, once, owner)| {
         Promise {
             version,
             top_k,
@@ -31,6 +33,7 @@ fn promises() -> impl Strategy<Value = Promise> {
                 key: Digest::from_bytes(bytes),
                 fingerprint: Digest::of(&bytes),
             }),
+            owner: owner.map(|name| name.parse().unwrap()),
         }
     })
 }
@@ -172,6 +175,7 @@ fn sample_jobs() -> Vec<Job> {
             top_k: 3,
             metadata: serde_json::Map::from_iter([("shelf".to_owned(), 4.into())]),
             once: None,
+            owner: None,
         }),
         image: Bytes::new(),
         ..second.clone()

@@ -109,6 +109,7 @@ pub fn seed_due(deadline: UnixMillis) -> Seed {
         top_k: 3,
         metadata,
         once: None,
+        owner: Some("acme".parse().expect("a good name")),
     }
 }
 

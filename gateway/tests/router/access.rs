@@ -1,0 +1,95 @@
+//! Keys: what is refused before anything is read, and whose a record is.
+
+use axum::body::Body;
+use axum::http::Request;
+use selvage_core::job::Lane;
+use selvage_core::key::Digest;
+use selvage_core::store::JobStore as _;
+
+use crate::rig::{Plan, Rig, boots, png};
+
+const ANN: (&str, &str) = ("authorization", "Bearer ann-key");
+const BOB: (&str, &str) = ("authorization", "Bearer bob-key");
+
+fn guarded() -> Plan {
+    let line = |name: &str| {
+        let hash = Digest::of(format!("{name}-key").as_bytes()).to_hex();
+        format!("{name} {hash}\n")
+    };
+    Plan {
+        keys: Some(line("ann") + &line("bob")),
+        ..Plan::default()
+    }
+}
+
+async fn get(rig: &Rig, path: &str, (name, value): (&str, &str)) -> crate::rig::Answer {
+    let request = Request::get(path).header(name, value);
+    rig.send(request.body(Body::empty()).unwrap()).await
+}
+
+#[tokio::test]
+async fn a_stranger_learns_how_to_ask_and_no_more() {
+    let rig = Rig::new(guarded());
+    let answer = rig.post("/predict", png(1)).await;
+    let answer = answer.expect_problem(401, "unauthenticated");
+    assert_eq!(
+        answer.header("www-authenticate"),
+        "Bearer realm=\"selvage\""
+    );
+    // Not even what an image may be.
+    let answer = rig.post("/predict", b"no image".to_vec()).await;
+    answer.expect_problem(401, "unauthenticated");
+    assert_eq!(rig.metric("selvage_gateway_cache_misses_total"), 0.0);
+    rig.get("/livez").await.expect(200);
+    rig.get("/nowhere").await.expect_problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn a_promise_is_kept_for_its_owner_alone() {
+    let rig = Rig::new(guarded());
+    let job = rig.post_with("/jobs", png(1), &[ANN]).await.expect(202);
+    let url = format!("/jobs/{}", job.id());
+    get(&rig, &url, ANN).await.expect(200);
+    get(&rig, &url, BOB)
+        .await
+        .expect_problem(404, "job_not_found");
+    let cancel = format!("{url}/cancel");
+    let refused = rig.post_with(&cancel, Vec::new(), &[BOB]).await;
+    refused.expect_problem(404, "job_not_found");
+    let id = job.id().parse().unwrap();
+    let record = rig.store.get(&[id]).await.unwrap().remove(0).unwrap();
+    assert_eq!(record.state.as_str(), "queued");
+    assert_eq!(record.seed.owner.unwrap().as_str(), "ann");
+    // The owner travels along: a store that was wiped learns it anew from the message.
+    let delivery = rig.take(Lane::Batch).await;
+    let promise = delivery.jobs[0].promise.as_ref().unwrap();
+    assert_eq!(promise.owner.as_ref().unwrap().as_str(), "ann");
+    delivery.settle.give_back().await;
+
+    rig.work(boots);
+    let ended = get(&rig, &format!("{url}?wait=20"), ANN).await.expect(200);
+    assert_eq!(ended.json["status"], "succeeded");
+}
+
+#[tokio::test]
+async fn a_wait_that_runs_out_belongs_to_its_key_too() {
+    let rig = Rig::new(guarded());
+    let job = rig.post_with("/predict?wait=0.05", png(1), &[ANN]).await;
+    let url = format!("/jobs/{}", job.expect(202).id());
+    get(&rig, &url, ANN).await.expect(200);
+    get(&rig, &url, BOB)
+        .await
+        .expect_problem(404, "job_not_found");
+}
+
+#[tokio::test]
+async fn without_keys_everybody_is_the_same_caller() {
+    let rig = Rig::new(Plan::default());
+    let job = rig.post_with("/jobs", png(1), &[ANN]).await.expect(202);
+    let url = format!("/jobs/{}", job.id());
+    get(&rig, &url, BOB).await.expect(200);
+    // A parameter that is not known is told apart from a key that is needed.
+    rig.get("/models?api_key=x")
+        .await
+        .expect_problem(422, "invalid_option");
+}
