@@ -56,7 +56,7 @@ fn wrong_settings_are_named() {
     );
     fails_with(
         "selvage-gateway",
-        &[("SELVAGE_AMQP_URL", "amqp://h:1")],
+        &[("SELVAGE_AMQP_URL", "amqp://u@h:1")],
         USAGE,
         &["SELVAGE_REDIS_URL"],
     );
@@ -79,6 +79,14 @@ fn wrong_settings_are_named() {
         USAGE,
         &["SELVAGE_API_KEYS", "api-keys-absent"],
     );
+    let guest = [
+        ("SELVAGE_AMQP_URL", "amqp://guest:guest@mq.example"),
+        ("SELVAGE_REDIS_URL", "redis://h:1"),
+    ];
+    for program in ["selvage-gateway", "selvage-worker"] {
+        let words = ["SELVAGE_AMQP_URL", "guest", "SELVAGE_ALLOW_GUEST"];
+        fails_with(program, &guest, USAGE, &words);
+    }
     fails_with("selvage-worker", &[], USAGE, &["SELVAGE_AMQP_URL"]);
     fails_with(
         "selvage-worker",

@@ -3,13 +3,14 @@
 use std::error::Error as _;
 use std::fmt;
 use std::io::{self, Write as _};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Command, Parser};
-use url::Url;
+use url::{Url, form_urlencoded};
 
 /// Exit code for wrong settings (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;
@@ -62,6 +63,9 @@ pub struct SharedSettings {
         hide_env_values = true
     )]
     pub amqp_url: Option<AmqpUrl>,
+    /// Sign in at a broker on another host as `guest`, RabbitMQ's well-known default user; for networks nobody else is on.
+    #[arg(long, env = "SELVAGE_ALLOW_GUEST")]
+    pub allow_guest: bool,
     /// Redis for job records and the list of workers, as `redis://user:password@host:port/db` or `rediss://…`.
     #[arg(
         long,
@@ -112,6 +116,31 @@ pub struct SharedSettings {
         reason = "a doc comment would become help text of the group"
     )]
     pub log: crate::telemetry::LogSettings,
+}
+
+/// A broker on another host would be used as `guest`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "--amqp-url / SELVAGE_AMQP_URL would sign in at another host as `guest`, whose password everybody knows: name a user \
+     of your own, or set --allow-guest / SELVAGE_ALLOW_GUEST"
+)]
+pub struct GuestElsewhere;
+
+impl SharedSettings {
+    /// Refuses RabbitMQ's default user where others could reach the broker too.
+    ///
+    /// # Errors
+    /// [`GuestElsewhere`].
+    pub fn refuse_guest(&self) -> Result<(), GuestElsewhere> {
+        let elsewhere = self
+            .amqp_url
+            .as_ref()
+            .is_some_and(AmqpUrl::is_guest_elsewhere);
+        if elsewhere && !self.allow_guest {
+            return Err(GuestElsewhere);
+        }
+        Ok(())
+    }
 }
 
 /// A word that is safe as the first part of queue names and keys: 1 to 32 of `a-z 0-9 _ -`.
@@ -198,6 +227,23 @@ macro_rules! secret_url {
 secret_url!(AmqpUrl, "RabbitMQ", ["amqp", "amqps"]);
 secret_url!(RedisUrl, "Redis", ["redis", "rediss"]);
 
+impl AmqpUrl {
+    /// Whether it means the default user, named or left out, on a host that is not this one.
+    fn is_guest_elsewhere(&self) -> bool {
+        // Percent-decoded, as the broker is told it.
+        let user = form_urlencoded::parse(self.0.username().as_bytes()).next();
+        let guest = user.is_none_or(|(user, _)| user == "guest");
+        // Hosts of schemes a browser does not know stay text: `url` reads no address out of them.
+        let host = self.0.host_str().unwrap_or_default();
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        let here = address.eq_ignore_ascii_case("localhost")
+            || address
+                .parse::<IpAddr>()
+                .is_ok_and(|address| address.to_canonical().is_loopback());
+        guest && !here
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,6 +270,39 @@ mod tests {
             let error = text.parse::<AmqpUrl>().unwrap_err();
             assert!(!error.contains("s3cret"), "{error}");
         }
+    }
+
+    #[test]
+    fn guest_is_for_this_host_alone_unless_allowed() {
+        let refused = |arguments: &[&str]| {
+            let program = Program::try_parse_from(std::iter::once(&"program").chain(arguments));
+            program.unwrap().shared.refuse_guest().is_err()
+        };
+        for here in [
+            "amqp://localhost",
+            "amqp://guest:guest@LOCALHOST:5672/%2f",
+            "amqp://guest@127.0.0.1",
+            "amqp://127.1.2.3",
+            "amqp://[::1]:5672",
+            "amqps://[::ffff:127.0.0.1]",
+            "amqp://ann:s3cret@mq.example",
+        ] {
+            assert!(!refused(&["--amqp-url", here]), "{here}");
+        }
+        for elsewhere in [
+            "amqp://mq.example",
+            "amqp://guest:s3cret@mq.example",
+            "amqp://%67uest:s3cret@mq.example",
+            "amqp://:s3cret@mq.example",
+            "amqps://guest:guest@10.0.0.1:5671",
+            "amqp://localhost.example",
+            "amqp://[2001:db8::1]",
+        ] {
+            assert!(refused(&["--amqp-url", elsewhere]), "{elsewhere}");
+            assert!(!refused(&["--amqp-url", elsewhere, "--allow-guest"]));
+        }
+        assert!(!refused(&[]));
+        assert!(!GuestElsewhere.to_string().contains("s3cret"));
     }
 
     #[derive(Debug, Parser)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser, Subcommand};
-use selvage_core::config::SharedSettings;
+use selvage_core::config::{GuestElsewhere, SharedSettings};
 use selvage_core::job::ModelName;
 
 use crate::access::make::MakeKey;
@@ -121,6 +121,9 @@ pub enum Contradiction {
     /// Waits that are longer than allowed unless asked for.
     #[error("--default-wait / SELVAGE_DEFAULT_WAIT is longer than --max-wait / SELVAGE_MAX_WAIT")]
     DefaultWaitTooLong,
+    /// RabbitMQ's default user, on another host.
+    #[error(transparent)]
+    Guest(#[from] GuestElsewhere),
 }
 
 /// Where jobs go.
@@ -141,6 +144,7 @@ impl Settings {
         if self.default_wait > self.max_wait {
             return Err(Contradiction::DefaultWaitTooLong);
         }
+        self.shared.refuse_guest()?;
         match (&self.shared.amqp_url, &self.shared.redis_url) {
             (Some(_), Some(_)) => Ok(Mode::Fleet),
             (Some(_), None) => Err(Contradiction::BrokerWithoutStore),
@@ -212,7 +216,7 @@ mod tests {
 
     #[test]
     fn urls_decide_the_mode_and_must_come_together() {
-        let (amqp, redis) = (["--amqp-url", "amqp://h"], ["--redis-url", "redis://h"]);
+        let (amqp, redis) = (["--amqp-url", "amqp://u@h"], ["--redis-url", "redis://h"]);
         assert_eq!(settings(&[]).mode(), Ok(Mode::Embedded));
         assert_eq!(settings(&[amqp, redis].concat()).mode(), Ok(Mode::Fleet));
         assert_eq!(

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser};
-use selvage_core::config::{AmqpUrl, RedisUrl, SharedSettings};
+use selvage_core::config::{AmqpUrl, GuestElsewhere, RedisUrl, SharedSettings};
 use selvage_core::job::ModelName;
 
 /// Most sessions or threads that can be asked for; beyond it a number is a mistake.
@@ -113,6 +113,9 @@ pub enum Contradiction {
         /// Cores this process may use.
         cores: usize,
     },
+    /// RabbitMQ's default user, on another host.
+    #[error(transparent)]
+    Guest(#[from] GuestElsewhere),
 }
 
 impl Config {
@@ -126,6 +129,7 @@ impl Config {
             .amqp_url
             .as_ref()
             .ok_or(Contradiction::NoBroker)?;
+        self.shared.refuse_guest()?;
         let redis = self
             .shared
             .redis_url
@@ -201,7 +205,7 @@ mod tests {
 
     #[test]
     fn both_addresses_are_needed() {
-        let (amqp, redis) = (["--amqp-url", "amqp://h"], ["--redis-url", "redis://h"]);
+        let (amqp, redis) = (["--amqp-url", "amqp://u@h"], ["--redis-url", "redis://h"]);
         assert_eq!(config(&redis).urls().err(), Some(Contradiction::NoBroker));
         assert_eq!(config(&amqp).urls().err(), Some(Contradiction::NoStore));
         assert!(config(&[amqp, redis].concat()).urls().is_ok());
