@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::clock::UnixMillis;
 use crate::key::{Digest, PredictionKey};
 use crate::key_name::KeyName;
+use crate::webhook::Webhook;
 
 /// A job's identity: a UUIDv7, so it carries the time at which it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -196,6 +197,9 @@ pub struct Promise {
     /// The API key it was asked for with; nobody else is shown it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<KeyName>,
+    /// Where its end is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<Webhook>,
 }
 
 /// Where a waiting gateway takes replies; opaque to all but the queue's backend.

@@ -33,6 +33,7 @@ pub mod redis;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+pub mod webhook;
 
 /// Any error behind a boundary, kept as the source of a typed one.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;

@@ -10,6 +10,7 @@ use selvage_core::config::{GuestElsewhere, SharedSettings};
 use selvage_core::job::ModelName;
 
 use crate::access::make::MakeKey;
+use crate::webhooks::{Secret, WebhookSettings};
 
 /// Largest body that may be configured: a job must fit into a message, and RabbitMQ takes 16 MiB by default.
 const MAX_BODY_BYTES: u64 = 15 * 1024 * 1024;
@@ -65,6 +66,22 @@ pub struct Settings {
     #[arg(long, env = "SELVAGE_DRAIN_TIMEOUT", default_value_t = 20, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub drain_timeout: u64,
+    /// Secret webhooks are signed with: `whsec_` and base64; without it requests with a webhook are refused.
+    #[arg(
+        long,
+        env = "SELVAGE_WEBHOOK_SECRET",
+        value_name = "SECRET",
+        hide_env_values = true
+    )]
+    pub webhook_secret: Option<Secret>,
+    /// Lets webhooks go to private addresses, by plain HTTP, and to any port.
+    #[arg(long, env = "SELVAGE_WEBHOOK_ALLOW_PRIVATE", default_value_t = false,
+          action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub webhook_allow_private: bool,
+    /// From a webhook's first try to its second, in seconds; each further one waits six times as long, up to four hours.
+    #[arg(long, env = "SELVAGE_WEBHOOK_RETRY", default_value_t = 5, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub webhook_retry: u64,
     /// Most connections at once; further ones wait to be accepted.
     #[arg(long, env = "SELVAGE_MAX_CONNECTIONS", default_value_t = 4096, value_name = "CONNECTIONS",
           value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
@@ -171,6 +188,11 @@ impl Settings {
             retention: seconds(self.shared.job_ttl),
             drain: seconds(self.drain_timeout),
             max_connections: self.max_connections,
+            webhooks: WebhookSettings {
+                secret: self.webhook_secret.clone(),
+                allow_private: self.webhook_allow_private,
+                first_retry: seconds(self.webhook_retry),
+            },
         }
     }
 }
@@ -198,6 +220,8 @@ pub struct Limits {
     pub drain: Duration,
     /// Most connections.
     pub max_connections: usize,
+    /// How webhooks are sent.
+    pub webhooks: WebhookSettings,
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 //! | [`view`], [`error`] | writing an answer |
 //! | [`predictions`] | the service: cache, computation, promise |
 //! | [`inflight`], [`admission`], [`promised`] | its parts: who shares, who may begin, how a promise is made |
-//! | [`watch`], [`sweeper`], [`lanes`] | background tasks: long polls, overdue records, estimates |
+//! | [`watch`], [`sweeper`], [`lanes`], [`webhooks`] | background tasks: polls and streams, overdue records, estimates, telling |
 //! | [`start`], [`fleet`], `embedded` | from settings to a running gateway, in either mode |
 
 pub mod access;
@@ -38,6 +38,7 @@ pub mod sweeper;
 pub mod upload;
 pub mod view;
 pub mod watch;
+pub mod webhooks;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -70,6 +71,7 @@ use crate::sweeper::Sweeper;
 use crate::upload::BodyLimits;
 use crate::view::QueueView;
 use crate::watch::Watch;
+use crate::webhooks::Webhooks;
 
 /// How often flights nobody waits for any more are ended; it bounds how long a client that left keeps its place.
 const LAPSE_EVERY: Duration = Duration::from_millis(250);
@@ -112,6 +114,8 @@ pub struct Gateway {
     pub predictions: Predictions,
     /// Records of promised jobs.
     pub store: Arc<dyn JobStore>,
+    /// What tells clients' servers of their jobs' ends.
+    pub webhooks: Webhooks,
     /// Bounds of bodies.
     pub bodies: BodyLimits,
     /// Where this gateway is in its life.
@@ -185,7 +189,9 @@ impl App {
             metrics: metrics.clone(),
             durable,
         };
+        let webhooks = Webhooks::new(&limits.webhooks);
         let gateway = Gateway {
+            webhooks,
             limits,
             access: Arc::new(access),
             models,
@@ -215,6 +221,7 @@ impl App {
         tasks.spawn(sweeper.run(stop.clone()));
         tasks.spawn(take_reports(self.clone(), reports, stop.clone()));
         tasks.spawn(lapse(self.clone(), stop.clone()));
+        tasks.spawn(webhooks::run(self.clone(), stop.clone()));
         let (app, stop) = (self.clone(), stop.clone());
         tasks.spawn(async move {
             let predictions = &app.predictions;

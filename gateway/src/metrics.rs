@@ -48,6 +48,8 @@ pub struct Metrics {
     pub cut: IntCounterVec,
     /// Tries to accept a connection that failed, for want of descriptors most likely.
     pub accept_errors: IntCounter,
+    /// Tries to tell webhooks, by how they ended.
+    pub webhooks: IntCounterVec,
     /// 1 while ready.
     pub ready: Gauge,
 }
@@ -131,6 +133,11 @@ impl Metrics {
             accept_errors: counter(
                 "accept_errors_total",
                 "Tries to accept a connection that failed, for want of descriptors most likely",
+            )?,
+            webhooks: counters(
+                "webhook_tries_total",
+                "Tries to tell webhooks, by how they ended",
+                &["result"],
             )?,
             ready: registered(
                 registry,

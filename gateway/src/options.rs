@@ -7,6 +7,9 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use axum::http::header::CACHE_CONTROL;
 use selvage_core::job::CachePolicy;
+use selvage_core::store::State;
+use selvage_core::webhook::Webhook;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::error::ApiError;
@@ -19,6 +22,14 @@ const MAX_TOP_K: u16 = 1000;
 const MAX_METADATA_BYTES: usize = 1024;
 /// Longest span that is told apart; configured maxima are far below.
 const MAX_SPAN_S: f64 = 86_400.0;
+
+/// The states a webhook can tell of.
+const ENDS: [State; 4] = [
+    State::Succeeded,
+    State::Failed,
+    State::Canceled,
+    State::Expired,
+];
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +46,8 @@ pub struct Options {
     pub wait: Option<Duration>,
     /// The client's own data.
     pub metadata: Map<String, Value>,
+    /// Where the job's end is told.
+    pub webhook: Option<Webhook>,
 }
 
 impl Default for Options {
@@ -46,6 +59,7 @@ impl Default for Options {
             timeout: None,
             wait: None,
             metadata: Map::new(),
+            webhook: None,
         }
     }
 }
@@ -114,7 +128,8 @@ impl Reader {
             "timeout_ms" => "timeout_ms",
             "metadata" => "metadata",
             "wait" if matches!(given, Given::Text(_)) => "wait",
-            "webhook" => return Err(wrong("webhooks are not supported yet")),
+            "webhook" if matches!(given, Given::Json(_)) => "webhook",
+            "webhook" => return Err(wrong("a webhook can only be given in a JSON body")),
             _ => return Err(wrong("there is no such option")),
         };
         if self.seen.contains(&known) {
@@ -142,6 +157,7 @@ impl Reader {
                 };
                 options.wait = Some(wait.ok_or_else(|| wrong("must be seconds, 0 or more"))?);
             }
+            "webhook" => options.webhook = Some(webhook(given).map_err(|detail| wrong(detail))?),
             _ => {
                 let small = given.len() <= MAX_METADATA_BYTES;
                 let object = small.then(|| given.object()).flatten();
@@ -168,6 +184,30 @@ impl Reader {
     pub fn finish(self) -> Options {
         self.options
     }
+}
+
+/// A webhook as a request has it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WebhookOption {
+    url: String,
+    #[serde(default)]
+    events: Option<Vec<State>>,
+}
+
+fn webhook(given: Given<'_>) -> Result<Webhook, &'static str> {
+    let (Given::Text(text) | Given::Json(text)) = given;
+    let WebhookOption { url, events } = serde_json::from_str(text)
+        .map_err(|_| "must be an object of `url` and, if wanted, `events`")?;
+    let mut events = events.unwrap_or_else(|| ENDS.to_vec());
+    events.dedup();
+    if events.is_empty()
+        || events.len() > ENDS.len()
+        || !events.iter().all(|state| state.is_terminal())
+    {
+        return Err("`events` are some of succeeded, failed, canceled, expired");
+    }
+    Ok(Webhook { url, events })
 }
 
 fn top_k(given: Given<'_>) -> Option<u16> {
@@ -291,6 +331,7 @@ mod tests {
             timeout: Some(Duration::from_millis(1500)),
             wait: Some(Duration::from_millis(250)),
             metadata: serde_json::from_str(r#"{"a":1}"#).unwrap(),
+            webhook: None,
         };
         assert_eq!(options, expected);
         assert_eq!(from_query("").unwrap(), Options::default());

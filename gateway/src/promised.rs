@@ -189,6 +189,7 @@ impl Promised {
             failure: None,
             cost: Cost::default(),
             cached: false,
+            delivery: None,
             seed,
         }
     }

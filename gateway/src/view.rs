@@ -34,6 +34,8 @@ pub struct JobView<'a> {
     expires_at: Option<Time>,
     metadata: &'a Map<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    webhook: Option<WebhookView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     urls: Option<Urls>,
     #[serde(skip_serializing_if = "Option::is_none")]
     durable: Option<bool>,
@@ -53,6 +55,34 @@ impl<'a> ModelView<'a> {
             version: &model.version,
             digest: model.digest,
         }
+    }
+}
+
+/// Where a job's end is told, and what has become of that.
+#[derive(Debug, Serialize)]
+struct WebhookView<'a> {
+    url: &'a str,
+    events: &'a [State],
+    attempts: u32,
+    last_status: Option<u16>,
+    last_error: Option<&'a str>,
+    delivered_at: Option<Time>,
+    stopped_at: Option<Time>,
+}
+
+impl<'a> WebhookView<'a> {
+    fn of(record: &'a Record) -> Option<Self> {
+        let webhook = record.seed.webhook.as_ref()?;
+        let told = record.delivery.as_ref();
+        Some(Self {
+            url: &webhook.url,
+            events: &webhook.events,
+            attempts: told.map_or(0, |told| told.attempts),
+            last_status: told.and_then(|told| told.last_status),
+            last_error: told.and_then(|told| told.last_error.as_deref()),
+            delivered_at: told.and_then(|told| told.delivered_at).map(Time),
+            stopped_at: told.and_then(|told| told.stopped_at).map(Time),
+        })
     }
 }
 
@@ -101,7 +131,7 @@ struct Urls {
 
 /// A moment as RFC 3339 in UTC, with milliseconds.
 #[derive(Clone, Copy, Debug)]
-struct Time(UnixMillis);
+pub(crate) struct Time(pub(crate) UnixMillis);
 
 /// The last millisecond of the year 9999, the last RFC 3339 can write.
 const LAST_MOMENT: u64 = 253_402_300_799_999;
@@ -173,6 +203,7 @@ impl<'a> JobView<'a> {
             finished_at: Some(Time(finished_at)),
             expires_at: None,
             metadata: &ask.metadata,
+            webhook: None,
             urls: None,
             durable: None,
         }
@@ -203,6 +234,7 @@ impl<'a> JobView<'a> {
             finished_at: Some(Time(finished_at)),
             expires_at: None,
             metadata: failed.metadata,
+            webhook: None,
             urls: None,
             durable: None,
         }
@@ -235,6 +267,7 @@ impl<'a> JobView<'a> {
             finished_at: time(record.finished_at),
             expires_at: Some(Time(record.expires_at)),
             metadata: &seed.metadata,
+            webhook: WebhookView::of(record),
             urls: Some(Urls {
                 cancel: format!("{url}/cancel"),
                 this: url,
@@ -275,6 +308,7 @@ mod tests {
             metadata: Map::new(),
             once: None,
             owner: None,
+            webhook: None,
         };
         let ended = state.is_terminal().then_some(UnixMillis(1_700_000_000_010));
         Record {
@@ -293,6 +327,7 @@ mod tests {
                 batch_size: 4,
             },
             cached: false,
+            delivery: None,
         }
     }
 

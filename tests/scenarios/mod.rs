@@ -14,6 +14,7 @@ mod limits;
 mod memory;
 mod models;
 mod raw_http;
+mod webhooks;
 mod workers;
 
 use std::future::Future;
@@ -97,6 +98,10 @@ pub(crate) fn all() -> Vec<Scenario> {
         flood::slow_readers_do_not_slow_others on Embedded with Settings::default;
         limits::work_beyond_the_bound_is_refused_early with || Settings::default().with("SELVAGE_MAX_IN_FLIGHT", 1);
         limits::without_a_store_waiting_still_works on Fleet with limits::redis_away;
+        webhooks::the_end_of_a_job_is_told_and_signed with webhooks::allowed;
+        webhooks::a_receiver_that_misbehaves_is_tried_again with webhooks::allowed;
+        webhooks::a_killed_gateways_webhook_is_told_by_another on Fleet with webhooks::alone;
+        webhooks::addresses_that_are_not_public_are_never_told with webhooks::strict;
         workers::workers_join_by_being_started on Fleet with || Settings::default().workers(0);
         workers::a_killed_worker_loses_nothing on Fleet with Settings::default;
         workers::a_drain_finishes_what_was_accepted with Settings::default;

@@ -10,6 +10,7 @@ pub mod pictures;
 pub mod private;
 pub mod program;
 pub mod proxy;
+pub mod receiver;
 pub mod services;
 pub mod usage;
 

@@ -138,6 +138,10 @@ fn record(fields: &Fields) -> Result<Record, Damage> {
             .transpose()?
             .unwrap_or_default(),
         cached: fields.has("cached") && fields.number::<u8>("cached")? == 1,
+        delivery: fields
+            .has("delivery")
+            .then(|| fields.json("delivery"))
+            .transpose()?,
     })
 }
 

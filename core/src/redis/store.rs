@@ -19,6 +19,7 @@ use crate::job::JobId;
 use crate::store::{
     Cancel, Claim, Completion, JobStore, MAX_ATTEMPTS, Record, Seed, StoreError, Submitted,
 };
+use crate::webhook::{Delivery, Next};
 
 /// Longest time for one call: a record is worth some waiting, but not a client's whole patience.
 const BUDGET: Duration = Duration::from_secs(2);
@@ -243,6 +244,40 @@ impl JobStore for RedisStore {
         }
         self.tidy(&stale, &damaged).await?;
         Ok(records)
+    }
+
+    async fn untold(&self, limit: usize, lease: Duration) -> Result<Vec<Record>, StoreError> {
+        let mut call = self.scripts.untold.prepare_invoke();
+        call.key(&self.names.webhooks).arg(limit);
+        call.arg(millis(UnixMillis(0).after(lease)));
+        let ids: Vec<String> = self.link.script(&call).await?;
+        let (mut records, mut gone) = (Vec::new(), Vec::new());
+        for (id, found) in ids.iter().zip(self.read(&ids).await?) {
+            match found {
+                Ok(Some(record)) => records.push(record),
+                Ok(None) => gone.push(id),
+                Err(error) if error.is_about_the_record() => gone.push(id),
+                Err(error) => return Err(self.unreadable(error).into()),
+            }
+        }
+        if !gone.is_empty() {
+            let mut remove = redis::cmd("ZREM");
+            remove.arg(&self.names.webhooks).arg(&gone);
+            self.link.command::<()>(&remove).await?;
+        }
+        Ok(records)
+    }
+
+    async fn told(&self, id: JobId, delivery: &Delivery, next: Next) -> Result<(), StoreError> {
+        let mut call = self.scripts.told.prepare_invoke();
+        call.key(&self.names.webhooks).key(self.names.record(id));
+        call.arg(id.to_string())
+            .arg(serde_json::to_string(delivery)?);
+        match next {
+            Next::After(delay) => call.arg(millis(UnixMillis(0).after(delay))),
+            Next::Nothing => call.arg(""),
+        };
+        Ok(self.link.script(&call).await?)
     }
 
     async fn ping(&self) -> bool {

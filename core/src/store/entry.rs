@@ -27,6 +27,7 @@ impl Entry {
             failure: None,
             cost: Cost::default(),
             cached: false,
+            delivery: None,
             seed,
         };
         Self {

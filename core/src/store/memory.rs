@@ -11,6 +11,7 @@ use super::{Cancel, Claim, Completion, JobStore, Record, Seed, State, StoreError
 use crate::clock::{Clock, UnixMillis};
 use crate::job::JobId;
 use crate::key::Digest;
+use crate::webhook::{Delivery, Next};
 
 /// Records in a map, for one process and its tests.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ struct Records {
     unfinished: BTreeSet<(UnixMillis, JobId)>,
     finished: BTreeSet<(UnixMillis, JobId)>,
     keys: HashMap<Digest, JobId>,
+    /// When each untold webhook is due.
+    untold: HashMap<JobId, UnixMillis>,
 }
 
 impl MemoryStore {
@@ -84,6 +87,7 @@ impl Records {
     }
 
     fn remove(&mut self, id: JobId) {
+        self.untold.remove(&id);
         let removed = self.entries.remove(&id);
         if let Some(once) = removed.and_then(|entry| entry.record.seed.once) {
             self.keys.remove(&once.key);
@@ -142,6 +146,11 @@ impl Records {
         if entry.record.state.is_terminal() && !was_finished {
             self.unfinished.remove(&(entry.record.seed.deadline, id));
             self.finished.insert((entry.record.expires_at, id));
+            let record = &entry.record;
+            let webhook = record.seed.webhook.as_ref();
+            let wanted = webhook.is_some_and(|webhook| webhook.events.contains(&record.state));
+            let ended = record.finished_at.filter(|_| wanted);
+            self.untold.extend(ended.map(|ended| (id, ended)));
         }
         Some(result)
     }
@@ -219,6 +228,33 @@ impl JobStore for MemoryStore {
         let record = |(_, id): &(UnixMillis, JobId)| records.entries.get(id);
         let entries = due.take(limit).filter_map(record);
         Ok(entries.map(|entry| entry.record.clone()).collect())
+    }
+
+    async fn untold(&self, limit: usize, lease: Duration) -> Result<Vec<Record>, StoreError> {
+        let (mut records, now) = self.lock();
+        let due = records.untold.iter().filter(|(_, due)| **due <= now);
+        let ids: Vec<JobId> = due.map(|(id, _)| *id).take(limit).collect();
+        for id in &ids {
+            records.untold.insert(*id, now.after(lease));
+        }
+        let record = |id: &JobId| records.entries.get(id).map(|entry| entry.record.clone());
+        Ok(ids.iter().filter_map(record).collect())
+    }
+
+    async fn told(&self, id: JobId, delivery: &Delivery, next: Next) -> Result<(), StoreError> {
+        let (mut records, now) = self.lock();
+        if let Some(entry) = records.entries.get_mut(&id) {
+            entry.record.delivery = Some(delivery.clone());
+        }
+        match next {
+            Next::After(delay) if records.entries.contains_key(&id) => {
+                records.untold.insert(id, now.after(delay));
+            }
+            Next::After(_) | Next::Nothing => {
+                records.untold.remove(&id);
+            }
+        }
+        Ok(())
     }
 
     async fn ping(&self) -> bool {

@@ -21,6 +21,7 @@ mod memory;
 pub mod suite;
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,7 @@ use crate::key::PredictionKey;
 use crate::key_name::KeyName;
 use crate::outcome::{Cost, Failure, Outcome};
 use crate::output::Output;
+use crate::webhook::{Delivery, Next, Webhook};
 pub use memory::MemoryStore;
 
 /// Starts after which a job that never finished is `failed` / `poison`.
@@ -92,6 +94,19 @@ pub trait JobStore: Debug + Send + Sync {
     /// [`StoreError`].
     async fn overdue(&self, limit: usize) -> Result<Vec<Record>, StoreError>;
 
+    /// Up to `limit` ended jobs whose webhooks are due, each for this caller alone until `lease` is over: by then it is
+    /// [`JobStore::told`], or another caller's. A webhook is due once when its job ends in a state it is asked for.
+    ///
+    /// # Errors
+    /// [`StoreError`]; webhooks may have been leased all the same.
+    async fn untold(&self, limit: usize, lease: Duration) -> Result<Vec<Record>, StoreError>;
+
+    /// Notes what has become of a job's webhook, and when it is due again.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn told(&self, id: JobId, delivery: &Delivery, next: Next) -> Result<(), StoreError>;
+
     /// Whether the store answers now.
     async fn ping(&self) -> bool;
 }
@@ -121,6 +136,9 @@ pub struct Seed {
     /// The API key it was asked for with; nobody else is shown it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<KeyName>,
+    /// Where its end is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<Webhook>,
 }
 
 impl Seed {
@@ -139,6 +157,7 @@ impl Seed {
             metadata: promise.metadata.clone(),
             once: promise.once,
             owner: promise.owner.clone(),
+            webhook: promise.webhook.clone(),
         })
     }
 }
@@ -216,6 +235,8 @@ pub struct Record {
     pub cost: Cost,
     /// The answer came out of the cache.
     pub cached: bool,
+    /// What has become of its webhook, once it was tried.
+    pub delivery: Option<Delivery>,
 }
 
 /// What became of a submission.

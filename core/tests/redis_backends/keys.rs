@@ -4,7 +4,9 @@ use selvage_core::cache::Cache;
 use selvage_core::cache::suite::{key, scores};
 use selvage_core::config::Prefix;
 use selvage_core::fleet::suite::worker;
-use selvage_core::store::suite::{completion, every_end, failure, keyed, overdue_seed, seed};
+use selvage_core::store::suite::{
+    completion, every_end, failure, hooked, keyed, overdue_seed, seed,
+};
 use selvage_core::store::{Cancel, End};
 
 use crate::support::{
@@ -41,6 +43,12 @@ async fn mixed_run(prefix: &Prefix) {
                 .unwrap();
         }
     }
+    let told = hooked(&[selvage_core::store::State::Expired]);
+    store.submit(&told).await.unwrap();
+    store
+        .complete(&[completion(told.id, End::Expired)])
+        .await
+        .unwrap();
     store.submit(&keyed(b"key", b"request")).await.unwrap();
     let (waiting, running, stopping, released, canceled, due) =
         (seed(), seed(), seed(), seed(), seed(), overdue_seed());
@@ -71,7 +79,7 @@ async fn every_key_has_a_ttl() {
     mixed_run(&prefix).await;
     let mut raw = Raw::connect(&shared_redis());
     let keys = raw.keys(&prefix);
-    assert_eq!(keys.len(), 24 + 6 + 2 + 1 + 2 + 2, "{keys:?}");
+    assert_eq!(keys.len(), 24 + 6 + 2 + 2 + 1 + 2 + 2, "{keys:?}");
     for key in keys {
         let ttl: i64 = raw.run("PTTL", &key);
         let longest = if key.contains(":worker") {

@@ -13,6 +13,7 @@ use selvage_core::key_name::KeyName;
 use selvage_core::outcome::{Cost, Failure};
 use selvage_core::output::Output;
 use selvage_core::store::{Record, State};
+use selvage_core::webhook::Webhook;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
@@ -49,6 +50,8 @@ pub struct Ask {
     pub traceparent: Option<Arc<str>>,
     /// What makes it the same request when it is repeated.
     pub once: Option<Once>,
+    /// Where its end is told.
+    pub webhook: Option<Webhook>,
 }
 
 /// What a client gets.
@@ -134,9 +137,10 @@ pub enum PredictError {
 }
 
 impl Ask {
-    /// Whether the job has a record from its beginning, also where the client waits: a repeat must find it.
+    /// Whether the job has a record from its beginning, also where the client waits: a repeat must find it, and a webhook
+    /// tells of it.
     pub(super) const fn is_recorded(&self) -> bool {
-        self.once.is_some()
+        self.once.is_some() || self.webhook.is_some()
     }
 
     /// What is promised of the job that answers this.
@@ -147,6 +151,7 @@ impl Ask {
             metadata: self.metadata.clone(),
             once: self.once,
             owner: self.owner.clone(),
+            webhook: self.webhook.clone(),
         }
     }
 

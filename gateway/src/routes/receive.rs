@@ -71,6 +71,9 @@ pub(super) async fn receive(
     let model = app
         .models
         .find(options.model.as_deref(), options.version.as_deref())?;
+    if let Some(webhook) = &options.webhook {
+        app.webhooks.admit(webhook)?;
+    }
     let mut images = Vec::with_capacity(upload.images.len());
     for image in upload.images {
         images.push(match image {
@@ -140,6 +143,7 @@ impl Received {
             request_id: Arc::clone(&self.request_id),
             traceparent: self.traceparent.clone(),
             once: None,
+            webhook: self.options.webhook.clone(),
         }
     }
 
@@ -152,10 +156,12 @@ impl Received {
             timeout,
             wait: _,
             metadata,
+            webhook,
         } = &self.options;
         let metadata = serde_json::to_vec(metadata).unwrap_or_default();
+        let webhook = serde_json::to_vec(webhook).unwrap_or_default();
         let timeout = timeout.map_or(0, |timeout| timeout.as_millis());
-        let mut parts: Vec<&[u8]> = vec![self.model.digest.as_bytes(), &metadata];
+        let mut parts: Vec<&[u8]> = vec![self.model.digest.as_bytes(), &metadata, &webhook];
         let numbers = [top_k.to_be_bytes().to_vec(), timeout.to_be_bytes().to_vec()];
         parts.extend(numbers.iter().map(Vec::as_slice));
         let images = self.images.iter().map(|image| match image {

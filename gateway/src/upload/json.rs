@@ -273,7 +273,7 @@ mod tests {
             (br#"{"image": "aGk", "surprise": 1}"#, "invalid_option"),
             (br#"{"image": "aGk", "wait": 1}"#, "invalid_option"),
             (
-                br#"{"image": "aGk", "webhook": {"url": "https://e.org"}}"#,
+                br#"{"image": "aGk", "webhook": {"url": "https://e.org", "events": ["running"]}}"#,
                 "invalid_option",
             ),
         ];

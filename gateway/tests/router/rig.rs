@@ -25,6 +25,7 @@ use selvage_core::queue::{Consumer, Delivery, Health, PublishError, Queue, Queue
 use selvage_core::store::{
     Cancel, Claim, Completion, End, JobStore, MemoryStore, Record, Seed, StoreError, Submitted,
 };
+use selvage_core::webhook::{Delivery as Told, Next};
 use selvage_gateway::access::Access;
 use selvage_gateway::config::Limits;
 use selvage_gateway::models::Models;
@@ -82,6 +83,11 @@ impl Default for Plan {
             retention: RETENTION,
             drain: seconds(20),
             max_connections: 64,
+            webhooks: selvage_gateway::webhooks::WebhookSettings {
+                secret: None,
+                allow_private: false,
+                first_retry: seconds(1),
+            },
         };
         Self {
             limits,
@@ -483,6 +489,14 @@ impl JobStore for StoreDown {
     }
 
     async fn overdue(&self, _: usize) -> Result<Vec<Record>, StoreError> {
+        away()
+    }
+
+    async fn untold(&self, _: usize, _: Duration) -> Result<Vec<Record>, StoreError> {
+        away()
+    }
+
+    async fn told(&self, _: JobId, _: &Told, _: Next) -> Result<(), StoreError> {
         away()
     }
 

@@ -209,6 +209,7 @@ fn task(value: u8, lane: Lane) -> Task {
         metadata: serde_json::Map::new(),
         once: None,
         owner: None,
+        webhook: None,
     };
     let image = bmp(value);
     let now = UnixMillis::wall();

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use crate::support::{GREEN, RED, Rig, picture, shown};
 use async_trait::async_trait;
@@ -11,6 +12,7 @@ use selvage_core::outcome::Outcome;
 use selvage_core::store::{
     Cancel, Claim, Completion, JobStore, MemoryStore, Record, Seed, State, StoreError, Submitted,
 };
+use selvage_core::webhook::{Delivery, Next};
 
 /// A store that can be away, for starts and for ends apart.
 #[derive(Debug)]
@@ -81,6 +83,14 @@ impl JobStore for Flaky {
 
     async fn overdue(&self, limit: usize) -> Result<Vec<Record>, StoreError> {
         self.inner.overdue(limit).await
+    }
+
+    async fn untold(&self, limit: usize, lease: Duration) -> Result<Vec<Record>, StoreError> {
+        self.inner.untold(limit, lease).await
+    }
+
+    async fn told(&self, id: JobId, delivery: &Delivery, next: Next) -> Result<(), StoreError> {
+        self.inner.told(id, delivery, next).await
     }
 
     async fn ping(&self) -> bool {

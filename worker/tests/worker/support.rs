@@ -167,6 +167,7 @@ impl Rig {
                 metadata: serde_json::Map::new(),
                 once: None,
                 owner: None,
+                webhook: None,
             }),
             ..self.waited_for(image)
         }

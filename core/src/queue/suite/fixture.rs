@@ -182,6 +182,7 @@ pub fn promised(job: Job) -> Job {
         metadata: serde_json::Map::from_iter([("shelf".to_owned(), "b4".into())]),
         once: None,
         owner: Some("acme".parse().expect("a good name")),
+        webhook: None,
     };
     Job {
         promise: Some(promise),

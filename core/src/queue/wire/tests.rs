@@ -34,6 +34,7 @@ fn promises() -> impl Strategy<Value = Promise> {
                 fingerprint: Digest::of(&bytes),
             }),
             owner: owner.map(|name| name.parse().unwrap()),
+            webhook: None,
         }
     })
 }
@@ -176,6 +177,7 @@ fn sample_jobs() -> Vec<Job> {
             metadata: serde_json::Map::from_iter([("shelf".to_owned(), 4.into())]),
             once: None,
             owner: None,
+            webhook: None,
         }),
         image: Bytes::new(),
         ..second.clone()

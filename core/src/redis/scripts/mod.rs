@@ -29,6 +29,8 @@ pub(super) struct StoreScripts {
     pub(super) due: Script,
     pub(super) tidy: Script,
     pub(super) withdraw: Script,
+    pub(super) untold: Script,
+    pub(super) told: Script,
 }
 
 impl StoreScripts {
@@ -42,6 +44,8 @@ impl StoreScripts {
             due: script!("due"),
             tidy: script!("tidy"),
             withdraw: script!("withdraw"),
+            untold: script!("untold"),
+            told: script!("told"),
         }
     }
 }
@@ -56,6 +60,8 @@ pub(super) fn announce() -> Script {
 pub(super) struct Names {
     /// The list of unfinished jobs by deadline.
     pub(super) deadlines: String,
+    /// The list of webhooks by when they are due.
+    pub(super) webhooks: String,
     record_prefix: String,
     once_prefix: String,
 }
@@ -65,6 +71,7 @@ impl Names {
         let prefix = prefix.as_str();
         Self {
             deadlines: format!("{prefix}:deadlines"),
+            webhooks: format!("{prefix}:webhooks"),
             record_prefix: format!("{prefix}:job:"),
             once_prefix: format!("{prefix}:once:"),
         }

@@ -4,6 +4,7 @@ mod changes;
 mod once;
 mod queries;
 mod races;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ pub use changes::*;
 pub use once::*;
 pub use queries::*;
 pub use races::*;
+pub use webhooks::*;
 
 use super::{Claim, Completion, End, JobStore, Record, Seed, State};
 use crate::clock::UnixMillis;
@@ -31,6 +33,9 @@ macro_rules! job_store_suite {
             an_idempotency_key_belongs_to_one_request
             a_withdrawn_job_frees_its_key
             many_repeats_at_once_make_one_job
+            a_webhook_is_due_once_its_job_has_ended_as_asked
+            a_webhook_is_leased_to_one_caller
+            a_webhook_is_due_again_or_never
             a_claim_starts_a_queued_job
             a_claim_of_a_missing_record_writes_it_anew
             a_claim_of_a_missing_overdue_job_leaves_no_record
@@ -110,6 +115,7 @@ pub fn seed_due(deadline: UnixMillis) -> Seed {
         metadata,
         once: None,
         owner: Some("acme".parse().expect("a good name")),
+        webhook: None,
     }
 }
 

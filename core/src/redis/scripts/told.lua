@@ -1,0 +1,12 @@
+-- Notes what has become of a job's webhook.
+-- KEYS: webhooks, record. ARGV: id, delivery (JSON), milliseconds until the next try ('' where there is none).
+local there = redis.call('EXISTS', KEYS[2]) == 1
+if there then
+  redis.call('HSET', KEYS[2], 'delivery', ARGV[2])
+end
+if there and ARGV[3] ~= '' then
+  redis.call('ZADD', KEYS[1], 'XX', now_ms() + tonumber(ARGV[3]), ARGV[1])
+else
+  redis.call('ZREM', KEYS[1], ARGV[1])
+end
+return 0

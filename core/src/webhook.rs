@@ -1,0 +1,41 @@
+//! Telling a client's server that its job has ended: what was asked for, and what has become of it. Sends nothing.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::UnixMillis;
+use crate::store::State;
+
+/// Where a job's end is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Webhook {
+    /// The client's address.
+    pub url: String,
+    /// The terminal states it is told of.
+    pub events: Vec<State>,
+}
+
+/// What has become of telling it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Tries so far.
+    pub attempts: u32,
+    /// Status of the last answer; `None` where none came.
+    pub last_status: Option<u16>,
+    /// Why the last try failed, in a word or two.
+    pub last_error: Option<String>,
+    /// When it was taken.
+    pub delivered_at: Option<UnixMillis>,
+    /// When it was given up.
+    pub stopped_at: Option<UnixMillis>,
+}
+
+/// What comes after a try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Another try, after so long.
+    After(Duration),
+    /// Nothing: it was taken, or given up.
+    Nothing,
+}

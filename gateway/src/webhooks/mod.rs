@@ -1,0 +1,128 @@
+//! Webhooks: telling a client's server that its job has ended, by the Standard Webhooks specification.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `address` | where may be told: checked when a job is taken, and again at each connection |
+//! | `message` | what is told, and its signature |
+//! | `courier` | the task that takes what is due out of the store's outbox and tries until it is told |
+
+mod address;
+mod courier;
+mod message;
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::redirect;
+use selvage_core::webhook::Webhook;
+
+use crate::error::{ApiError, Code};
+use address::Addresses;
+
+pub use courier::run;
+
+/// Longest time for one try, from the look-up of its address to the answer's head.
+const TRY_LIMIT: Duration = Duration::from_secs(10);
+
+/// A signing secret as the specification has it: `whsec_` and base64. Shown to nobody.
+#[derive(Clone)]
+pub struct Secret(Arc<str>);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl FromStr for Secret {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match standardwebhooks::Webhook::new(text) {
+            Ok(_) if text.starts_with("whsec_") && text.len() >= 30 => Ok(Self(text.into())),
+            Ok(_) | Err(_) => Err("must be `whsec_` and at least 18 bytes as base64"),
+        }
+    }
+}
+
+/// How webhooks are sent.
+#[derive(Clone, Debug)]
+pub struct WebhookSettings {
+    /// What they are signed with; without it none are taken.
+    pub secret: Option<Secret>,
+    /// Private addresses, plain HTTP and any port may be told.
+    pub allow_private: bool,
+    /// From the first try to the second; each further one waits six times as long, up to four hours.
+    pub first_retry: Duration,
+}
+
+/// What sends webhooks; without a secret nothing does.
+#[derive(Clone, Debug)]
+pub struct Webhooks {
+    addresses: Addresses,
+    sender: Option<Sender>,
+    first_retry: Duration,
+}
+
+#[derive(Clone, Debug)]
+struct Sender {
+    client: reqwest::Client,
+    secret: Secret,
+}
+
+impl Webhooks {
+    /// A sender with these settings. One whose client cannot be made refuses webhooks, and says why once.
+    #[must_use]
+    pub fn new(settings: &WebhookSettings) -> Self {
+        let addresses = Addresses {
+            allow_private: settings.allow_private,
+        };
+        let sender = settings.secret.clone().and_then(|secret| {
+            let client = client(addresses)
+                .inspect_err(|error| tracing::error!(%error, "webhooks cannot be sent: {error}"));
+            Some(Sender {
+                client: client.ok()?,
+                secret,
+            })
+        });
+        Self {
+            addresses,
+            sender,
+            first_retry: settings.first_retry,
+        }
+    }
+
+    /// Refuses a webhook that could never be told.
+    ///
+    /// # Errors
+    /// `webhook_forbidden`.
+    pub fn admit(&self, webhook: &Webhook) -> Result<(), ApiError> {
+        let forbidden = |detail| ApiError::new(Code::WebhookForbidden, detail);
+        if self.sender.is_none() {
+            return Err(forbidden(
+                "this gateway sends no webhooks: its operator has set no secret",
+            ));
+        }
+        self.addresses
+            .check(&webhook.url)
+            .map(drop)
+            .map_err(forbidden)
+    }
+}
+
+fn client(addresses: Addresses) -> reqwest::Result<reqwest::Client> {
+    // Where another part of the program has chosen its provider of cryptography already, that one is as good.
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .ok();
+    reqwest::Client::builder()
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        .timeout(TRY_LIMIT)
+        .pool_max_idle_per_host(1)
+        .dns_resolver(Arc::new(addresses))
+        .user_agent(concat!("selvage/", env!("CARGO_PKG_VERSION")))
+        .build()
+}

@@ -1,0 +1,219 @@
+//! Webhooks, told to a real server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use selvage_tests::receiver::{Received, Receiver, Reply};
+use selvage_tests::{Answer, Client, Deployment, Settings, eventually, pictures};
+use serde_json::{Value, json};
+
+/// A secret of no one's.
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// Longest time until a webhook is told: longer than a lease and a few tries.
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// Webhooks to this machine, tried again after a second.
+pub(super) fn allowed() -> Settings {
+    strict()
+        .with("SELVAGE_WEBHOOK_ALLOW_PRIVATE", true)
+        .with("SELVAGE_WEBHOOK_RETRY", 1)
+}
+
+/// Webhooks to public addresses only.
+pub(super) fn strict() -> Settings {
+    Settings::default().with("SELVAGE_WEBHOOK_SECRET", SECRET)
+}
+
+/// One gateway and no worker.
+pub(super) fn alone() -> Settings {
+    let mut settings = allowed().workers(0);
+    settings.gateways = 1;
+    settings
+}
+
+async fn submit(client: &Client, image: Vec<u8>, webhook: Value) -> anyhow::Result<Answer> {
+    let body = json!({"image": BASE64_STANDARD.encode(image), "webhook": webhook});
+    client.post_json("/jobs", &body).await
+}
+
+/// The job, once its webhook was told or given up.
+async fn settled(client: &Client, id: &str) -> Value {
+    eventually("the webhook is settled", LIMIT, || async {
+        let job = client
+            .get(&format!("/jobs/{id}"))
+            .await
+            .ok()?
+            .expect(200)
+            .json;
+        let webhook = &job["webhook"];
+        (webhook["delivered_at"].is_string() || webhook["stopped_at"].is_string())
+            .then(|| job.clone())
+    })
+    .await
+}
+
+fn verify(message: &Received) -> Value {
+    let mut headers = reqwest::header::HeaderMap::new();
+    for name in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
+        headers.insert(name, message.header(name).parse().expect("a plain header"));
+    }
+    let receiver = standardwebhooks::Webhook::new(SECRET).expect("a good secret");
+    receiver
+        .verify(&message.body, &headers)
+        .expect("the signature is right");
+    serde_json::from_slice(&message.body).expect("the body is JSON")
+}
+
+pub(super) async fn the_end_of_a_job_is_told_and_signed(on: Arc<Deployment>) -> anyhow::Result<()> {
+    let (client, receiver) = (on.client(), Receiver::start(&[]).await);
+    let mut cut = pictures::noise(40, 40, 9);
+    cut.truncate(cut.len() / 2);
+    for (image, event) in [(pictures::unique(), "succeeded"), (cut, "failed")] {
+        let before = receiver.received().len();
+        let job = submit(&client, image, json!({"url": receiver.url()}))
+            .await?
+            .expect(202);
+        let told = settled(&client, job.id()).await;
+        assert_eq!(
+            (
+                &told["webhook"]["last_status"],
+                &told["webhook"]["attempts"]
+            ),
+            (&json!(204), &json!(1))
+        );
+        let messages = receiver.received();
+        assert_eq!(messages.len(), before + 1);
+        let message = messages.last().expect("one was told");
+        let body = verify(message);
+        assert_eq!(body["type"], format!("job.{event}"));
+        assert_eq!(
+            (&body["data"]["id"], &body["data"]["status"]),
+            (&json!(job.id()), &json!(event))
+        );
+        assert_eq!(
+            message.header("webhook-id"),
+            format!("{}.{event}", job.id())
+        );
+    }
+    let only = json!({"url": receiver.url(), "events": ["failed"]});
+    let before = receiver.received().len();
+    let quiet = submit(&client, pictures::unique(), only).await?.expect(202);
+    super::jobs::end_of(&client, quiet.id()).await;
+    let heard = submit(&client, pictures::unique(), json!({"url": receiver.url()})).await?;
+    settled(&client, heard.expect(202).id()).await;
+    assert_eq!(
+        receiver.received().len(),
+        before + 1,
+        "only what was asked for is told"
+    );
+    Ok(())
+}
+
+pub(super) async fn a_receiver_that_misbehaves_is_tried_again(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let client = on.client();
+    for (reply, tries) in [
+        (Reply::Status(500), 2),
+        (Reply::Redirect, 2),
+        (Reply::Huge, 1),
+        (Reply::Hang, 2),
+        (Reply::Status(410), 1),
+    ] {
+        let receiver = Receiver::start(&[reply]).await;
+        let job = submit(&client, pictures::unique(), json!({"url": receiver.url()})).await?;
+        let told = settled(&client, job.expect(202).id()).await;
+        let messages = receiver.received();
+        assert_eq!(
+            (messages.len(), &told["webhook"]["attempts"]),
+            (tries, &json!(tries)),
+            "{reply:?}"
+        );
+        let given_up = reply == Reply::Status(410);
+        assert_eq!(
+            told["webhook"]["stopped_at"].is_string(),
+            given_up,
+            "{reply:?}: {told}"
+        );
+        for message in &messages {
+            assert_eq!(message.path, "/hook", "redirects are not followed");
+            assert_eq!(
+                message.header("webhook-id"),
+                messages[0].header("webhook-id")
+            );
+            verify(message);
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn a_killed_gateways_webhook_is_told_by_another(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let receiver = Receiver::start(&[Reply::Hang]).await;
+    let webhook = json!({"url": receiver.url()});
+    let job = submit(&on.client(), pictures::unique(), webhook)
+        .await?
+        .expect(202);
+    on.add_workers(1);
+    eventually("the gateway is telling", LIMIT, || async {
+        (receiver.received().len() == 1).then_some(())
+    })
+    .await;
+    on.with_gateways(|gateways| {
+        gateways[0].signal("KILL");
+        gateways[0].wait_for_end(LIMIT);
+    });
+    assert_eq!(on.revive_gateways(), 1);
+    on.wait_until_ready(0).await;
+    let told = settled(&on.client(), job.id()).await;
+    assert!(told["webhook"]["delivered_at"].is_string(), "{told}");
+    assert_eq!(receiver.received().len(), 2);
+    Ok(())
+}
+
+pub(super) async fn addresses_that_are_not_public_are_never_told(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let client = on.client();
+    let long = format!("https://example.org/{}", "x".repeat(8192));
+    for url in [
+        "http://127.0.0.1",
+        "http://[::1]",
+        "https://[::ffff:10.0.0.1]",
+        "http://2130706433",
+        "https://2130706433",
+        "https://0x7f.1",
+        "https://169.254.169.254",
+        "https://[64:ff9b::a00:1]",
+        "file:///etc/passwd",
+        "gopher://example.org",
+        "https://user:pass@example.org",
+        "https://example.org:22",
+        &long,
+    ] {
+        submit(&client, pictures::unique(), json!({"url": url}))
+            .await?
+            .expect_problem(422, "webhook_forbidden");
+    }
+    for webhook in [
+        json!("x"),
+        json!({}),
+        json!({"url": "https://example.org", "events": ["running"]}),
+    ] {
+        submit(&client, pictures::unique(), webhook)
+            .await?
+            .expect_problem(422, "invalid_option");
+    }
+    // A name is looked up when it is told, and may mean anything by then.
+    let url = "https://localhost:8443/hook";
+    let job = submit(&client, pictures::unique(), json!({"url": url}))
+        .await?
+        .expect(202);
+    let told = settled(&client, job.id()).await;
+    assert_eq!(told["webhook"]["last_error"], "blocked", "{told}");
+    assert!(told["webhook"]["delivered_at"].is_null());
+    Ok(())
+}
