@@ -126,6 +126,7 @@ pub struct Timings {
 struct Urls {
     #[serde(rename = "self")]
     this: String,
+    events: String,
     cancel: String,
 }
 
@@ -269,6 +270,7 @@ impl<'a> JobView<'a> {
             metadata: &seed.metadata,
             webhook: WebhookView::of(record),
             urls: Some(Urls {
+                events: format!("{url}/events"),
                 cancel: format!("{url}/cancel"),
                 this: url,
             }),

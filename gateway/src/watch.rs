@@ -1,13 +1,14 @@
-//! Long polls: one task looks at all records that clients wait for, in one round trip a turn.
+//! Long polls and event streams: one task looks at all records that clients wait for, in one round trip a turn.
 //!
-//! A client's poll costs the store one look now and then, not a connection, and a lost notification cannot be lost here
+//! A client's wait costs the store one look now and then, not a connection, and a lost notification cannot be lost here
 //! because there is none.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use selvage_core::job::JobId;
-use selvage_core::store::{JobStore, Record};
+use selvage_core::store::{JobStore, Record, State};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -25,18 +26,78 @@ const SLOWEST: Duration = Duration::from_secs(1);
 /// Longest time a look may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
-/// Where polls are handed in.
+/// Most jobs whose waiters may wait to be woken; one that is left out is looked at a moment later.
+const MAX_NUDGES: usize = 1024;
+
+/// What changes in a record while its job lives: a client that knows it has missed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version(State, u32);
+
+impl Version {
+    /// The version of a record as it was read.
+    #[must_use]
+    pub const fn of(record: &Record) -> Self {
+        Self(record.state, record.attempts)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0.as_str(), self.1)
+    }
+}
+
+/// Where waits are handed in.
 #[derive(Clone, Debug)]
 pub struct Watch {
     polls: mpsc::Sender<Poll>,
+    nudges: mpsc::Sender<JobId>,
+}
+
+/// What somebody waits for.
+#[derive(Clone, Copy, Debug)]
+enum Wanted {
+    /// The job's end.
+    End,
+    /// Anything but what is known.
+    Change(Version),
 }
 
 #[derive(Debug)]
 struct Poll {
     id: JobId,
+    wanted: Wanted,
     since: Instant,
     next: Instant,
     found: oneshot::Sender<Record>,
+}
+
+impl Poll {
+    fn new(id: JobId, wanted: Wanted) -> (Self, oneshot::Receiver<Record>) {
+        let (found, finding) = oneshot::channel();
+        let since = Instant::now();
+        let poll = Self {
+            id,
+            wanted,
+            since,
+            next: since + FIRST,
+            found,
+        };
+        (poll, finding)
+    }
+
+    fn is_answered_by(&self, record: &Record) -> bool {
+        match self.wanted {
+            Wanted::End => record.state.is_terminal(),
+            Wanted::Change(known) => Version::of(record) != known,
+        }
+    }
+
+    fn look_again(mut self) -> Self {
+        let age = self.since.elapsed();
+        self.next = Instant::now() + SLOWEST.min(FIRST + age / 4);
+        self
+    }
 }
 
 impl Watch {
@@ -46,29 +107,34 @@ impl Watch {
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (polls, arriving) = mpsc::channel(MAX_ARRIVING);
-        (Self { polls }, run(store, arriving, stop))
+        let (nudges, nudged) = mpsc::channel(MAX_NUDGES);
+        (Self { polls, nudges }, run(store, (arriving, nudged), stop))
     }
 
     /// The job's record once it has ended; `None` where it has not by `until`, or nothing can be waited for now.
     pub async fn ended(&self, id: JobId, until: Instant) -> Option<Record> {
-        let (found, finding) = oneshot::channel();
-        let since = Instant::now();
-        let next = since + FIRST;
-        self.polls
-            .try_send(Poll {
-                id,
-                since,
-                next,
-                found,
-            })
-            .ok()?;
+        let (poll, finding) = Poll::new(id, Wanted::End);
+        self.polls.try_send(poll).ok()?;
         timeout_at(until, finding).await.ok()?.ok()
+    }
+
+    /// The job's record as soon as it is another than the one that is known; `None` where it is gone, or this gateway
+    /// drains.
+    pub async fn changed(&self, id: JobId, known: Version) -> Option<Record> {
+        let (poll, finding) = Poll::new(id, Wanted::Change(known));
+        self.polls.send(poll).await.ok()?;
+        finding.await.ok()
+    }
+
+    /// Has a record looked at now: this gateway knows that it has changed.
+    pub fn nudge(&self, id: JobId) {
+        self.nudges.try_send(id).ok();
     }
 }
 
 async fn run(
     store: Arc<dyn JobStore>,
-    mut arriving: mpsc::Receiver<Poll>,
+    (mut arriving, mut nudged): (mpsc::Receiver<Poll>, mpsc::Receiver<JobId>),
     stop: CancellationToken,
 ) {
     let mut polls: Vec<Poll> = Vec::new();
@@ -80,6 +146,10 @@ async fn run(
                 Some(poll) => polls.push(poll),
                 None => return,
             },
+            Some(id) = nudged.recv() => {
+                let now = Instant::now();
+                polls.iter_mut().filter(|poll| poll.id == id).for_each(|poll| poll.next = now);
+            }
             () = until(next) => {}
         }
         while let Ok(poll) = arriving.try_recv() {
@@ -96,7 +166,7 @@ async fn until(moment: Option<Instant>) {
     }
 }
 
-/// Looks at what is due and tells whose job has ended; the polls that remain.
+/// Looks at what is due and tells those who waited for what is there now; the polls that remain.
 async fn look(store: &dyn JobStore, polls: Vec<Poll>) -> Vec<Poll> {
     let due_by = Instant::now() + TOGETHER;
     let wanted = polls.into_iter().filter(|poll| !poll.found.is_closed());
@@ -104,23 +174,19 @@ async fn look(store: &dyn JobStore, polls: Vec<Poll>) -> Vec<Poll> {
     while !due.is_empty() {
         let turn: Vec<Poll> = due.drain(..due.len().min(MAX_LOOK)).collect();
         let ids: Vec<JobId> = turn.iter().map(|poll| poll.id).collect();
-        let looked = timeout(LOOK_LIMIT, store.get(&ids)).await;
-        // While the store is away the polls go on waiting: it may be back before they end.
-        let records = match looked {
-            Ok(Ok(records)) => records,
-            Ok(Err(_)) | Err(_) => Vec::new(),
+        let Ok(Ok(records)) = timeout(LOOK_LIMIT, store.get(&ids)).await else {
+            // While the store is away the waits go on: it may be back before they end.
+            remaining.extend(turn.into_iter().map(Poll::look_again));
+            continue;
         };
-        let mut records = records.into_iter();
-        for mut poll in turn {
-            match records.next().flatten() {
-                Some(record) if record.state.is_terminal() => {
+        for (poll, record) in turn.into_iter().zip(records) {
+            match (record, poll.wanted) {
+                (Some(record), _) if poll.is_answered_by(&record) => {
                     poll.found.send(record).ok();
                 }
-                _ => {
-                    let age = poll.since.elapsed();
-                    poll.next = Instant::now() + SLOWEST.min(FIRST + age / 4);
-                    remaining.push(poll);
-                }
+                // Dropping it tells its waiter that there is nothing more to come.
+                (None, Wanted::Change(_)) => {}
+                (None, Wanted::End) | (Some(_), _) => remaining.push(poll.look_again()),
             }
         }
     }

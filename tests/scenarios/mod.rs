@@ -8,6 +8,7 @@ mod cache;
 mod crafted_images;
 mod discovery;
 mod edge;
+mod events;
 mod flood;
 mod jobs;
 mod limits;
@@ -78,6 +79,8 @@ pub(crate) fn all() -> Vec<Scenario> {
         jobs::unknown_and_forgotten_ids_are_told_apart;
         jobs::an_expired_job_says_so on Fleet with || Settings::default().workers(0).with("SELVAGE_JOB_DEADLINE", 2);
         jobs::a_bad_image_in_a_job_fails_it_with_a_reason;
+        events::two_thousand_streams_are_held_and_ended on Fleet with || Settings::default().workers(0);
+        events::a_stream_passes_a_proxy_and_is_resumed_after_a_cut on Fleet with || Settings::default().workers(0);
         models::models_are_listed_with_their_rules;
         models::a_second_model_answers_by_name;
         discovery::the_home_page_needs_nothing_from_elsewhere;

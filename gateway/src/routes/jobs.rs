@@ -75,6 +75,7 @@ pub(super) async fn cancel(
     let canceled = canceled
         .map_err(ApiError::store)?
         .map_err(ApiError::store)?;
+    app.predictions.watch.nudge(id);
     match canceled {
         Cancel::Canceled => record_response(&app, StatusCode::OK, &find(&app, &caller, id).await?),
         Cancel::Requested => {
@@ -89,7 +90,7 @@ pub(super) async fn cancel(
 }
 
 /// An id that could not have been issued is simply not found.
-fn job_id(path: Result<Path<String>, PathRejection>) -> Result<JobId, ApiError> {
+pub(super) fn job_id(path: Result<Path<String>, PathRejection>) -> Result<JobId, ApiError> {
     let Path(text) = path.unwrap_or_else(|_| Path(String::new()));
     text.parse().map_err(|_| {
         ApiError::new(
@@ -100,7 +101,7 @@ fn job_id(path: Result<Path<String>, PathRejection>) -> Result<JobId, ApiError> 
 }
 
 /// The record, if it is the caller's: another's job is not found, by the same words as one that never was.
-async fn find(app: &App, caller: &Caller, id: JobId) -> Result<Record, ApiError> {
+pub(super) async fn find(app: &App, caller: &Caller, id: JobId) -> Result<Record, ApiError> {
     let got = timeout(STORE_LIMIT, app.store.get(&[id])).await;
     let mut records = got.map_err(ApiError::store)?.map_err(ApiError::store)?;
     let record = records.pop().flatten();

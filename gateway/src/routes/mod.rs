@@ -2,6 +2,7 @@
 
 mod access;
 mod batch;
+mod events;
 mod home;
 mod jobs;
 mod manner;
@@ -46,6 +47,7 @@ fn guarded() -> Router<App> {
         .route("/predict/batch", post(batch::predict_batch))
         .route("/jobs", post(predict::submit))
         .route("/jobs/{id}", get(jobs::show))
+        .route("/jobs/{id}/events", get(events::follow))
         .route("/jobs/{id}/cancel", post(jobs::cancel))
         .route("/models", get(models::list))
         .route("/models/{name}", get(models::show))

@@ -9,6 +9,7 @@ mod access;
 mod answers;
 mod batches;
 mod drains;
+mod events;
 mod home;
 mod idempotency;
 mod jobs;

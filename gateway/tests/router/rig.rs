@@ -227,6 +227,11 @@ impl Rig {
         send(self.router.clone(), request).await
     }
 
+    /// The answer's head, with its body still to come.
+    pub(crate) async fn open(&self, request: Request<Body>) -> axum::response::Response {
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(Request::get(path).body(Body::empty()).unwrap())
             .await
