@@ -60,7 +60,7 @@ async fn the_state_comes_first_then_each_change_once_then_the_end() {
         told.push_str(std::str::from_utf8(&frame.unwrap()).unwrap());
         // What is told is what the next step waits for.
         match told.matches("data:").count() {
-            1 => drop(rig.store.claim(&[seed.clone()]).await.unwrap()),
+            1 => drop(rig.store.claim(std::slice::from_ref(&seed)).await.unwrap()),
             2 => rig.store.release(&[seed.id]).await.unwrap(),
             3 => drop(rig.store.cancel(seed.id).await.unwrap()),
             _ => {}
