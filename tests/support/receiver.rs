@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::task::JoinSet;
 
 /// How one message is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Received {
 pub struct Receiver {
     address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
-    _serving: AbortOnDropHandle<()>,
+    _serving: JoinSet<()>,
 }
 
 impl Receiver {
@@ -62,16 +62,18 @@ impl Receiver {
         let received: Arc<Mutex<Vec<Received>>> = Arc::default();
         let replies = Arc::new(Mutex::new(VecDeque::from(replies.to_vec())));
         let log = Arc::clone(&received);
-        let serving = tokio::spawn(async move {
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
+            let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let (log, replies) = (Arc::clone(&log), Arc::clone(&replies));
-                tokio::spawn(async move { serve(stream, &log, &replies).await.ok() });
+                connections.spawn(async move { serve(stream, &log, &replies).await.ok() });
             }
         });
         Self {
             address,
             received,
-            _serving: AbortOnDropHandle::new(serving),
+            _serving: serving,
         }
     }
 
