@@ -157,7 +157,7 @@ impl Reader {
                 };
                 options.wait = Some(wait.ok_or_else(|| wrong("must be seconds, 0 or more"))?);
             }
-            "webhook" => options.webhook = Some(webhook(given).map_err(|detail| wrong(detail))?),
+            "webhook" => options.webhook = Some(webhook(given).map_err(&wrong)?),
             _ => {
                 let small = given.len() <= MAX_METADATA_BYTES;
                 let object = small.then(|| given.object()).flatten();

@@ -81,7 +81,7 @@ async fn tell(app: &App, record: Record) {
     let now = app.predictions.clock.now();
     let age = now.since(record.finished_at.unwrap_or(now));
     let before = record.delivery.unwrap_or_default();
-    let (mut delivery, next, result) = judge(before, tried, age, webhooks.first_retry);
+    let (mut delivery, next, result) = judge(&before, tried, age, webhooks.first_retry);
     match result {
         "delivered" => delivery.delivered_at = Some(now),
         "given_up" | "blocked" => delivery.stopped_at = Some(now),
@@ -144,7 +144,7 @@ fn is_blocked(error: &reqwest::Error) -> bool {
 
 /// What a try means for the delivery, and what comes next.
 fn judge(
-    before: Delivery,
+    before: &Delivery,
     tried: Tried,
     age: Duration,
     first_retry: Duration,
@@ -158,7 +158,7 @@ fn judge(
         attempts: before.attempts.saturating_add(1),
         last_status,
         last_error: last_error.map(str::to_owned),
-        ..before
+        ..before.clone()
     };
     match tried {
         Tried::Answered(200..=299, _) => return (delivery, Next::Nothing, "delivered"),
@@ -192,7 +192,7 @@ mod tests {
             attempts,
             ..Delivery::default()
         };
-        judge(before, tried, age, FIRST)
+        judge(&before, tried, age, FIRST)
     }
 
     #[test]
