@@ -16,9 +16,9 @@ use selvage_core::job::{CachePolicy, Job, JobId, Lane, ReplyAddress};
 use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::queue::wire::{decode_jobs, encode_jobs};
 use selvage_worker::engine::batch::{Lanes, Raw, choose};
-use selvage_worker::image::Preparer;
 use selvage_worker::image::decode::Limits;
 use selvage_worker::image::tensor::Normaliser;
+use selvage_worker::image::{Prepared, Preparer};
 
 /// The size of a Fashion-MNIST picture as PNG, about.
 const SMALL_PNG_BYTES: usize = 500;
@@ -100,7 +100,7 @@ fn preparation(criterion: &mut Criterion) {
         });
     });
     let normaliser = Normaliser::new(&input());
-    let (pixels, mut tensor) = (vec![7; 28 * 28], vec![0.0; 28 * 28]);
+    let (pixels, mut tensor) = (Prepared::Pixels(vec![7; 28 * 28]), vec![0.0; 28 * 28]);
     group.bench_function("normalise", |bencher| {
         bencher.iter(|| normaliser.fill(black_box(&pixels), &mut tensor))
     });

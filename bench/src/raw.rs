@@ -149,10 +149,10 @@ fn prepare(model: &Model, pictures: &[Picture]) -> Result<Tensors> {
         .zip(values.chunks_exact_mut(stride))
         .enumerate()
     {
-        let pixels = preparer
+        let image = preparer
             .prepare(&picture.bytes)
             .with_context(|| format!("picture {number}"))?;
-        normaliser.fill(&pixels, tensor);
+        normaliser.fill(&image, tensor);
     }
     Ok(Tensors { values, stride })
 }

@@ -10,6 +10,7 @@
 //! | [`queue`] | trait [`queue::Queue`], wire format, in-memory and RabbitMQ backends |
 //! | [`cache`] | trait [`cache::Cache`] and its in-memory backend |
 //! | [`store`] | trait [`store::JobStore`]: records of promised jobs, and its in-memory backend |
+//! | [`tensor`] | a tensor in the place of an image |
 //! | [`fleet`] | trait [`fleet::Fleet`]: which workers exist and what they hold |
 //! | [`redis`] | the Redis backends of cache, store and fleet |
 //! | [`clock`] | the time deadlines are measured by |
@@ -33,6 +34,7 @@ pub mod redis;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+pub mod tensor;
 pub mod webhook;
 
 /// Any error behind a boundary, kept as the source of a typed one.

@@ -18,7 +18,7 @@ use super::batch::Step;
 use super::pool::{Pool, PoolSpec};
 use super::{Care, End, Ended, Exits, Task};
 use crate::image::tensor::Normaliser;
-use crate::image::{ImageError, Preparer};
+use crate::image::{ImageError, Prepared, Preparer};
 use crate::metrics::ModelMetrics;
 use crate::model::{ModelError, Open, Predictor, scores};
 
@@ -26,7 +26,7 @@ use crate::model::{ModelError, Open, Predictor, scores};
 #[derive(Debug)]
 pub(super) struct Ready {
     task: Task,
-    pixels: Vec<u8>,
+    image: Prepared,
     cost: Cost,
 }
 
@@ -123,7 +123,7 @@ impl Hand {
             cost.decode_us = micros(took);
             self.metrics.decode.observe(took.as_secs_f64());
             match prepared {
-                Ok(pixels) => ready.push(Ready { task, pixels, cost }),
+                Ok(image) => ready.push(Ready { task, image, cost }),
                 Err(error) => {
                     if error == ImageError::Panicked {
                         self.metrics.decoder_panics.inc();
@@ -169,10 +169,10 @@ impl Hand {
 
     /// Fills the tensor and calls the model. A panic costs the session, which is opened anew with the next batch.
     fn run(&mut self, batch: &[Ready]) -> Result<Vec<f32>, ModelError> {
-        let image = batch.first().map_or(0, |ready| ready.pixels.len());
+        let image = batch.first().map_or(0, |ready| ready.image.len());
         self.tensor.resize(batch.len() * image, 0.0);
         for (ready, tensor) in batch.iter().zip(self.tensor.chunks_exact_mut(image)) {
-            self.normaliser.fill(&ready.pixels, tensor);
+            self.normaliser.fill(&ready.image, tensor);
         }
         let mut predictor = match self.predictor.take() {
             Some(predictor) => predictor,
@@ -198,10 +198,13 @@ impl Hand {
             let outcome = if scores::are_finite(&scores) {
                 Outcome::Succeeded(Scores::new(scores))
             } else {
-                Outcome::Failed(Failure::new(
-                    FailureCode::InferenceFailed,
-                    "the model's scores for this image are no numbers",
-                ))
+                let code = match ready.image {
+                    Prepared::Pixels(_) => FailureCode::InferenceFailed,
+                    // Whoever chooses the floats can choose such as no model survives.
+                    Prepared::Values(_) => FailureCode::InvalidImage,
+                };
+                let detail = "the model's scores for this image are no numbers";
+                Outcome::Failed(Failure::new(code, detail))
             };
             let cost = Cost {
                 inference_us: micros(took),

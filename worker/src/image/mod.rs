@@ -5,6 +5,7 @@
 
 pub mod content;
 pub mod decode;
+mod given;
 pub mod raster;
 pub mod resize;
 pub mod tensor;
@@ -16,6 +17,7 @@ use selvage_core::outcome::{Failure, FailureCode};
 
 use content::Background;
 use decode::{Decoded, Limits};
+use given::Given;
 use resize::{Resizer, Size};
 
 /// Why an image cannot be used; each text is a sentence for the person who sent it.
@@ -42,6 +44,32 @@ impl From<ImageError> for Failure {
     }
 }
 
+/// One image as its model takes it, but for the normalisation of pixels.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Prepared {
+    /// Width × height × channels bytes, row by row, channels together.
+    Pixels(Vec<u8>),
+    /// The tensor itself, in the model's layout: it was given by the client and is not normalised.
+    Values(Vec<f32>),
+}
+
+impl Prepared {
+    /// Values of the image's tensor.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        match self {
+            Self::Pixels(pixels) => pixels.len(),
+            Self::Values(values) => values.len(),
+        }
+    }
+
+    /// Whether there are none; no model takes such an image.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// Prepares images for one model; one per thread, since the resizer keeps buffers.
 #[derive(Debug)]
 pub struct Preparer {
@@ -61,14 +89,20 @@ impl Preparer {
         }
     }
 
-    /// Decodes and shapes one image: width × height × channels bytes, row by row, channels together.
+    /// Decodes and shapes one image, or checks the tensor that stands in its place.
     ///
     /// # Errors
     /// [`ImageError`], for a panic in a decoder too; it is final, another try would not help.
-    pub fn prepare(&mut self, bytes: &[u8]) -> Result<Vec<u8>, ImageError> {
+    pub fn prepare(&mut self, bytes: &[u8]) -> Result<Prepared, ImageError> {
         let prepared = catch_unwind(AssertUnwindSafe(|| {
-            let decoded = decode::decode(bytes, self.input.channels, &self.limits)?;
-            Ok(self.shape(decoded))
+            let decoded = match selvage_core::tensor::read(bytes) {
+                None => decode::decode(bytes, self.input.channels, &self.limits)?,
+                Some((datatype, values)) => match given::read(datatype, values, &self.input)? {
+                    Given::Picture(decoded) => decoded,
+                    Given::Values(values) => return Ok(values),
+                },
+            };
+            Ok(Prepared::Pixels(self.shape(decoded)))
         }));
         prepared.unwrap_or_else(|_panic| {
             // Whatever it was doing, its buffers are not to be trusted.

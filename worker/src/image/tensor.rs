@@ -2,6 +2,8 @@
 
 use selvage_core::catalog::{Input, Layout};
 
+use super::Prepared;
+
 /// Writes pixels into tensors as `(pixel / 255 - mean) / std`, by a table of the 256 possible results per channel.
 #[derive(Clone, Debug)]
 pub struct Normaliser {
@@ -25,8 +27,15 @@ impl Normaliser {
     /// Fills one image's part of a batch.
     ///
     /// # Panics
-    /// When `pixels` and `tensor` differ in length: they are not of the same model.
-    pub fn fill(&self, pixels: &[u8], tensor: &mut [f32]) {
+    /// When `image` and `tensor` differ in length: they are not of the same model.
+    pub fn fill(&self, image: &Prepared, tensor: &mut [f32]) {
+        match image {
+            Prepared::Pixels(pixels) => self.normalise(pixels, tensor),
+            Prepared::Values(values) => tensor.copy_from_slice(values),
+        }
+    }
+
+    fn normalise(&self, pixels: &[u8], tensor: &mut [f32]) {
         assert_eq!(pixels.len(), tensor.len(), "pixels and tensor of one model");
         let channels = self.tables.len();
         match self.layout {
@@ -84,7 +93,7 @@ mod tests {
         let normaliser = Normaliser::new(&input(Channels::Gray, Layout::Nchw, &[0.286], &[0.353]));
         for pixel in 0..=255_u8 {
             let mut out = [0.0];
-            normaliser.fill(&[pixel], &mut out);
+            normaliser.normalise(&[pixel], &mut out);
             let exact = (f32::from(pixel) / 255.0 - 0.286) / 0.353;
             assert_eq!(out[0].to_bits(), exact.to_bits());
         }
@@ -96,7 +105,8 @@ mod tests {
         let pixels = [0, 255, 255, 255, 0, 0];
         let fill = |layout| {
             let mut out = [0.0; 6];
-            Normaliser::new(&input(Channels::Rgb, layout, &mean, &std)).fill(&pixels, &mut out);
+            Normaliser::new(&input(Channels::Rgb, layout, &mean, &std))
+                .normalise(&pixels, &mut out);
             out
         };
         assert_eq!(fill(Layout::Nhwc), [0.0, 1.0, 0.0, 1.0, -1.0, -4.0]);

@@ -10,6 +10,7 @@ use image::{
     Luma, LumaA, Rgb, RgbImage, Rgba,
 };
 use selvage_core::catalog::{Channels, Layout};
+use selvage_core::tensor;
 
 use super::*;
 
@@ -40,8 +41,15 @@ fn dataset_model() -> Input {
     }
 }
 
+fn pixels(prepared: Prepared) -> Vec<u8> {
+    match prepared {
+        Prepared::Pixels(pixels) => pixels,
+        Prepared::Values(values) => panic!("an image became a tensor: {values:?}"),
+    }
+}
+
 fn prepare(input: Input, bytes: &[u8]) -> Result<Vec<u8>, ImageError> {
-    Preparer::new(input, LIMITS).prepare(bytes)
+    Preparer::new(input, LIMITS).prepare(bytes).map(pixels)
 }
 
 fn encode(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
@@ -482,4 +490,46 @@ fn encoders_wrote_what_the_tests_believe() {
         .unwrap();
     let decoded = decode::decode(&raw, Channels::Gray, &LIMITS).unwrap();
     assert_eq!(decoded.raster.pixels, [7; 6]);
+}
+
+fn sent(datatype: tensor::Datatype, values: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes::BytesMut::new();
+    tensor::write(datatype, values, &mut bytes);
+    bytes.to_vec()
+}
+
+#[test]
+fn a_tensor_of_pixels_is_the_picture_it_was_taken_from() {
+    for background in [0, 250] {
+        let picture = lopsided(28, 28, background);
+        let png = encode(&picture.clone().into(), ImageFormat::Png);
+        let given = sent(tensor::Datatype::Uint8, picture.as_raw());
+        assert_eq!(
+            prepare(dataset_model(), &given).unwrap(),
+            prepare(dataset_model(), &png).unwrap()
+        );
+    }
+}
+
+#[test]
+fn a_tensor_of_floats_is_taken_as_it_is_or_not_at_all() {
+    let mut preparer = Preparer::new(model(2, Channels::Gray), LIMITS);
+    let mut floats = |values: &[f32]| {
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        preparer.prepare(&sent(tensor::Datatype::Fp32, &bytes))
+    };
+    let values = [-7.5, 0.0, 1e9, f32::MIN_POSITIVE];
+    assert_eq!(floats(&values), Ok(Prepared::Values(values.to_vec())));
+    for wrong in [
+        &[0.0; 3][..],
+        &[0.0; 5],
+        &[],
+        &[0.0, 0.0, f32::NAN, 0.0],
+        &[f32::INFINITY; 4],
+    ] {
+        assert!(
+            matches!(floats(wrong), Err(ImageError::Broken(_))),
+            "{wrong:?}"
+        );
+    }
 }
