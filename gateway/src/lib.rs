@@ -8,6 +8,7 @@
 //! | [`access`] | who may ask: API keys, and the caller a request has become |
 //! | [`upload`], [`options`], [`prefer`], [`idempotency`] | reading a request |
 //! | [`view`], [`error`] | writing an answer |
+//! | [`oip`] | the Open Inference Protocol: reading and writing its tensors |
 //! | [`predictions`] | the service: cache, computation, promise |
 //! | [`inflight`], [`admission`], [`promised`] | its parts: who shares, who may begin, how a promise is made |
 //! | [`watch`], [`sweeper`], [`lanes`], [`webhooks`] | background tasks: polls and streams, overdue records, estimates, telling |
@@ -27,6 +28,7 @@ pub mod lanes;
 pub mod lifecycle;
 pub mod metrics;
 pub mod models;
+pub mod oip;
 pub mod options;
 pub mod predictions;
 pub mod prefer;

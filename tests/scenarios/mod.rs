@@ -14,6 +14,7 @@ mod jobs;
 mod limits;
 mod memory;
 mod models;
+mod oip;
 mod raw_http;
 mod webhooks;
 mod workers;
@@ -83,6 +84,8 @@ pub(crate) fn all() -> Vec<Scenario> {
         events::a_stream_passes_a_proxy_and_is_resumed_after_a_cut on Fleet with || Settings::default().workers(0);
         models::models_are_listed_with_their_rules;
         models::a_second_model_answers_by_name;
+        oip::the_stock_client_gets_the_scores_of_predict;
+        oip::colours_are_taken_in_the_layout_of_the_model;
         discovery::the_home_page_needs_nothing_from_elsewhere;
         discovery::health_and_metrics_are_served;
         discovery::request_ids_are_kept_or_made;

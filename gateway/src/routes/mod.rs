@@ -7,6 +7,7 @@ mod home;
 mod jobs;
 mod manner;
 mod models;
+mod oip;
 mod ops;
 mod predict;
 mod receive;
@@ -38,6 +39,9 @@ fn open() -> Router<App> {
         .route("/style.css", get(home::style))
         .route("/livez", get(ops::alive))
         .route("/readyz", get(ops::ready))
+        .route("/v2", get(oip::server))
+        .route("/v2/health/live", get(oip::live))
+        .route("/v2/health/ready", get(oip::ready))
 }
 
 /// What needs an API key where keys are configured; handlers here may take a [`crate::access::Caller`].
@@ -53,6 +57,16 @@ fn guarded() -> Router<App> {
         .route("/models/{name}", get(models::show))
         .route("/stats", get(ops::stats))
         .route("/metrics", get(ops::metrics))
+        .merge(models_v2("/v2/models/{name}"))
+        .merge(models_v2("/v2/models/{name}/versions/{version}"))
+}
+
+/// What the Open Inference Protocol asks of one model.
+fn models_v2(model: &str) -> Router<App> {
+    Router::new()
+        .route(model, get(oip::metadata))
+        .route(&format!("{model}/ready"), get(oip::model_ready))
+        .route(&format!("{model}/infer"), post(oip::infer))
 }
 
 async fn not_found() -> ApiError {

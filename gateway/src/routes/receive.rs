@@ -20,7 +20,7 @@ use crate::error::{ApiError, Code};
 use crate::idempotency::{IdempotencyKey, joined};
 use crate::options::{self, Options, Query};
 use crate::predictions::Ask;
-use crate::upload::{self, Count, LARGE_BYTES};
+use crate::upload::{self, Count, LARGE_BYTES, Share};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// W3C Trace Context §3.2: version 00 has 55 characters; later versions may have more.
@@ -102,6 +102,39 @@ async fn look(app: &App, bytes: Bytes) -> Result<Image, ApiError> {
 }
 
 impl Received {
+    /// The same for images that come as tensors, and for a client that is told nothing after its wait.
+    pub(super) async fn tensors(
+        app: &App,
+        (RequestId(request_id), caller): (RequestId, Caller),
+        headers: &HeaderMap,
+        (model, wait): (Arc<Model>, Duration),
+        (share, tensors): (Share, Vec<Bytes>),
+    ) -> Result<Self, ApiError> {
+        let (began, share) = (Instant::now(), share.split());
+        let mut images = Vec::with_capacity(tensors.len());
+        for bytes in tensors {
+            let bytes = share.attach(bytes);
+            let digest = digest(&bytes).await?;
+            images.push(Ok(Image { bytes, digest }));
+        }
+        Ok(Self {
+            images,
+            options: Options {
+                top_k: u16::try_from(model.labels.len()).unwrap_or(u16::MAX),
+                timeout: Some(wait),
+                ..Options::default()
+            },
+            model,
+            created_at: app.predictions.clock.now(),
+            began,
+            policy: options::cache_policy(headers),
+            key: None,
+            owner: caller.owner().cloned(),
+            request_id,
+            traceparent: traceparent(headers),
+        })
+    }
+
     /// What the service is asked about each image that is one.
     pub(super) fn asks(&self, app: &App, wait: Duration) -> Vec<Result<Ask, ApiError>> {
         let fingerprint = self.key.as_ref().map(|_| self.fingerprint());

@@ -15,6 +15,7 @@ use tracing::Instrument as _;
 use crate::App;
 use crate::error::{ApiError, Code};
 use crate::lifecycle::Phase;
+use crate::oip;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 /// Longest id that is taken over from a client.
@@ -29,6 +30,7 @@ pub(super) async fn seen(State(app): State<App>, mut request: Request, next: Nex
     let began = Instant::now();
     let id = request_id(request.headers());
     let method = request.method().clone();
+    let is_oip = oip::owns(request.uri().path());
     let path = request.extensions().get::<MatchedPath>().cloned();
     let route = path.as_ref().map_or("none", MatchedPath::as_str);
     request.extensions_mut().insert(RequestId(Arc::clone(&id)));
@@ -48,7 +50,11 @@ pub(super) async fn seen(State(app): State<App>, mut request: Request, next: Nex
             .refused
             .with_label_values(&[error.code().as_str()])
             .inc();
-        response = error.render(&id);
+        response = if is_oip {
+            oip::render(&error)
+        } else {
+            error.render(&id)
+        };
         for (name, value) in &said {
             response
                 .headers_mut()

@@ -13,5 +13,6 @@ mod events;
 mod home;
 mod idempotency;
 mod jobs;
+mod oip;
 mod refusals;
 mod rig;

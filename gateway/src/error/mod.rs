@@ -40,6 +40,7 @@ pub enum Code {
     InvalidImage,
     ImageTooLarge,
     InvalidOption,
+    InvalidTensor,
     IdempotencyMismatch,
     WebhookForbidden,
     QueueFull,
@@ -50,6 +51,7 @@ pub enum Code {
     BrokerUnavailable,
     StoreUnavailable,
     Draining,
+    DeadlineExceeded,
 }
 
 impl Code {
@@ -60,6 +62,7 @@ impl Code {
             Self::EmptyBody => (400, "empty_body", "The request has no image"),
             Self::MissingImage => (400, "missing_image", "The request names no image"),
             Self::BadBase64 => (400, "bad_base64", "The image is not valid base64"),
+            Self::InvalidTensor => (400, "invalid_tensor", "The tensor does not fit"),
             Self::Unauthenticated => (401, "unauthenticated", "An API key is needed"),
             Self::Forbidden => (403, "forbidden", "This key may not do that"),
             Self::NotFound => (404, "not_found", "There is nothing here"),
@@ -95,6 +98,7 @@ impl Code {
                 "Job records cannot be reached now",
             ),
             Self::Draining => (503, "draining", "This gateway is shutting down"),
+            Self::DeadlineExceeded => (504, "deadline_exceeded", "No answer came in time"),
         }
     }
 
@@ -186,6 +190,18 @@ impl ApiError {
     #[must_use]
     pub const fn code(&self) -> Code {
         self.code
+    }
+
+    /// The sentence for the client.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// When trying again makes sense.
+    #[must_use]
+    pub const fn after(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// The reason, for the log.
@@ -344,57 +360,4 @@ impl<'a> From<&'a Failure> for Problem<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn body(response: Response) -> serde_json::Value {
-        let bytes = axum::body::to_bytes(response.into_body(), 1 << 20)
-            .await
-            .unwrap();
-        serde_json::from_slice(&bytes).unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_problem_has_what_rfc_9457_and_the_api_ask_for() {
-        let error =
-            ApiError::new(Code::QueueFull, "7 jobs wait").retry_after(Duration::from_millis(3100));
-        let response = error.render("r-1");
-        assert_eq!(response.status(), 429);
-        assert_eq!(
-            response.headers()["content-type"],
-            "application/problem+json"
-        );
-        assert_eq!(response.headers()["retry-after"], "4");
-        let expected = serde_json::json!({
-            "type": "/problems/queue_full", "title": "The queue is full", "status": 429,
-            "code": "queue_full", "detail": "7 jobs wait", "request_id": "r-1",
-            "retry_after_ms": 3100,
-        });
-        assert_eq!(body(response).await, expected);
-    }
-
-    #[tokio::test]
-    async fn a_wrong_option_names_its_place() {
-        let response = ApiError::option("#/top_k", "must be 1 to 1000").render("r");
-        assert_eq!(response.status(), 422);
-        let errors = body(response).await["errors"].clone();
-        assert_eq!(
-            errors,
-            serde_json::json!([{"pointer": "#/top_k", "detail": "must be 1 to 1000"}])
-        );
-    }
-
-    #[tokio::test]
-    async fn a_cause_never_reaches_the_client() {
-        let error = ApiError::new(Code::Internal, "see the log").because("password=s3cret");
-        let response = error.render("r");
-        assert!(!body(response).await.to_string().contains("s3cret"));
-        assert!(error.cause().unwrap().to_string().contains("s3cret"));
-    }
-
-    #[test]
-    fn retry_after_is_at_least_a_second() {
-        assert_eq!(retry_after(Duration::ZERO), "1");
-        assert_eq!(retry_after(Duration::from_millis(1001)), "2");
-    }
-}
+mod tests;
