@@ -206,7 +206,6 @@ async fn wrong_requests_have_their_codes() {
         ("/predict?colour=red", png(1), &[], 422, "invalid_option"),
         ("/predict?wait=-1", png(1), &[], 422, "invalid_option"),
         ("/predict/many", png(1), &[], 404, "not_found"),
-        ("/v2", png(1), &[], 404, "not_found"),
     ];
     for (path, body, headers, status, code) in cases {
         let answer = rig.post_with(path, body, headers).await;
