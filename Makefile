@@ -37,6 +37,7 @@ chaos: ## Break things under load and judge every job: the whole matrix, or FAUL
 check: ## Formatting, lints, documentation and links, with warnings as errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --package selvage-tests --test chaos --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
 	scripts/check-links
 
@@ -44,7 +45,7 @@ fix: ## Format, and apply what clippy can fix by itself
 	cargo clippy --workspace --all-targets --locked --fix --allow-dirty --allow-staged
 	cargo fmt --all
 
-train: ## Train the Fashion-MNIST model anew, for hours; ARGUMENTS go to train.py
+train: ## Train the Fashion-MNIST model anew, in about half an hour; ARGUMENTS go to train.py
 	@scripts/train $(ARGUMENTS)
 
 bench: build ## Measure on this machine and print the table

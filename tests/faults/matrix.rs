@@ -84,8 +84,7 @@ pub(crate) fn all() -> Vec<Fault> {
             .short(),
         Fault::new("overload", by!(overload::tenfold))
             .settings(overload::few_places)
-            .mix(overload::beside)
-            .short(),
+            .mix(overload::beside),
         Fault::new("soak", by!(soak::soak)).by_itself(),
     ]
 }

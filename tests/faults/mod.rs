@@ -22,6 +22,7 @@ use selvage_tests::Settings;
 use selvage_tests::history::Verdict;
 use selvage_tests::load::{Load, Mix};
 pub(crate) use stage::Stage;
+use tokio::task::JoinSet;
 
 type Inject = fn(Arc<Stage>, Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -117,18 +118,16 @@ pub(crate) async fn run(fault: Fault, duration: Duration, seed: u64) -> Row {
     let load = Load::start(stage.gateways(), (fault.mix)());
     stage.wait_until_work_flows(&load.history()).await;
     // In a task of its own: where it breaks off, the logs are still read.
-    let injected = tokio::spawn((fault.inject)(Arc::clone(&stage), duration)).await;
+    let mut injection = JoinSet::new();
+    injection.spawn((fault.inject)(Arc::clone(&stage), duration));
+    let injected = injection.join_next().await.and_then(Result::err);
     let mended = Instant::now();
     stage.wait_until_served().await;
     let recovered = mended.elapsed();
     let history = load.finish(SETTLE_LIMIT).await;
     let verdict = history.verdict();
     let mut problems = history.problems();
-    problems.extend(
-        injected
-            .err()
-            .map(|broken| format!("the fault broke off: {broken}")),
-    );
+    problems.extend(injected.map(|broken| format!("the fault broke off: {broken}")));
     let lost = history.unfinished().into_iter();
     problems.extend(lost.map(|id| format!("lost: {id}")));
     if fault.gentle && verdict.cut > 0 {
