@@ -119,6 +119,9 @@ impl Client {
     /// When no client can be made.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
+        // Built beside the gateway reqwest has TLS, and then wants to know whose, also where none is spoken. The first one
+        // that is named stays, so an error only says that it has been.
+        let _named_before = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
             .timeout(ANSWER_LIMIT)
             .redirect(reqwest::redirect::Policy::none())
