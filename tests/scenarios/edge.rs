@@ -93,6 +93,23 @@ pub(super) async fn a_gateway_without_descriptors_rests_and_recovers(
     Ok(())
 }
 
+/// While a gateway says that it will leave, each answer ends its connection: a request that is on its way when an idle
+/// connection is closed would be cut.
+pub(super) async fn answers_before_a_drain_close_their_connections(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let client = on.client();
+    assert_eq!(client.get("/readyz").await?.header("connection"), "");
+    on.with_gateways(|programs| programs[0].signal("TERM"));
+    let leaving = || async {
+        let answer = client.get("/readyz").await.ok()?;
+        (answer.status == 503).then_some(answer)
+    };
+    let answer = eventually("the gateway says that it leaves", LIMIT, leaving).await;
+    assert_eq!(answer.header("connection"), "close");
+    Ok(())
+}
+
 pub(super) async fn stuck_clients_do_not_hold_up_a_drain(
     on: Arc<Deployment>,
 ) -> anyhow::Result<()> {

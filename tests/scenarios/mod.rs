@@ -98,6 +98,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         raw_http::broken_http_is_refused;
         edge::connections_beyond_the_cap_wait on Embedded with || Settings::default().with("SELVAGE_MAX_CONNECTIONS", 8);
         edge::a_gateway_without_descriptors_rests_and_recovers on Embedded with || Settings::default().descriptors(64);
+        edge::answers_before_a_drain_close_their_connections on Embedded with Settings::default;
         edge::stuck_clients_do_not_hold_up_a_drain with || Settings::default().workers(0);
         flood::slow_heads_do_not_slow_others on Embedded with Settings::default;
         flood::slow_bodies_do_not_slow_others on Embedded with Settings::default;

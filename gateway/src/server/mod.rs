@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::header::{CONNECTION, HeaderValue};
 use axum::http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -24,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
 use crate::App;
-use crate::lifecycle::Phase;
+use crate::lifecycle::{Lifecycle, Phase};
 use guard::{Guard, Guarded};
 
 /// How long a connection may stay idle between two requests. hyper counts the next head's time into it; [`guard`] has
@@ -56,6 +57,8 @@ pub async fn serve(app: App, listener: TcpListener, shutdown: CancellationToken)
     );
     let notice = NOTICE.min(app.limits.drain / 10);
     connections.accept(&listener, sleep(notice)).await;
+    // Clients the kernel has greeted already are not to find a closed door.
+    connections.accept_waiting(&listener).await;
     drop(listener);
     app.life.enter(Phase::Draining);
     connections.tasks.close();
@@ -157,14 +160,31 @@ impl Connections {
         }
     }
 
+    /// Takes the connections that are there already, as far as there are places.
+    async fn accept_waiting(&self, listener: &TcpListener) {
+        while let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            let accepted = tokio::select! {
+                biased;
+                accepted = listener.accept() => accepted,
+                () = std::future::ready(()) => return,
+            };
+            let Ok((stream, _peer)) = accepted else {
+                return;
+            };
+            self.spawn(stream, place);
+        }
+    }
+
     fn spawn(&self, stream: TcpStream, place: OwnedSemaphorePermit) {
         // Answers are written whole: waiting for more to send would only delay them.
         stream.set_nodelay(true).ok();
         let guard = Guard::new(self.app.metrics.cut.clone());
-        let router = self.router.clone();
+        let (router, life) = (self.router.clone(), Arc::clone(&self.app.life));
         let service = {
             let guard = guard.clone();
-            service_fn(move |request| answer(router.clone(), guard.clone(), request))
+            service_fn(move |request| {
+                answer(router.clone(), guard.clone(), Arc::clone(&life), request)
+            })
         };
         let connection = self
             .http
@@ -196,10 +216,19 @@ impl Connections {
 async fn answer(
     mut router: Router,
     guard: Guard,
+    life: Arc<Lifecycle>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, std::convert::Infallible> {
     let _busy = guard.busy();
-    router.call(request).await
+    let mut response = router.call(request).await;
+    // A client that is told goes elsewhere with its next request; one that is not may be writing it as the connection is closed.
+    if let Ok(response) = &mut response
+        && life.phase() >= Phase::Leaving
+    {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    response
 }
 
 fn is_about_one_client(error: &io::Error) -> bool {
