@@ -1,6 +1,5 @@
 //! Every fault there is, a line each.
 
-use selvage_tests::Settings;
 use selvage_tests::load::Mix;
 
 use super::programs::Kind::{Gateway, Worker};
@@ -17,16 +16,24 @@ macro_rules! by {
 pub(crate) fn all() -> Vec<Fault> {
     vec![
         Fault::new("worker-kill", by!(programs::kill, Worker)).short(),
-        Fault::new("worker-crash-after-claim", by!(programs::crash, Worker))
-            .settings(|| failpoint("after_claim"))
-            .short(),
-        Fault::new("worker-crash-after-inference", by!(programs::crash, Worker))
-            .settings(|| failpoint("after_inference")),
-        Fault::new("worker-crash-after-store", by!(programs::crash, Worker))
-            .settings(|| failpoint("after_store")),
-        Fault::new("worker-crash-before-ack", by!(programs::crash, Worker))
-            .settings(|| failpoint("before_ack"))
-            .short(),
+        Fault::new(
+            "worker-crash-after-claim",
+            by!(programs::crash, Worker, "after_claim"),
+        )
+        .short(),
+        Fault::new(
+            "worker-crash-after-inference",
+            by!(programs::crash, Worker, "after_inference"),
+        ),
+        Fault::new(
+            "worker-crash-after-store",
+            by!(programs::crash, Worker, "after_store"),
+        ),
+        Fault::new(
+            "worker-crash-before-ack",
+            by!(programs::crash, Worker, "before_ack"),
+        )
+        .short(),
         Fault::new("worker-pause", by!(programs::pause_worker)),
         Fault::new(
             "worker-rolling-restart",
@@ -35,14 +42,20 @@ pub(crate) fn all() -> Vec<Fault> {
         .gentle()
         .short(),
         Fault::new("gateway-kill", by!(programs::kill, Gateway)).short(),
-        Fault::new("gateway-crash-after-record", by!(programs::crash, Gateway))
-            .settings(|| failpoint("after_record"))
-            .short(),
-        Fault::new("gateway-crash-after-publish", by!(programs::crash, Gateway))
-            .settings(|| failpoint("after_publish")),
-        Fault::new("gateway-crash-after-confirm", by!(programs::crash, Gateway))
-            .settings(|| failpoint("after_confirm"))
-            .short(),
+        Fault::new(
+            "gateway-crash-after-record",
+            by!(programs::crash, Gateway, "after_record"),
+        )
+        .short(),
+        Fault::new(
+            "gateway-crash-after-publish",
+            by!(programs::crash, Gateway, "after_publish"),
+        ),
+        Fault::new(
+            "gateway-crash-after-confirm",
+            by!(programs::crash, Gateway, "after_confirm"),
+        )
+        .short(),
         Fault::new(
             "gateway-rolling-restart",
             by!(programs::rolling_restart, Gateway),
@@ -87,11 +100,6 @@ pub(crate) fn all() -> Vec<Fault> {
             .mix(overload::beside),
         Fault::new("soak", by!(soak::soak)).by_itself(),
     ]
-}
-
-/// A fleet whose programs crash at this point with each image whose hash begins with 0: with one in sixteen.
-fn failpoint(name: &str) -> Settings {
-    Settings::default().with("SELVAGE_FAILPOINT", format!("{name}@0"))
 }
 
 fn waits_only() -> Mix {

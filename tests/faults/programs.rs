@@ -34,6 +34,14 @@ impl Kind {
         }
     }
 
+    /// Ends all of them and starts others, with the settings of now.
+    fn replace(self, stage: &Stage) {
+        tokio::task::block_in_place(|| {
+            self.with(stage, |programs| programs.iter_mut().for_each(end_now));
+        });
+        self.revive(stage);
+    }
+
     async fn wait_until_back(self, stage: &Stage, number: usize) {
         match self {
             Self::Gateway => stage.fleet.wait_until_ready(number).await,
@@ -77,9 +85,12 @@ pub(super) async fn rolling_restart(stage: Arc<Stage>, duration: Duration, kind:
     }
 }
 
-/// Programs that crash by themselves, at their failpoint, are followed by others; at last by ones without it.
-pub(super) async fn crash(stage: Arc<Stage>, duration: Duration, kind: Kind) {
+/// Programs that crash by themselves at a point, with each image whose hash begins with 0 (one in sixteen), are followed by
+/// others; at last by ones without it.
+pub(super) async fn crash(stage: Arc<Stage>, duration: Duration, kind: Kind, point: &str) {
     let end = Instant::now() + duration;
+    stage.fleet.set("SELVAGE_FAILPOINT", format!("{point}@0"));
+    kind.replace(&stage);
     let mut crashes = 0;
     // A point that a short run did not reach is waited for: without a crash it would prove nothing.
     while Instant::now() < end || (crashes == 0 && Instant::now() < end + END_LIMIT) {
@@ -91,12 +102,7 @@ pub(super) async fn crash(stage: Arc<Stage>, duration: Duration, kind: Kind) {
         "no program crashed at its failpoint: this run proved nothing"
     );
     stage.fleet.forget("SELVAGE_FAILPOINT");
-    for kind in [Kind::Gateway, Kind::Worker] {
-        tokio::task::block_in_place(|| {
-            kind.with(&stage, |programs| programs.iter_mut().for_each(end_now))
-        });
-        kind.revive(&stage);
-    }
+    kind.replace(&stage);
 }
 
 fn end_now(program: &mut Program) {

@@ -226,6 +226,15 @@ impl Deployment {
         prefix.map(|(_, value)| value.clone()).unwrap_or_default()
     }
 
+    /// Gives a setting to every program that is started from now on.
+    ///
+    /// # Panics
+    /// When another test thread panicked while it held the settings.
+    pub fn set(&self, name: &'static str, value: String) {
+        self.forget(name);
+        self.environment.lock().unwrap().push((name, value));
+    }
+
     /// Leaves a setting out of every program that is started from now on.
     ///
     /// # Panics
