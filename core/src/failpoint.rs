@@ -1,4 +1,4 @@
-//! Places at which a fault test can end a process, as a crash would. Without the feature `failpoints` they are nothing.
+//! Places at which a fault test can end a process, as a crash would, or hold a thread. Without the feature `failpoints` they are nothing.
 //!
 //! `SELVAGE_FAILPOINT=after_inference` ends it at the first job that gets there; with `@` and the first digits of an image's
 //! SHA-256 behind it only a job with that image does.
@@ -11,6 +11,7 @@
 //! | `after_claim` | worker | the record says `running` |
 //! | `after_inference` | worker | the scores are there, nothing is stored |
 //! | `after_store` | worker | cache and record are written, no reply is sent |
+//! | `inference` | worker | the inference never returns: the thread sleeps for ever instead of the process ending |
 //! | `before_ack` | worker | the reply is sent, the broker still holds the message |
 
 use crate::job::Job;
@@ -40,5 +41,15 @@ pub fn is_set<'j>(_point: &str, _jobs: impl IntoIterator<Item = &'j Job>) -> boo
 pub fn reach<'j>(point: &str, jobs: impl IntoIterator<Item = &'j Job>) {
     if is_set(point, jobs) {
         std::process::abort();
+    }
+}
+
+/// Holds the thread for ever where [`is_set`].
+#[inline]
+pub fn hang<'j>(point: &str, jobs: impl IntoIterator<Item = &'j Job>) {
+    if is_set(point, jobs) {
+        loop {
+            std::thread::park();
+        }
     }
 }

@@ -13,14 +13,20 @@ const END_LIMIT: Duration = Duration::from_secs(90);
 
 /// Workers that die when they have computed one certain picture.
 pub(super) fn poisonous() -> Settings {
-    let image = Digest::of(&pictures::poison());
-    Settings::default().with(
-        "SELVAGE_FAILPOINT",
-        format!("after_inference@{}", image.to_hex()),
-    )
+    failing_at("after_inference")
 }
 
-/// One job kills every worker that starts it; it ends as poison, and all others finish.
+/// Workers whose inference of one certain picture never ends, and which do not wait for it long.
+pub(super) fn endless() -> Settings {
+    failing_at("inference").with("SELVAGE_INFERENCE_TIMEOUT", 2)
+}
+
+fn failing_at(point: &str) -> Settings {
+    let image = Digest::of(&pictures::poison());
+    Settings::default().with("SELVAGE_FAILPOINT", format!("{point}@{}", image.to_hex()))
+}
+
+/// One job takes down every worker that starts it, by a crash or by a hang that the watchdog ends; it ends as poison, and all others finish.
 pub(super) async fn poison(stage: Arc<Stage>, _: Duration) {
     let client = stage.fleet.client();
     let job = client

@@ -95,6 +95,9 @@ pub(crate) fn all() -> Vec<Fault> {
         Fault::new("poison", by!(jobs::poison))
             .settings(jobs::poisonous)
             .short(),
+        Fault::new("inference-hang", by!(jobs::poison))
+            .settings(jobs::endless)
+            .short(),
         Fault::new("overload", by!(overload::tenfold))
             .settings(overload::few_places)
             .mix(overload::beside),

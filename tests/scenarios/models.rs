@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use selvage_tests::{Deployment, Shape, pictures};
+use selvage_tests::program::project;
+use selvage_tests::{Deployment, Settings, Shape, pictures};
 use serde_json::json;
 
 pub(super) async fn models_are_listed_with_their_rules(on: Arc<Deployment>) -> anyhow::Result<()> {
@@ -62,5 +63,34 @@ pub(super) async fn a_second_model_answers_by_name(on: Arc<Deployment>) -> anyho
         )
         .await?
         .expect_problem(404, "model_not_found");
+    Ok(())
+}
+
+/// The model variants of the fixtures, one of which never ends on a bright picture; nobody waits long for it.
+pub(super) fn endless() -> Settings {
+    let models = project().join("tests/fixtures/variants");
+    Settings::default()
+        .with("SELVAGE_MODELS", models.display())
+        .with("SELVAGE_INFERENCE_TIMEOUT", 1)
+}
+
+pub(super) async fn an_inference_without_end_is_broken_off(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let client = on.client();
+    let bright = pictures::plain_rgb([255; 3], 3);
+    client
+        .post_image("/predict?model=endless&wait=60", bright)
+        .await?
+        .expect_problem(500, "inference_failed");
+    // The same process goes on, with this model and with others.
+    for model in ["endless", "free-sides"] {
+        let dark = pictures::plain_rgb([10, 200, 10], 3);
+        let answer = client
+            .post_image(&format!("/predict?model={model}&wait=60"), dark)
+            .await?
+            .expect(200);
+        assert_eq!(answer.json["model"]["name"], model);
+    }
     Ok(())
 }

@@ -13,6 +13,9 @@ use selvage_core::job::ModelName;
 /// Most sessions or threads that can be asked for; beyond it a number is a mistake.
 const MAX_THREADS: u64 = 1024;
 
+/// Seconds: far above what an inference takes that anybody waits for, and below RabbitMQ's consumer timeout.
+const DEFAULT_INFERENCE_TIMEOUT: u64 = 60;
+
 /// Selvage's worker: jobs in, predictions out.
 ///
 /// It takes jobs from RabbitMQ, and is one of any number of workers. Without a broker no worker is needed: the gateway then
@@ -59,7 +62,7 @@ pub struct Config {
 }
 
 /// How models are run; the same in a worker and in a gateway that runs one in its own process.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct EngineSettings {
     /// Sessions per model, each with a thread of its own; as many as there are cores for if left out.
     #[arg(long, env = "SELVAGE_SESSIONS", value_name = "SESSIONS",
@@ -72,6 +75,11 @@ pub struct EngineSettings {
     /// Allows more sessions times threads than there are cores.
     #[arg(long, env = "SELVAGE_OVERSUBSCRIBE")]
     pub oversubscribe: bool,
+    /// Longest time one inference may take, in seconds. Then it is broken off; the process ends if it is still there after
+    /// twice that time.
+    #[arg(long, env = "SELVAGE_INFERENCE_TIMEOUT", default_value_t = DEFAULT_INFERENCE_TIMEOUT, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub inference_timeout: u64,
     /// The ONNX Runtime library; by default it is looked for beside the program and where `scripts/onnxruntime` puts it.
     #[arg(long, env = "ORT_DYLIB_PATH", value_name = "FILE")]
     pub onnxruntime: Option<PathBuf>,
@@ -151,6 +159,12 @@ impl Config {
 }
 
 impl EngineSettings {
+    /// Longest time of one inference.
+    #[must_use]
+    pub const fn inference_limit(&self) -> Duration {
+        Duration::from_secs(self.inference_timeout)
+    }
+
     /// How many sessions each model gets on a machine with so many cores.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 //! | [`model`] | sessions; `onnx` is the only import of `ort` |
 //! | `finish`, `ticket` | answers into cache, record and reply, and only then the acknowledgement |
 //! | `worker`, `life` | loading, consuming, draining |
+//! | `watchdog` | steps that do not end |
 //! | `heartbeat`, [`ops`], [`metrics`] | what others see of this worker |
 //! | [`config`], [`start`] | settings, and from settings to a running worker |
 
@@ -26,6 +27,7 @@ pub mod model;
 pub mod ops;
 pub mod start;
 pub mod ticket;
+mod watchdog;
 mod worker;
 
 use std::sync::Arc;

@@ -19,6 +19,7 @@ use crate::engine::{End, Engine};
 use crate::finish::Finisher;
 use crate::heartbeat::{Heartbeat, worker_id};
 use crate::insist::Insist;
+use crate::watchdog;
 use crate::worker::Worker;
 
 /// Most messages taken from an interactive lane at once, unless told otherwise.
@@ -64,6 +65,9 @@ impl Worker {
             finishing.spawn(finisher.clone().work(lane, ended));
         }
         let intake = Arc::new(self.intake(&settling));
+        let limit = self.settings.engine.inference_limit();
+        let pools = intake.engine.pools().to_vec();
+        beating.spawn(watchdog::watch(pools, limit, silence.clone()));
         let mut lanes = self.open_lanes(&intake, &stop);
         let Self {
             settings,

@@ -16,6 +16,7 @@ use selvage_core::store::MAX_ATTEMPTS;
 
 use super::batch::Step;
 use super::pool::{Pool, PoolSpec};
+use super::pulse::Pulse;
 use super::{Care, End, Ended, Exits, Task};
 use crate::image::tensor::Normaliser;
 use crate::image::{ImageError, Prepared, Preparer};
@@ -73,30 +74,32 @@ impl Hand {
     }
 
     /// Works until the pool closes.
-    pub(super) fn work(mut self, pool: &Pool) {
+    pub(super) fn work(mut self, pool: &Pool, pulse: &Pulse) {
         while let Some(step) = pool.take() {
             self.metrics.busy.inc();
+            pulse.begin();
             // Jobs that are lost in a panic here go back by their tickets; the session may be half-way in a call.
-            if catch_unwind(AssertUnwindSafe(|| self.step(pool, step))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| self.step(pool, pulse, step))).is_err() {
                 tracing::error!("a step of the engine panicked; its jobs were handed back");
                 self.predictor = None;
             }
+            pulse.end();
             self.metrics.busy.dec();
             pool.done();
         }
         pool.ended();
     }
 
-    fn step(&mut self, pool: &Pool, step: Step<Task, Ready>) {
+    fn step(&mut self, pool: &Pool, pulse: &Pulse, step: Step<Task, Ready>) {
         match step {
-            Step::Infer(batch) => self.infer(pool, batch),
+            Step::Infer(batch) => self.infer(pool, pulse, batch),
             Step::Decode(tasks) => {
                 let ready = self.decode(tasks);
                 pool.decoded(ready);
             }
             Step::Alone(task) => {
                 let ready = self.decode(vec![task]);
-                self.infer(pool, ready);
+                self.infer(pool, pulse, ready);
             }
         }
     }
@@ -139,7 +142,7 @@ impl Hand {
     }
 
     /// Runs the model on what is still wanted.
-    fn infer(&mut self, pool: &Pool, batch: Vec<Ready>) {
+    fn infer(&mut self, pool: &Pool, pulse: &Pulse, batch: Vec<Ready>) {
         let now = self.clock.now();
         let (batch, late): (Vec<_>, Vec<_>) = batch
             .into_iter()
@@ -151,7 +154,7 @@ impl Hand {
             return;
         }
         let started = Instant::now();
-        let result = self.run(&batch);
+        let result = self.run(pulse, &batch);
         let took = started.elapsed();
         self.metrics.inference.observe(took.as_secs_f64());
         self.metrics.batch_size.observe(batch.len() as f64);
@@ -168,7 +171,7 @@ impl Hand {
     }
 
     /// Fills the tensor and calls the model. A panic costs the session, which is opened anew with the next batch.
-    fn run(&mut self, batch: &[Ready]) -> Result<Vec<f32>, ModelError> {
+    fn run(&mut self, pulse: &Pulse, batch: &[Ready]) -> Result<Vec<f32>, ModelError> {
         let image = batch.first().map_or(0, |ready| ready.image.len());
         self.tensor.resize(batch.len() * image, 0.0);
         for (ready, tensor) in batch.iter().zip(self.tensor.chunks_exact_mut(image)) {
@@ -178,8 +181,12 @@ impl Hand {
             Some(predictor) => predictor,
             None => (self.open)()?,
         };
+        failpoint::hang("inference", batch.iter().map(|ready| &ready.task.job));
+        pulse.set_break_off(predictor.break_off());
         let call = AssertUnwindSafe(|| predictor.predict(&self.tensor, batch.len()));
-        match catch_unwind(call) {
+        let returned = catch_unwind(call);
+        pulse.set_break_off(None);
+        match returned {
             Ok(result) => {
                 self.predictor = Some(predictor);
                 result

@@ -6,6 +6,7 @@ pub mod batch;
 mod exclusive;
 mod hand;
 mod pool;
+mod pulse;
 #[cfg(test)]
 mod tests;
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use selvage_core::catalog::Model;
 use selvage_core::clock::Clock;
@@ -11,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::batch::{self, Lanes, Raw, Step};
 use super::hand::{Hand, Ready};
+use super::pulse::Pulse;
 use super::{Care, Exits, Task};
 use crate::image::decode::Limits;
 use crate::metrics::ModelMetrics;
@@ -42,8 +44,10 @@ pub struct Pool {
     work: Condvar,
     /// Woken whenever a thread has ended a step or itself.
     changed: Notify,
+    model: Arc<Model>,
     max_batch: usize,
-    sessions: usize,
+    /// One for each thread.
+    pulses: Vec<Arc<Pulse>>,
     jobs: AtomicU64,
     batches: AtomicU64,
 }
@@ -81,7 +85,9 @@ impl Pool {
         let (hand_over, starts): (Vec<_>, Vec<_>) = (0..spec.sessions)
             .map(|_| mpsc::channel::<Arc<Self>>())
             .unzip();
-        for (number, start) in starts.into_iter().enumerate() {
+        let pulses: Vec<Arc<Pulse>> = starts.iter().map(|_| Arc::default()).collect();
+        for (number, (start, pulse)) in starts.into_iter().zip(&pulses).enumerate() {
+            let pulse = Arc::clone(pulse);
             let name = format!("{}-{number}", spec.model.name);
             let (spec, report) = (Arc::clone(&spec), report.clone());
             let body = move || {
@@ -97,7 +103,7 @@ impl Pool {
                 drop(report);
                 // No pool comes where another session could not be opened.
                 if let Ok(pool) = start.recv() {
-                    hand.work(&pool);
+                    hand.work(&pool, &pulse);
                 }
             };
             thread::Builder::new()
@@ -120,7 +126,8 @@ impl Pool {
             work: Condvar::new(),
             changed: Notify::new(),
             max_batch: sizes.into_iter().min().unwrap_or(1),
-            sessions: spec.sessions,
+            model: Arc::clone(&spec.model),
+            pulses,
             jobs: AtomicU64::new(0),
             batches: AtomicU64::new(0),
         });
@@ -237,7 +244,27 @@ impl Pool {
     /// How many threads there are.
     #[must_use]
     pub const fn sessions(&self) -> usize {
-        self.sessions
+        self.pulses.len()
+    }
+
+    /// The model's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.model.name.as_str()
+    }
+
+    /// How long the longest step has run that a thread is at.
+    #[must_use]
+    pub fn oldest_step(&self) -> Duration {
+        let ages = self.pulses.iter().map(|pulse| pulse.age());
+        ages.max().unwrap_or_default()
+    }
+
+    /// Asks every inference that has run for longer than `limit` to break off; returns how many were asked.
+    #[must_use]
+    pub fn break_off(&self, limit: Duration) -> usize {
+        let asked = self.pulses.iter().filter(|pulse| pulse.break_off(limit));
+        asked.count()
     }
 
     /// Threads that compute now.

@@ -9,6 +9,7 @@ pub mod scores;
 mod tests;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// One session of one model, owned by one thread.
 pub trait Predictor: Send {
@@ -20,7 +21,16 @@ pub trait Predictor: Send {
     /// # Errors
     /// [`ModelError::Run`]; the predictor may be used again.
     fn predict(&mut self, input: &[f32], images: usize) -> Result<Vec<f32>, ModelError>;
+
+    /// What makes a [`Predictor::predict`] that runs on another thread return early, with an error. A call that begins later
+    /// is not affected. `None` where there is no such thing.
+    fn break_off(&self) -> Option<Arc<BreakOff>> {
+        None
+    }
 }
+
+/// Asks a call to return early; does not wait until it does.
+pub type BreakOff = dyn Fn() + Send + Sync;
 
 /// Opens one more predictor of the same model.
 pub type Open = dyn Fn() -> Result<Box<dyn Predictor>, ModelError> + Send + Sync;

@@ -2,17 +2,18 @@
 //!
 //! Every call into `ort` needs the library loaded, else it panics; so a [`Runtime`] is the proof that it is.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ort::environment::Environment;
 use ort::session::builder::GraphOptimizationLevel;
-use ort::session::{Session, SessionOutputs};
+use ort::session::{RunOptions, Session, SessionOutputs};
 use ort::value::{Outlet, TensorElementType, TensorRef};
 use selvage_core::catalog::{Layout, Model};
 
-use super::{ModelError, Predictor};
+use super::{BreakOff, ModelError, Predictor};
 
 /// How long a session may be warmed beyond its largest and smallest batch.
 const WARM_UP: Duration = Duration::from_millis(250);
@@ -54,7 +55,6 @@ impl Runtime {
 }
 
 /// One session, with what a call needs to know.
-#[derive(Debug)]
 pub struct OnnxPredictor {
     session: Session,
     input_name: String,
@@ -66,6 +66,16 @@ pub struct OnnxPredictor {
     /// The model takes exactly so many images; fewer are filled up with zeros.
     fixed_batch: Option<usize>,
     padded: Vec<f32>,
+    /// Shared with whoever may break a run off.
+    options: Arc<RunOptions>,
+}
+
+impl fmt::Debug for OnnxPredictor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnnxPredictor")
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
 }
 
 impl OnnxPredictor {
@@ -97,6 +107,7 @@ impl OnnxPredictor {
             pick(session.outputs(), model.output.name.as_deref(), "output").map_err(unfit)?;
         check_type(output, "output").map_err(unfit)?;
         let fixed_batch = check_input(input, model).map_err(unfit)?;
+        let options = RunOptions::new().map_err(|error| ModelError::Runtime(error.to_string()))?;
         let mut predictor = Self {
             input_name: input.name().to_owned(),
             output_name: output.name().to_owned(),
@@ -105,6 +116,7 @@ impl OnnxPredictor {
             max_batch: fixed_batch.map_or(model.max_batch, |n| n.min(model.max_batch)),
             fixed_batch,
             padded: Vec::new(),
+            options: Arc::new(options),
             session,
         };
         predictor.warm(model.output.softmax).map_err(unfit)?;
@@ -152,9 +164,10 @@ impl OnnxPredictor {
             &self.padded
         };
         let tensor = TensorRef::from_array_view(([batch, a, b, c], input))?;
-        let outputs = self
-            .session
-            .run(ort::inputs![self.input_name.as_str() => tensor])?;
+        // A run before this one may have been broken off.
+        self.options.unterminate()?;
+        let inputs = ort::inputs![self.input_name.as_str() => tensor];
+        let outputs = self.session.run_with_options(inputs, &self.options)?;
         let scores = extract(&outputs, &self.output_name)?;
         let wanted = scores.len() / batch * images;
         Ok(scores[..wanted].to_vec())
@@ -179,6 +192,15 @@ impl Predictor for OnnxPredictor {
                 self.labels
             )))
         }
+    }
+
+    fn break_off(&self) -> Option<Arc<BreakOff>> {
+        let options = Arc::clone(&self.options);
+        Some(Arc::new(move || {
+            if let Err(error) = options.terminate() {
+                tracing::error!(%error, "ONNX Runtime cannot be asked to break off");
+            }
+        }))
     }
 }
 

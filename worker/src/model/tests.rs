@@ -109,6 +109,27 @@ fn broken_models_are_refused_by_file_and_field() {
 }
 
 #[test]
+fn an_inference_that_does_not_end_is_broken_off_and_the_session_goes_on() {
+    let mut predictor = open(&fixtures().join("variants/endless")).unwrap();
+    let break_off = predictor.break_off().unwrap();
+    let (bright, dark) = (picture([1.0; 3], false), picture([0.0; 3], false));
+    let (mut predictor, result) = std::thread::scope(|scope| {
+        let running = scope.spawn(move || {
+            let result = predictor.predict(&bright, 1);
+            (predictor, result)
+        });
+        // A run that has not begun is not broken off, so it is asked until it has.
+        while !running.is_finished() {
+            break_off();
+            std::thread::yield_now();
+        }
+        running.join().unwrap()
+    });
+    assert!(matches!(result, Err(ModelError::Run(_))), "{result:?}");
+    assert_eq!(predictor.predict(&dark, 1).unwrap().len(), 3);
+}
+
+#[test]
 fn names_of_tensors_that_are_not_there_are_refused() {
     for (from, to, field) in [
         ("[input]\n", "[input]\nname = \"pixels\"\n", "input.name"),

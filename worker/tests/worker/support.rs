@@ -79,6 +79,7 @@ impl Rig {
                 sessions: Some(2),
                 intra_threads: 1,
                 oversubscribe: true,
+                inference_timeout: 60,
                 onnxruntime: std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from),
             },
             max_pixels: 1_000_000,

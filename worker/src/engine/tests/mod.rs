@@ -1,259 +1,22 @@
-//! The engine with a predictor that does as it is told: each image is one grey pixel, and its value says what happens.
+//! The engine on a predictor that does as it is told.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex};
+mod rig;
 
-use async_trait::async_trait;
-use bytes::Bytes;
+use std::time::Duration;
+
+use std::sync::{Arc, Mutex};
+
 use prometheus::Registry;
-use selvage_core::catalog::{Channels, Input, Layout, Model, Output, Polarity, Resize};
 use selvage_core::clock::{Clock, UnixMillis};
-use selvage_core::job::{CachePolicy, Job, JobId, Promise};
-use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::outcome::FailureCode;
-use selvage_core::queue::Settle;
 use tokio::sync::mpsc;
-use tokio_util::task::TaskTracker;
+
+use rig::*;
 
 use super::*;
 use crate::image::decode::Limits;
 use crate::metrics::Metrics;
 use crate::model::{ModelError, Predictor};
-
-const PANICS: u8 = 250;
-const FAILS: u8 = 251;
-const NO_NUMBER: u8 = 252;
-
-/// What the predictors of one test have seen, and a gate they wait at.
-#[derive(Debug, Default)]
-struct Watched {
-    batches: Mutex<Vec<Vec<u8>>>,
-    opened: Mutex<usize>,
-    closed_gate: Mutex<bool>,
-    gate: Condvar,
-}
-
-impl Watched {
-    fn batches(&self) -> Vec<Vec<u8>> {
-        self.batches.lock().unwrap().clone()
-    }
-
-    fn close_gate(&self) {
-        *self.closed_gate.lock().unwrap() = true;
-    }
-
-    fn open_gate(&self) {
-        *self.closed_gate.lock().unwrap() = false;
-        self.gate.notify_all();
-    }
-
-    async fn until_batches(&self, n: usize) {
-        while self.batches.lock().unwrap().len() < n {
-            tokio::task::yield_now().await;
-        }
-    }
-}
-
-struct Fake {
-    watched: Arc<Watched>,
-    max_batch: usize,
-}
-
-impl Predictor for Fake {
-    fn max_batch(&self) -> usize {
-        self.max_batch
-    }
-
-    fn predict(&mut self, input: &[f32], images: usize) -> Result<Vec<f32>, ModelError> {
-        assert_eq!(input.len(), images);
-        let values: Vec<u8> = input.iter().map(|v| (v * 255.0).round() as u8).collect();
-        self.watched.batches.lock().unwrap().push(values.clone());
-        let mut closed = self.watched.closed_gate.lock().unwrap();
-        while *closed {
-            closed = self.watched.gate.wait(closed).unwrap();
-        }
-        drop(closed);
-        assert!(!values.contains(&PANICS), "told to panic");
-        if values.contains(&FAILS) {
-            return Err(ModelError::Run("told to fail".to_owned()));
-        }
-        let score = |value: &u8| match *value {
-            NO_NUMBER => [f32::NAN, 0.0],
-            value => [f32::from(value), 0.0],
-        };
-        Ok(values.iter().flat_map(score).collect())
-    }
-}
-
-#[derive(Debug)]
-struct Settled;
-
-#[async_trait]
-impl Settle for Settled {
-    async fn ack(self: Box<Self>) {}
-    async fn give_back(self: Box<Self>) {}
-    async fn dead_letter(self: Box<Self>) {}
-}
-
-/// One pool with its exits, and the jobs that were pushed by their values.
-struct Bench {
-    pool: Arc<Pool>,
-    engine: Engine,
-    watched: Arc<Watched>,
-    interactive: mpsc::Receiver<Vec<Ended>>,
-    batch: mpsc::Receiver<Vec<Ended>>,
-    clock: Clock,
-}
-
-fn model(max_batch: usize) -> Model {
-    Model {
-        name: "fake".parse().unwrap(),
-        version: "1".to_owned(),
-        description: String::new(),
-        file: "fake.onnx".into(),
-        digest: Digest::of(b"fake"),
-        labels: vec!["a".to_owned(), "b".to_owned()].into(),
-        max_batch,
-        input: Input {
-            name: None,
-            width: 1,
-            height: 1,
-            channels: Channels::Gray,
-            layout: Layout::Nchw,
-            resize: Resize::Stretch,
-            polarity: Polarity::Keep,
-            trim: false,
-            mean: vec![0.0],
-            std: vec![1.0],
-        },
-        output: Output::default(),
-        prep: 1,
-    }
-}
-
-impl Bench {
-    fn new(sessions: usize, max_batch: usize) -> Self {
-        let watched = Arc::new(Watched::default());
-        let (to_interactive, interactive) = mpsc::channel(1_000);
-        let (to_batch, batch) = mpsc::channel(1_000);
-        let model = model(max_batch);
-        let metrics = Metrics::register(&Registry::new()).unwrap();
-        let clock = Clock::default();
-        let (seen, size) = (Arc::clone(&watched), max_batch);
-        let open = move || {
-            *seen.opened.lock().unwrap() += 1;
-            let fake = Fake {
-                watched: Arc::clone(&seen),
-                max_batch: size,
-            };
-            Ok(Box::new(fake) as Box<dyn Predictor>)
-        };
-        let pool = Pool::start(PoolSpec {
-            metrics: metrics.of_model(&model.name),
-            model: Arc::new(model),
-            open: Arc::new(open),
-            sessions,
-            limits: Limits::with_pixels(1_000_000),
-            clock: clock.clone(),
-            exits: Exits {
-                interactive: to_interactive,
-                batch: to_batch,
-            },
-        })
-        .unwrap();
-        Self {
-            engine: Engine::new(vec![Arc::clone(&pool)]),
-            pool,
-            watched,
-            interactive,
-            batch,
-            clock,
-        }
-    }
-
-    fn push(&self, values: impl IntoIterator<Item = u8>, lane: Lane) {
-        self.pool
-            .push(values.into_iter().map(|value| task(value, lane)).collect())
-            .unwrap();
-    }
-
-    /// The ends of `n` jobs of the interactive lane, by image value.
-    async fn ends(&mut self, n: usize) -> HashMap<u8, Ended> {
-        let mut ends = HashMap::new();
-        while ends.len() < n {
-            for ended in self.interactive.recv().await.unwrap() {
-                ends.insert(value(&ended.task), ended);
-            }
-        }
-        ends
-    }
-}
-
-fn bmp(value: u8) -> Bytes {
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    image::GrayImage::from_pixel(1, 1, image::Luma([value]))
-        .write_to(&mut bytes, image::ImageFormat::Bmp)
-        .unwrap();
-    bytes.into_inner().into()
-}
-
-fn value(task: &Task) -> u8 {
-    let image = image::load_from_memory(&task.job.image).unwrap();
-    image.into_luma8().get_pixel(0, 0).0[0]
-}
-
-fn task(value: u8, lane: Lane) -> Task {
-    let promise = Promise {
-        version: "1".to_owned(),
-        top_k: 1,
-        metadata: serde_json::Map::new(),
-        once: None,
-        owner: None,
-        webhook: None,
-    };
-    let image = bmp(value);
-    let now = UnixMillis::wall();
-    Task {
-        job: Job {
-            id: JobId::new(),
-            model: "fake".parse().unwrap(),
-            key: PredictionKey {
-                model: Digest::of(b"fake"),
-                prep: 1,
-                image: Digest::of(&image),
-            },
-            created_at: now,
-            deadline: now.after(std::time::Duration::from_secs(600)),
-            cache: CachePolicy::default(),
-            earlier_attempts: 0,
-            reply_to: None,
-            request_id: None,
-            traceparent: None,
-            promise: (lane == Lane::Batch).then_some(promise),
-            image,
-        },
-        attempt: 1,
-        care: Care::Together,
-        arrived: Instant::now(),
-        ticket: Ticket::shares(Box::new(Settled), 1, None, &TaskTracker::new())
-            .pop()
-            .unwrap(),
-    }
-}
-
-fn scores(ended: &Ended) -> &[f32] {
-    match &ended.end {
-        End::Outcome(Outcome::Succeeded(scores)) => scores.as_slice(),
-        other => panic!("no success: {other:?}"),
-    }
-}
-
-fn failure(ended: &Ended) -> FailureCode {
-    match &ended.end {
-        End::Outcome(Outcome::Failed(failure)) => failure.code,
-        other => panic!("no failure: {other:?}"),
-    }
-}
 
 #[tokio::test]
 async fn every_job_gets_its_own_images_scores() {
@@ -471,4 +234,19 @@ impl Bench {
     fn is_paused(&self) -> bool {
         self.pool.is_paused()
     }
+}
+
+#[tokio::test]
+async fn an_inference_that_takes_too_long_is_broken_off_and_its_images_are_tried_alone() {
+    let mut bench = Bench::new(1, 8);
+    assert_eq!(bench.pool.oldest_step(), Duration::ZERO);
+    assert_eq!(bench.pool.break_off(Duration::ZERO), 0, "nothing runs");
+    bench.watched.close_gate();
+    bench.push([7], Lane::Interactive);
+    bench.watched.until_batches(1).await;
+    assert!(bench.pool.oldest_step() > Duration::ZERO);
+    assert_eq!(bench.pool.break_off(Duration::from_secs(3600)), 0, "young");
+    assert_eq!(bench.pool.break_off(Duration::ZERO), 1);
+    let ends = bench.ends(1).await;
+    assert_eq!((scores(&ends[&7])[0], ends[&7].task.attempt), (7.0, 2));
 }

@@ -1,0 +1,268 @@
+//! A pool on a predictor that does as it is told: each image is one grey pixel, and its value says what happens.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use prometheus::Registry;
+use selvage_core::catalog::{Channels, Input, Layout, Model, Output, Polarity, Resize};
+use selvage_core::clock::{Clock, UnixMillis};
+use selvage_core::job::{CachePolicy, Job, JobId, Promise};
+use selvage_core::key::{Digest, PredictionKey};
+use selvage_core::outcome::FailureCode;
+use selvage_core::queue::Settle;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use super::super::*;
+use crate::image::decode::Limits;
+use crate::metrics::Metrics;
+use crate::model::{BreakOff, ModelError, Predictor};
+
+pub(super) const PANICS: u8 = 250;
+pub(super) const FAILS: u8 = 251;
+pub(super) const NO_NUMBER: u8 = 252;
+
+/// What the predictors of one test have seen, and a gate they wait at.
+#[derive(Debug, Default)]
+pub(super) struct Watched {
+    pub(super) batches: Mutex<Vec<Vec<u8>>>,
+    pub(super) opened: Mutex<usize>,
+    pub(super) closed_gate: Mutex<bool>,
+    pub(super) broken_off: Mutex<bool>,
+    pub(super) gate: Condvar,
+}
+
+impl Watched {
+    pub(super) fn batches(&self) -> Vec<Vec<u8>> {
+        self.batches.lock().unwrap().clone()
+    }
+
+    pub(super) fn close_gate(&self) {
+        *self.closed_gate.lock().unwrap() = true;
+    }
+
+    pub(super) fn open_gate(&self) {
+        *self.closed_gate.lock().unwrap() = false;
+        self.gate.notify_all();
+    }
+
+    pub(super) async fn until_batches(&self, n: usize) {
+        while self.batches.lock().unwrap().len() < n {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+pub(super) struct Fake {
+    pub(super) watched: Arc<Watched>,
+    pub(super) max_batch: usize,
+}
+
+impl Predictor for Fake {
+    fn max_batch(&self) -> usize {
+        self.max_batch
+    }
+
+    fn predict(&mut self, input: &[f32], images: usize) -> Result<Vec<f32>, ModelError> {
+        assert_eq!(input.len(), images);
+        let values: Vec<u8> = input.iter().map(|v| (v * 255.0).round() as u8).collect();
+        self.watched.batches.lock().unwrap().push(values.clone());
+        let mut closed = self.watched.closed_gate.lock().unwrap();
+        while *closed {
+            closed = self.watched.gate.wait(closed).unwrap();
+        }
+        drop(closed);
+        if std::mem::take(&mut *self.watched.broken_off.lock().unwrap()) {
+            return Err(ModelError::Run("broken off".to_owned()));
+        }
+        assert!(!values.contains(&PANICS), "told to panic");
+        if values.contains(&FAILS) {
+            return Err(ModelError::Run("told to fail".to_owned()));
+        }
+        let score = |value: &u8| match *value {
+            NO_NUMBER => [f32::NAN, 0.0],
+            value => [f32::from(value), 0.0],
+        };
+        Ok(values.iter().flat_map(score).collect())
+    }
+
+    fn break_off(&self) -> Option<Arc<BreakOff>> {
+        let watched = Arc::clone(&self.watched);
+        Some(Arc::new(move || {
+            *watched.broken_off.lock().unwrap() = true;
+            watched.open_gate();
+        }))
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Settled;
+
+#[async_trait]
+impl Settle for Settled {
+    async fn ack(self: Box<Self>) {}
+    async fn give_back(self: Box<Self>) {}
+    async fn dead_letter(self: Box<Self>) {}
+}
+
+/// One pool with its exits, and the jobs that were pushed by their values.
+pub(super) struct Bench {
+    pub(super) pool: Arc<Pool>,
+    pub(super) engine: Engine,
+    pub(super) watched: Arc<Watched>,
+    pub(super) interactive: mpsc::Receiver<Vec<Ended>>,
+    pub(super) batch: mpsc::Receiver<Vec<Ended>>,
+    pub(super) clock: Clock,
+}
+
+pub(super) fn model(max_batch: usize) -> Model {
+    Model {
+        name: "fake".parse().unwrap(),
+        version: "1".to_owned(),
+        description: String::new(),
+        file: "fake.onnx".into(),
+        digest: Digest::of(b"fake"),
+        labels: vec!["a".to_owned(), "b".to_owned()].into(),
+        max_batch,
+        input: Input {
+            name: None,
+            width: 1,
+            height: 1,
+            channels: Channels::Gray,
+            layout: Layout::Nchw,
+            resize: Resize::Stretch,
+            polarity: Polarity::Keep,
+            trim: false,
+            mean: vec![0.0],
+            std: vec![1.0],
+        },
+        output: Output::default(),
+        prep: 1,
+    }
+}
+
+impl Bench {
+    pub(super) fn new(sessions: usize, max_batch: usize) -> Self {
+        let watched = Arc::new(Watched::default());
+        let (to_interactive, interactive) = mpsc::channel(1_000);
+        let (to_batch, batch) = mpsc::channel(1_000);
+        let model = model(max_batch);
+        let metrics = Metrics::register(&Registry::new()).unwrap();
+        let clock = Clock::default();
+        let (seen, size) = (Arc::clone(&watched), max_batch);
+        let open = move || {
+            *seen.opened.lock().unwrap() += 1;
+            let fake = Fake {
+                watched: Arc::clone(&seen),
+                max_batch: size,
+            };
+            Ok(Box::new(fake) as Box<dyn Predictor>)
+        };
+        let pool = Pool::start(PoolSpec {
+            metrics: metrics.of_model(&model.name),
+            model: Arc::new(model),
+            open: Arc::new(open),
+            sessions,
+            limits: Limits::with_pixels(1_000_000),
+            clock: clock.clone(),
+            exits: Exits {
+                interactive: to_interactive,
+                batch: to_batch,
+            },
+        })
+        .unwrap();
+        Self {
+            engine: Engine::new(vec![Arc::clone(&pool)]),
+            pool,
+            watched,
+            interactive,
+            batch,
+            clock,
+        }
+    }
+
+    pub(super) fn push(&self, values: impl IntoIterator<Item = u8>, lane: Lane) {
+        self.pool
+            .push(values.into_iter().map(|value| task(value, lane)).collect())
+            .unwrap();
+    }
+
+    /// The ends of `n` jobs of the interactive lane, by image value.
+    pub(super) async fn ends(&mut self, n: usize) -> HashMap<u8, Ended> {
+        let mut ends = HashMap::new();
+        while ends.len() < n {
+            for ended in self.interactive.recv().await.unwrap() {
+                ends.insert(value(&ended.task), ended);
+            }
+        }
+        ends
+    }
+}
+
+pub(super) fn bmp(value: u8) -> Bytes {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    image::GrayImage::from_pixel(1, 1, image::Luma([value]))
+        .write_to(&mut bytes, image::ImageFormat::Bmp)
+        .unwrap();
+    bytes.into_inner().into()
+}
+
+pub(super) fn value(task: &Task) -> u8 {
+    let image = image::load_from_memory(&task.job.image).unwrap();
+    image.into_luma8().get_pixel(0, 0).0[0]
+}
+
+pub(super) fn task(value: u8, lane: Lane) -> Task {
+    let promise = Promise {
+        version: "1".to_owned(),
+        top_k: 1,
+        metadata: serde_json::Map::new(),
+        once: None,
+        owner: None,
+        webhook: None,
+    };
+    let image = bmp(value);
+    let now = UnixMillis::wall();
+    Task {
+        job: Job {
+            id: JobId::new(),
+            model: "fake".parse().unwrap(),
+            key: PredictionKey {
+                model: Digest::of(b"fake"),
+                prep: 1,
+                image: Digest::of(&image),
+            },
+            created_at: now,
+            deadline: now.after(std::time::Duration::from_secs(600)),
+            cache: CachePolicy::default(),
+            earlier_attempts: 0,
+            reply_to: None,
+            request_id: None,
+            traceparent: None,
+            promise: (lane == Lane::Batch).then_some(promise),
+            image,
+        },
+        attempt: 1,
+        care: Care::Together,
+        arrived: Instant::now(),
+        ticket: Ticket::shares(Box::new(Settled), 1, None, &TaskTracker::new())
+            .pop()
+            .unwrap(),
+    }
+}
+
+pub(super) fn scores(ended: &Ended) -> &[f32] {
+    match &ended.end {
+        End::Outcome(Outcome::Succeeded(scores)) => scores.as_slice(),
+        other => panic!("no success: {other:?}"),
+    }
+}
+
+pub(super) fn failure(ended: &Ended) -> FailureCode {
+    match &ended.end {
+        End::Outcome(Outcome::Failed(failure)) => failure.code,
+        other => panic!("no failure: {other:?}"),
+    }
+}
