@@ -90,7 +90,10 @@ impl Records {
         self.untold.remove(&id);
         let removed = self.entries.remove(&id);
         if let Some(once) = removed.and_then(|entry| entry.record.seed.once) {
-            self.keys.remove(&once.key);
+            // It may be another job's by now.
+            if self.keys.get(&once.key) == Some(&id) {
+                self.keys.remove(&once.key);
+            }
         }
     }
 
@@ -122,7 +125,9 @@ impl Records {
                 self.remove(oldest);
             }
             self.unfinished.insert((seed.deadline, seed.id));
-            self.keys.extend(seed.once.map(|once| (once.key, seed.id)));
+            if let Some(once) = seed.once {
+                self.keys.entry(once.key).or_insert(seed.id);
+            }
         }
         let entry = self.entries.entry(seed.id);
         Ok(entry.or_insert_with(|| Entry::new(seed.clone(), retention)))

@@ -3,11 +3,19 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use selvage_core::clock::UnixMillis;
-use selvage_core::store::suite::{answer, failure, seed, seed_due};
+use selvage_core::store::suite::once::keyed;
+use selvage_core::store::suite::webhooks::hooked;
+use selvage_core::store::suite::{answer, failure, seed_due};
 use selvage_core::store::{Cancel, Claim, End, MAX_ATTEMPTS, Seed, State};
 
 /// Jobs of one history; the last two are overdue from the start.
 pub(crate) const JOBS: usize = 5;
+/// The job whose client wants to be told of its end, in each of [`HOOKS`].
+pub(crate) const HOOKED: Which = 0;
+/// What the client of [`HOOKED`] wants to be told.
+pub(crate) const HOOKS: [State; 3] = [State::Succeeded, State::Failed, State::Canceled];
+/// Two jobs of one repeated request, under one idempotency key.
+pub(crate) const KEYED: [Which; 2] = [1, 2];
 
 /// Which job a step is about.
 pub(crate) type Which = usize;
@@ -20,6 +28,10 @@ pub(crate) enum Step {
     Release(Vec<Which>),
     Complete(Vec<(Which, End)>),
     Cancel(Which),
+    /// The gateway takes a job back that it could not publish.
+    Withdraw(Which),
+    /// The webhook of a job that has ended is delivered.
+    Tell,
     /// Ends what is overdue.
     Sweep,
     /// The record is wiped, where the backend can lose one.
@@ -40,6 +52,8 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         2 => vec(which(), 1..3).prop_map(Step::Release),
         2 => vec((which(), end), 1..3).prop_map(Step::Complete),
         2 => which().prop_map(Step::Cancel),
+        1 => which().prop_map(Step::Withdraw),
+        1 => Just(Step::Tell),
         1 => Just(Step::Sweep),
         1 => which().prop_map(Step::Lose),
     ]
@@ -47,7 +61,10 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
 
 pub(crate) fn jobs() -> Vec<Seed> {
     let overdue = |n: u64| seed_due(UnixMillis(UnixMillis::wall().0 - 60_000 + 1_000 * n));
-    let fresh = (0..JOBS - 2).map(|_| seed());
+    // Of each history its own: others share the store.
+    let key = hooked(&[]).id;
+    let repeated = KEYED.map(|_| keyed(key.as_bytes(), b"request"));
+    let fresh = [hooked(&HOOKS)].into_iter().chain(repeated);
     fresh.chain((0..2).map(overdue)).collect()
 }
 
@@ -57,6 +74,8 @@ pub(crate) struct Model {
     pub(crate) state: Option<State>,
     pub(crate) attempts: u32,
     cancel_requested: bool,
+    /// Its webhook was delivered.
+    pub(crate) told: bool,
 }
 
 impl Model {
@@ -64,8 +83,22 @@ impl Model {
         self.state.is_some_and(|state| !state.is_terminal())
     }
 
-    pub(crate) fn submit(&mut self) {
+    /// Whether its webhook is due, if it has one.
+    pub(crate) fn is_untold(&self) -> bool {
+        !self.told && self.state.is_some_and(|state| HOOKS.contains(&state))
+    }
+
+    /// Whether this wrote its record.
+    pub(crate) fn submit(&mut self) -> bool {
+        let writes = self.state.is_none();
         self.state.get_or_insert(State::Queued);
+        writes
+    }
+
+    pub(crate) fn withdraw(&mut self) {
+        if self.state == Some(State::Queued) {
+            *self = Self::default();
+        }
     }
 
     pub(crate) fn claim(&mut self, is_overdue: bool) -> Claim {

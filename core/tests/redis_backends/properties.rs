@@ -1,17 +1,21 @@
 //! The state machine under random histories, on memory and on Redis, against [`crate::model`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use selvage_core::clock::{Clock, UnixMillis};
 use selvage_core::config::Prefix;
 use selvage_core::store::suite::{assert_sound, completion};
-use selvage_core::store::{Claim, End, JobStore, MemoryStore, Record, Seed, State};
+use selvage_core::store::{Claim, End, JobStore, MemoryStore, Record, Seed, State, Submitted};
+use selvage_core::webhook::{Delivery, Next};
 use tokio::task::JoinSet;
 
-use crate::model::{JOBS, Model, Step, Which, jobs, step};
-use crate::support::{HOUR, Raw, deadlines_name, fresh_prefix, job_name, shared_redis, store_of};
+use crate::model::{HOOKED, JOBS, KEYED, Model, Step, Which, jobs, step};
+use crate::support::{
+    HOUR, Raw, deadlines_name, fresh_prefix, job_name, shared_redis, store_of, webhooks_name,
+};
 
 /// A store, its jobs and the model of each.
 struct History {
@@ -20,6 +24,10 @@ struct History {
     redis: Option<(Raw, Prefix)>,
     jobs: Vec<Seed>,
     models: Vec<Model>,
+    /// Whose the idempotency key is, as long as its record is there.
+    key_holder: Option<Which>,
+    /// Which of [`KEYED`] have ever had a record: the other's message cannot be claimed, it was never sent.
+    accepted: [bool; JOBS],
     /// Each record as it was first seen ended.
     ended: Vec<Option<Record>>,
 }
@@ -32,10 +40,13 @@ impl History {
     async fn run(&mut self, step: &Step) {
         match step {
             Step::Submit(which) => {
-                self.models[*which].submit();
-                self.store.submit(&self.jobs[*which]).await.unwrap();
+                let expected = self.submit(*which);
+                let told = self.store.submit(&self.jobs[*which]).await.unwrap();
+                assert_eq!(told, expected);
             }
             Step::Claim(batch) => {
+                let was_sent = |n: &Which| !KEYED.contains(n) || self.accepted[*n];
+                let batch: Vec<Which> = batch.iter().copied().filter(was_sent).collect();
                 let seeds: Vec<Seed> = batch.iter().map(|&n| self.jobs[n].clone()).collect();
                 let expected: Vec<Claim> = batch
                     .iter()
@@ -57,17 +68,43 @@ impl History {
                 let told = self.store.cancel(self.jobs[*which].id).await.unwrap();
                 assert_eq!(told, expected);
             }
+            Step::Withdraw(which) => {
+                self.models[*which].withdraw();
+                self.store.withdraw(self.jobs[*which].id).await.unwrap();
+            }
+            Step::Tell => {
+                if self.models[HOOKED].is_untold() {
+                    self.models[HOOKED].told = true;
+                    let (id, done) = (self.jobs[HOOKED].id, Delivery::default());
+                    self.store.told(id, &done, Next::Nothing).await.unwrap();
+                }
+            }
             Step::Sweep => self.sweep().await,
             Step::Lose(which) => {
                 if let Some((raw, prefix)) = &mut self.redis {
                     let job = &self.jobs[*which];
                     raw.run::<()>("DEL", job_name(prefix, job));
-                    raw.run::<()>("ZREM", (deadlines_name(prefix), job.id.to_string()));
+                    for list in [deadlines_name(prefix), webhooks_name(prefix)] {
+                        raw.run::<()>("ZREM", (list, job.id.to_string()));
+                    }
                     self.models[*which] = Model::default();
                     self.ended[*which] = None;
                 }
             }
         }
+    }
+
+    fn submit(&mut self, which: Which) -> Submitted {
+        let holder = self.key_holder.filter(|_| KEYED.contains(&which));
+        let earlier = holder.filter(|&holder| self.models[holder].state.is_some());
+        if let Some(other) = earlier.filter(|&other| other != which) {
+            return Submitted::Existing(self.jobs[other].id);
+        }
+        self.accepted[which] = true;
+        if self.models[which].submit() && KEYED.contains(&which) {
+            self.key_holder = Some(which);
+        }
+        Submitted::Recorded
     }
 
     async fn complete(&mut self, ends: &[(Which, End)]) {
@@ -105,15 +142,35 @@ impl History {
             );
             if record.state.is_terminal() {
                 let first_seen = self.ended[which].get_or_insert_with(|| record.clone());
-                assert_eq!(*first_seen, record, "a record that had ended has changed");
+                let undelivered = |record: &Record| Record {
+                    delivery: None,
+                    ..record.clone()
+                };
+                assert_eq!(
+                    undelivered(first_seen),
+                    undelivered(&record),
+                    "a record that had ended has changed"
+                );
             }
         }
         self.check_list();
+        self.check_outbox().await;
         let due = self.store.overdue(JOBS).await.unwrap();
         let due: Vec<_> = due.iter().map(|record| record.seed.id).collect();
         let open = (0..JOBS).filter(|&n| self.models[n].is_open() && self.is_overdue(n));
         let expected: Vec<_> = open.map(|n| self.jobs[n].id).collect();
         assert_eq!(due, expected);
+    }
+
+    /// The webhook is due exactly once, from the job's end until it was delivered.
+    async fn check_outbox(&self) {
+        let due = self.store.untold(JOBS, Duration::ZERO).await.unwrap();
+        let due: Vec<_> = due.iter().map(|record| record.seed.id).collect();
+        let expected = self.models[HOOKED].is_untold();
+        assert_eq!(
+            due,
+            Vec::from_iter(expected.then_some(self.jobs[HOOKED].id))
+        );
     }
 
     /// Exactly the unfinished jobs are on the list of deadlines.
@@ -151,6 +208,8 @@ async fn follows_the_model(
         redis,
         jobs: jobs(),
         models: vec![Model::default(); JOBS],
+        key_holder: None,
+        accepted: [false; JOBS],
         ended: vec![None; JOBS],
     };
     for step in &steps {
@@ -195,7 +254,9 @@ async fn run_blindly(store: Arc<dyn JobStore>, jobs: Arc<Vec<Seed>>, steps: Vec<
                     ended[which] += u32::from(done);
                 }
             }
-            Step::Lose(_) => {}
+            // A withdrawn job is forgotten, and may be ended anew.
+            Step::Lose(_) | Step::Withdraw(_) => {}
+            Step::Tell => drop(store.untold(JOBS, Duration::ZERO).await.unwrap()),
         }
     }
     ended

@@ -55,6 +55,11 @@ pub(crate) fn deadlines_name(prefix: &Prefix) -> String {
     format!("{}:deadlines", prefix.as_str())
 }
 
+/// The list of webhooks that are due.
+pub(crate) fn webhooks_name(prefix: &Prefix) -> String {
+    format!("{}:webhooks", prefix.as_str())
+}
+
 /// The key of that job's record.
 pub(crate) fn job_name(prefix: &Prefix, seed: &Seed) -> String {
     format!("{}:job:{}", prefix.as_str(), seed.id)

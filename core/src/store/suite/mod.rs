@@ -1,10 +1,10 @@
 //! What every job store must do, as functions any backend's tests can run. Nothing here knows a backend.
 
 mod changes;
-mod once;
+pub mod once;
 mod queries;
 mod races;
-mod webhooks;
+pub mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
