@@ -6,7 +6,7 @@
 //! | [`server`], [`descriptors`] | connections: accepting, time limits, draining, how many there can be |
 //! | `routes` | the route table and its handlers: HTTP to service and back |
 //! | [`access`] | who may ask: API keys, and the caller a request has become |
-//! | [`upload`], [`options`], [`prefer`], [`idempotency`] | reading a request |
+//! | [`upload`], [`options`], [`prefer`], [`idempotency`], [`depth`] | reading a request |
 //! | [`view`], [`error`] | writing an answer |
 //! | [`oip`] | the Open Inference Protocol: reading and writing its tensors |
 //! | [`predictions`] | the service: cache, computation, promise |
@@ -17,6 +17,7 @@
 pub mod access;
 pub mod admission;
 pub mod config;
+pub mod depth;
 pub mod descriptors;
 #[cfg(feature = "embedded")]
 pub mod embedded;
@@ -52,7 +53,7 @@ use selvage_core::cache::{Cache, MemoryCache};
 use selvage_core::clock::Clock;
 use selvage_core::fleet::Fleet;
 use selvage_core::job::Lane;
-use selvage_core::queue::{Queue, Reports};
+use selvage_core::queue::{Health, Queue, Reports};
 use selvage_core::store::{JobStore, Record};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -64,7 +65,7 @@ use crate::admission::Admission;
 use crate::config::Limits;
 use crate::inflight::Inflight;
 use crate::lanes::Lanes;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Metrics;
 use crate::models::Models;
 use crate::predictions::Predictions;
@@ -246,6 +247,13 @@ impl Gateway {
         } else {
             "embedded"
         }
+    }
+
+    /// Whether traffic should come here: the one truth behind every health check. Without its store a gateway still answers
+    /// those who wait; without its broker it answers nothing new.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        self.life.phase() == Phase::Serving && self.predictions.queue.health() == Health::Up
     }
 
     /// Where a queued job stands: behind all that its lane holds, which is never too few.

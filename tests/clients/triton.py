@@ -1,6 +1,7 @@
 """Asks a running gateway with the stock client of Triton, and compares with what `/predict` says of the same picture.
 
-Arguments: the gateway's host and port, a picture of the model's size as PNG, and the same picture's pixels, row by row.
+Arguments: the gateway's host and port, a picture of the model's size as PNG, the same picture's pixels, row by row, and, where one is
+needed, an API key.
 Every check is an assertion; the exit status is 0 only if all held.
 """
 
@@ -18,10 +19,14 @@ MEAN, STD = np.float32(0.286), np.float32(0.353)
 
 def main() -> None:
     """Runs every check."""
-    address, picture, raw = sys.argv[1:]
+    address, picture, raw, *keys = sys.argv[1:]
     client = triton.InferenceServerClient(address, network_timeout=60.0, connection_timeout=60.0)
+    headers = {"Authorization": f"Bearer {keys[0]}"} if keys else {}
+    if keys:
+        locked(client)
+        client.register_plugin(Shown(headers))
     metadata(client)
-    labels, expected = predicted(address, picture)
+    labels, expected = predicted(address, picture, headers)
     pixels = np.fromfile(raw, dtype=np.uint8).reshape(1, 1, 28, 28)
     floats = (pixels.astype(np.float32) / np.float32(255.0) - MEAN) / STD
     for binary in (False, True):
@@ -34,6 +39,28 @@ def main() -> None:
     assert client.infer(MODEL, [given(pixels, True)], request_id="r-1").get_response()["id"] == "r-1"
     refusals(client, pixels)
     print("triton: all checks held")
+
+
+class Shown(triton.InferenceServerClientPlugin):
+    """Shows these headers with every call."""
+
+    def __init__(self, headers: dict[str, str]) -> None:
+        self.headers = headers
+
+    def __call__(self, request) -> None:
+        request.headers.update(self.headers)
+
+
+def locked(client: triton.InferenceServerClient) -> None:
+    """Health is open; an inference without a key is refused."""
+    assert client.is_server_live() and client.is_server_ready()
+    pixels = np.zeros((1, 1, 28, 28), dtype=np.uint8)
+    try:
+        client.infer(MODEL, [given(pixels, True)])
+    except InferenceServerException as error:
+        print(f"without a key: {error.status()}")
+    else:
+        raise AssertionError("an inference without a key was answered")
 
 
 def metadata(client: triton.InferenceServerClient) -> None:
@@ -50,10 +77,10 @@ def metadata(client: triton.InferenceServerClient) -> None:
     assert model["outputs"] == [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, 10]}], model
 
 
-def predicted(address: str, picture: str) -> tuple[list[str], np.ndarray]:
+def predicted(address: str, picture: str, headers: dict[str, str]) -> tuple[list[str], np.ndarray]:
     """Labels and scores of `/predict`, in the order of the labels."""
     with open(picture, "rb") as file:
-        request = urllib.request.Request(f"http://{address}/predict?top_k=10", data=file.read(), method="POST")
+        request = urllib.request.Request(f"http://{address}/predict?top_k=10", data=file.read(), headers=headers, method="POST")
     with urllib.request.urlopen(request, timeout=60) as response:
         top = sorted(json.load(response)["output"]["top"], key=lambda ranked: ranked["index"])
     return [ranked["label"] for ranked in top], np.array([ranked["score"] for ranked in top], dtype=np.float32)

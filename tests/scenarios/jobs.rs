@@ -224,3 +224,29 @@ pub(super) async fn a_bad_image_in_a_job_fails_it_with_a_reason(
     assert!(ended.json["output"].is_null());
     Ok(())
 }
+
+/// The job is canceled at another gateway than the one at which its client waits.
+pub(super) async fn a_waiting_client_is_told_of_a_cancellation_elsewhere(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let (here, elsewhere) = (on.client(), on.other_client());
+    let image = pictures::unique();
+    let key = |prefer| [("idempotency-key", "one-job"), ("prefer", prefer)];
+    let waiting = key("wait=60");
+    let waiting = here.post_image_with("/predict", image.clone(), &waiting);
+    let cancel = async {
+        // The same request is the same job: this is how another client comes to know its id.
+        let same = key("respond-async");
+        let job = elsewhere.post_image_with("/predict", image.clone(), &same);
+        let job = job.await?.expect(202);
+        let canceled = elsewhere
+            .post(&format!("/jobs/{}/cancel", job.id()))
+            .await?;
+        assert_eq!(canceled.expect(200).json["status"], "canceled");
+        anyhow::Ok(())
+    };
+    let (told, canceled) = tokio::join!(waiting, cancel);
+    canceled?;
+    told?.expect_problem(409, "job_canceled");
+    Ok(())
+}

@@ -76,6 +76,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         jobs::prefer_decides_how_long_to_wait;
         jobs::a_wait_that_runs_out_becomes_a_job on Fleet with || Settings::default().workers(0);
         jobs::a_queued_job_can_be_canceled on Fleet with || Settings::default().workers(0);
+        jobs::a_waiting_client_is_told_of_a_cancellation_elsewhere on Fleet with || Settings::default().workers(0);
         jobs::a_finished_job_cannot_be_canceled;
         jobs::unknown_and_forgotten_ids_are_told_apart;
         jobs::an_expired_job_says_so on Fleet with || Settings::default().workers(0).with("SELVAGE_JOB_DEADLINE", 2);
@@ -86,6 +87,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         models::a_second_model_answers_by_name;
         models::an_inference_without_end_is_broken_off on Embedded with models::endless;
         oip::the_stock_client_gets_the_scores_of_predict;
+        oip::the_stock_client_needs_a_key_where_keys_are_needed with keys::guarded;
         oip::colours_are_taken_in_the_layout_of_the_model;
         discovery::the_home_page_needs_nothing_from_elsewhere;
         discovery::health_and_metrics_are_served;

@@ -1,14 +1,11 @@
 //! The Open Inference Protocol: what a tensor is answered is what the same picture is answered.
 
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use selvage_tests::{Deployment, pictures, program};
+use selvage_tests::{Deployment, keys, pictures, stock};
 use serde_json::json;
-use tokio::process::Command;
-use tokio::time::timeout;
 
 /// Longest time the stock client may take for all it asks.
 const CLIENT_LIMIT: Duration = Duration::from_secs(120);
@@ -16,11 +13,22 @@ const CLIENT_LIMIT: Duration = Duration::from_secs(120);
 pub(super) async fn the_stock_client_gets_the_scores_of_predict(
     on: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let python = program::project().join(".venv-clients/bin/python");
-    ensure!(
-        python.is_file(),
-        "run scripts/clients first: it installs the stock client"
-    );
+    let said = stock_client(&on, None).await?;
+    ensure!(said.contains("all checks held"), "{said}");
+    Ok(())
+}
+
+/// It is given the key as a user gives it: as a header of each call.
+pub(super) async fn the_stock_client_needs_a_key_where_keys_are_needed(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let said = stock_client(&on, Some(keys::ANN)).await?;
+    ensure!(said.contains("all checks held"), "{said}");
+    ensure!(said.contains("without a key: 401"), "{said}");
+    Ok(())
+}
+
+async fn stock_client(on: &Deployment, key: Option<&str>) -> anyhow::Result<String> {
     let folder = tempfile::tempdir()?;
     let (png, raw) = (
         folder.path().join("boot.png"),
@@ -32,23 +40,12 @@ pub(super) async fn the_stock_client_gets_the_scores_of_predict(
         pictures::encode(&pixels.clone().into(), image::ImageFormat::Png),
     )?;
     std::fs::write(&raw, pixels.as_raw())?;
-    let client = Command::new(python)
-        .arg(program::project().join("tests/clients/triton.py"))
+    let mut client = stock::python("tests/clients/triton.py")?;
+    client
         .arg(on.gateways[0].to_string())
         .args([png, raw])
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = timeout(CLIENT_LIMIT, client)
-        .await
-        .context("the client hangs")??;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned()
-        + &String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success() && said.contains("all checks held"),
-        "{said}"
-    );
-    Ok(())
+        .args(key);
+    stock::run(client, CLIENT_LIMIT).await
 }
 
 pub(super) async fn colours_are_taken_in_the_layout_of_the_model(

@@ -12,6 +12,7 @@ pub mod program;
 pub mod proxy;
 pub mod receiver;
 pub mod services;
+pub mod stock;
 pub mod usage;
 
 pub use client::{Answer, Client};

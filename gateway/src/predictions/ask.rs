@@ -143,6 +143,11 @@ impl Ask {
         self.once.is_some() || self.webhook.is_some()
     }
 
+    /// Whether the job lives on when its client's wait is over. Where it does not there is nothing to promise.
+    pub(super) fn outlives_its_wait(&self) -> bool {
+        self.life > self.wait
+    }
+
     /// What is promised of the job that answers this.
     pub(super) fn promise(&self) -> Promise {
         Promise {

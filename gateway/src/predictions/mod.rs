@@ -85,7 +85,7 @@ impl Predictions {
         if self.life.phase() >= Phase::Draining {
             return Err(PredictError::Draining);
         }
-        if ask.wait.is_zero() {
+        if ask.wait.is_zero() && ask.outlives_its_wait() {
             return self.promise(ask, None).await;
         }
         let until = ask.began + ask.wait.min(ask.life);
@@ -260,7 +260,8 @@ impl Predictions {
         if let Some(finished) = self.look_into_cache(ask).await {
             return Ok(Answer::Finished(finished));
         }
-        if ask.began.elapsed() >= ask.life {
+        // A worker's clock may run before ours: the end of a life that is the wait is not told by ours alone.
+        if !ask.outlives_its_wait() || ask.began.elapsed() >= ask.life {
             return Ok(Answer::Finished(ask.expired()));
         }
         // A promise kept in memory would end with the process that is ending.

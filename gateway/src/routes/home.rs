@@ -103,6 +103,7 @@ struct Urls {
     ready: &'static str,
     stats: &'static str,
     metrics: &'static str,
+    open_inference: &'static str,
 }
 
 const URLS: Urls = Urls {
@@ -116,6 +117,7 @@ const URLS: Urls = Urls {
     ready: "/readyz",
     stats: "/stats",
     metrics: "/metrics",
+    open_inference: "/v2",
 };
 
 /// The page, or discovery for who asks for JSON.

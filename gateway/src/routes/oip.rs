@@ -19,7 +19,7 @@ use super::seen::RequestId;
 use crate::App;
 use crate::access::Caller;
 use crate::error::{ApiError, Code};
-use crate::lifecycle::Phase;
+use crate::idempotency::IDEMPOTENCY_KEY;
 use crate::oip::{self, Answer};
 use crate::options::Query;
 use crate::predictions::{self, Ask};
@@ -70,7 +70,7 @@ struct Ready<'a> {
 
 /// Whether traffic should come here, as `/readyz` has it.
 pub(super) async fn ready(State(app): State<App>) -> Result<Response, ApiError> {
-    readiness(None, serves(&app))
+    readiness(None, app.serves())
 }
 
 /// Whether the model can be asked here: the gateway serves, and it is not known that no worker holds the model.
@@ -84,12 +84,7 @@ pub(super) async fn model_ready(
         let mut held = workers.iter().flat_map(|worker| &worker.models);
         held.any(|held| held.name == model.name && held.digest == model.digest)
     });
-    readiness(Some(model.name.as_str()), serves(&app) && held)
-}
-
-fn serves(app: &App) -> bool {
-    let broker = app.predictions.queue.health() == selvage_core::queue::Health::Up;
-    broker && app.life.phase() == Phase::Serving
+    readiness(Some(model.name.as_str()), app.serves() && held)
 }
 
 fn readiness(name: Option<&str>, ready: bool) -> Result<Response, ApiError> {
@@ -160,6 +155,7 @@ pub(super) async fn infer(
 ) -> Result<Response, ApiError> {
     let held = app.bodies.read(&headers, body).await?;
     upload::refuse_encoding(&headers)?;
+    refuse_key(&headers)?;
     Query::of(&uri)?.nothing()?;
     let model = find(&app, named)?;
     let length = headers
@@ -202,6 +198,15 @@ pub(super) async fn infer(
         outputs: &outputs,
     };
     not_kept(oip::respond(answer)?)
+}
+
+/// An answer of the protocol leaves no record a repeat could find, so a key must not look as if it had an effect.
+fn refuse_key(headers: &HeaderMap) -> Result<(), ApiError> {
+    if headers.contains_key(IDEMPOTENCY_KEY) {
+        let detail = "Idempotency-Key: not taken under /v2; an inference may be repeated as it is, without harm";
+        return Err(ApiError::new(Code::BadRequest, detail));
+    }
+    Ok(())
 }
 
 async fn one(app: &App, ask: &Ask) -> Result<Output, ApiError> {

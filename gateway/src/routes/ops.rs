@@ -50,8 +50,7 @@ struct Checks {
     workers: Option<usize>,
 }
 
-/// Whether traffic should come here. Without its store a gateway still answers those who wait; without its broker it
-/// answers nothing new.
+/// Whether traffic should come here, and what it stands on.
 pub(super) async fn ready(State(app): State<App>) -> Result<Response, ApiError> {
     let (store, workers) = tokio::join!(
         timeout(CHECK_LIMIT, app.store.ping()),
@@ -69,16 +68,16 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Response, ApiError> 
         models: app.models.all().len(),
         workers,
     };
+    let serves = app.serves();
     let status = if app.life.phase() > Phase::Serving {
         "draining"
-    } else if checks.broker != "ok" {
+    } else if !serves {
         "unready"
     } else if checks.store != "ok" || workers.is_none_or(|workers| workers == 0) {
         "degraded"
     } else {
         "ready"
     };
-    let serves = matches!(status, "ready" | "degraded");
     app.metrics.ready.set(f64::from(u8::from(serves)));
     let code = if serves {
         StatusCode::OK

@@ -72,6 +72,30 @@ async fn a_promise_is_kept_for_its_owner_alone() {
 }
 
 #[tokio::test]
+async fn open_inference_needs_a_key_but_for_its_health() {
+    let rig = Rig::new(guarded());
+    rig.work(boots);
+    for open in ["/v2", "/v2/health/live", "/v2/health/ready"] {
+        rig.get(open).await.expect(200);
+    }
+    let image = vec![0; 784 * 4];
+    let length = ("inference-header-content-length", "0");
+    let infer = "/v2/models/tiny/infer";
+    for headers in [&[length][..], &[length, ("authorization", "Bearer x")]] {
+        let refused = rig.post_with(infer, image.clone(), headers).await;
+        let refused = refused.expect(401);
+        assert!(refused.json["error"].is_string(), "{}", refused.json);
+        assert!(refused.header("www-authenticate").starts_with("Bearer"));
+    }
+    assert_eq!(rig.metric("selvage_gateway_cache_misses_total"), 0.0);
+    rig.get("/v2/models/tiny").await.expect(401);
+    rig.post_with(infer, image, &[length, ANN])
+        .await
+        .expect(200);
+    get(&rig, "/v2/models/tiny", ANN).await.expect(200);
+}
+
+#[tokio::test]
 async fn a_wait_that_runs_out_belongs_to_its_key_too() {
     let rig = Rig::new(guarded());
     let job = rig.post_with("/predict?wait=0.05", png(1), &[ANN]).await;

@@ -6,6 +6,7 @@ use futures_util::StreamExt as _;
 use selvage_core::job::{JobId, Lane};
 use selvage_core::store::{JobStore as _, Seed};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::rig::{Answer, Plan, Rig, boots, png};
 
@@ -91,6 +92,27 @@ async fn a_client_that_comes_back_is_told_only_what_it_has_not_seen() {
     let missed = events(&text(missed));
     assert_eq!(missed.len(), 1);
     assert_eq!(missed[0].0, "succeeded.1");
+}
+
+/// Time is virtual: it goes on by itself while everybody waits.
+#[tokio::test(start_paused = true)]
+async fn a_stream_where_nothing_happens_is_kept_alive_by_comments() {
+    let rig = Rig::new(Plan::default());
+    let job = rig.post("/jobs", png(1)).await.expect(202);
+    let request = Request::get(format!("/jobs/{}/events", job.id()));
+    let response = rig.open(request.body(Body::empty()).unwrap()).await;
+    let mut frames = response.into_body().into_data_stream();
+    let mut next =
+        async || String::from_utf8(frames.next().await.unwrap().unwrap().into()).unwrap();
+    assert!(next().await.contains("id: queued.0"));
+    for _ in 0..3 {
+        let quiet_since = Instant::now();
+        // A line that begins with a colon is a comment: EventSource passes it over.
+        assert_eq!(next().await, ": keep-alive\n\n");
+        assert_eq!(quiet_since.elapsed().as_secs(), 15);
+    }
+    rig.store.cancel(job.id().parse().unwrap()).await.unwrap();
+    assert!(next().await.contains("id: canceled.0"));
 }
 
 #[tokio::test]

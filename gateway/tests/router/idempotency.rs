@@ -1,10 +1,13 @@
 //! Idempotency keys: the same request is the same job.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use selvage_core::job::Lane;
 use selvage_core::outcome::FailureCode;
+use selvage_core::store::JobStore as _;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 
 use crate::rig::{Answer, Plan, Rig, boots, failed, png, post};
 
@@ -147,4 +150,23 @@ async fn a_waiting_client_is_told_that_its_job_was_canceled() {
     };
     let (told, ()) = tokio::join!(waiting, cancel);
     told.expect_problem(409, "job_canceled");
+}
+
+/// Another gateway's cancellation is a change in the store that nobody here is told of. Time is virtual.
+#[tokio::test(start_paused = true)]
+async fn a_waiting_client_is_told_within_a_second_of_a_cancellation_elsewhere() {
+    let rig = Rig::new(Plan::default());
+    let waiting = rig.post_with("/predict?wait=60", png(1), &[KEY]);
+    let cancel = async {
+        let delivery = rig.take(Lane::Batch).await;
+        // The longer a client waits, the more seldom its record is looked at, down to once a second.
+        sleep(Duration::from_secs(30)).await;
+        rig.store.cancel(delivery.jobs[0].id).await.unwrap();
+        delivery.settle.ack().await;
+        Instant::now()
+    };
+    let told = async { (waiting.await, Instant::now()) };
+    let ((told, told_at), canceled_at) = tokio::join!(told, cancel);
+    told.expect_problem(409, "job_canceled");
+    assert!(told_at - canceled_at <= Duration::from_secs(1));
 }

@@ -3,11 +3,12 @@
 use std::sync::atomic::Ordering;
 
 use selvage_core::job::Lane;
-use selvage_core::outcome::FailureCode;
+use selvage_core::outcome::{FailureCode, Outcome};
 use selvage_core::tensor::{self, Datatype};
+use selvage_gateway::lifecycle::Phase;
 use serde_json::{Value, json};
 
-use crate::rig::{Answer, Plan, Rig, boots, failed};
+use crate::rig::{Answer, Plan, Rig, boots, failed, png};
 
 const INFER: &str = "/v2/models/tiny/infer";
 
@@ -158,6 +159,52 @@ async fn a_wait_that_runs_out_is_an_error_and_leaves_no_job() {
             .unwrap(),
         depth
     );
+}
+
+#[tokio::test]
+async fn an_end_by_a_clock_that_runs_before_ours_is_no_promise() {
+    let rig = Rig::new(Plan::default());
+    rig.work(|_| Outcome::Expired);
+    expect_error(infer(&rig, &body(1, "UINT8")).await, 504);
+    // The same where the wait of `/predict` is the whole life of its job.
+    let late = rig.post("/predict?timeout_ms=5000", png(1)).await;
+    assert_eq!(late.expect(200).json["status"], "expired");
+    assert_eq!(rig.metric("selvage_gateway_promised_total"), 0.0);
+    assert_eq!(rig.computed.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn an_idempotency_key_is_refused_rather_than_ignored() {
+    let rig = Rig::new(Plan::default());
+    rig.work(boots);
+    let json = body(1, "UINT8").to_string();
+    let key = [("idempotency-key", "k")];
+    let refused = rig.post_with(INFER, json.clone().into(), &key).await;
+    let refused = expect_error(refused, 400);
+    assert!(refused.json.to_string().contains("Idempotency-Key"));
+    rig.post(INFER, json.into()).await.expect(200);
+}
+
+#[tokio::test]
+async fn health_has_the_truth_of_readyz() {
+    let down = Plan {
+        broker_down: true,
+        ..Plan::default()
+    };
+    let no_store = Plan {
+        store_down: true,
+        ..Plan::default()
+    };
+    for (plan, status) in [(Plan::default(), 200), (down, 503), (no_store, 200)] {
+        let rig = Rig::new(plan);
+        rig.get("/readyz").await.expect(status);
+        let ready = rig.get("/v2/health/ready").await.expect(status);
+        assert_eq!(ready.json["ready"], status == 200);
+    }
+    let rig = Rig::new(Plan::default());
+    rig.app.life.enter(Phase::Draining);
+    rig.get("/readyz").await.expect(503);
+    rig.get("/v2/health/ready").await.expect(503);
 }
 
 #[tokio::test]

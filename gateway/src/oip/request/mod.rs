@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::values;
+use crate::depth;
 use crate::error::{ApiError, Code};
 
 /// Most labels an output can be asked for.
@@ -127,6 +128,7 @@ pub fn parse(json_length: Option<&[u8]>, body: &Bytes) -> Result<Request, ApiErr
             binary: true,
         });
     }
+    depth::check(&body[..length])?;
     let parsed: Body<'_> = serde_json::from_slice(&body[..length]).map_err(|error| {
         let reason: String = error.to_string().chars().take(200).collect();
         bad(format!("the request is no inference request: {reason}"))

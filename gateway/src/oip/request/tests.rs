@@ -126,6 +126,25 @@ fn what_is_no_request_is_refused() {
 }
 
 #[test]
+fn json_beyond_the_depth_of_all_bodies_is_refused_wherever_it_is() {
+    let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+    for levels in [depth::MAX_DEPTH, 100_000] {
+        for body in [
+            with("data", Value::Null).replace("null", &deep(levels)),
+            format!(r#"{{"inputs":[],"parameters":{{"x":{}}}}}"#, deep(levels)),
+            format!(r#"{{"inputs":[],"unknown":{}}}"#, deep(levels)),
+        ] {
+            assert_eq!(refusal(None, body), "bad_request", "{levels} levels");
+        }
+    }
+    let shallow = format!(
+        r#"{{"inputs":[],"unknown":{}}}"#,
+        deep(depth::MAX_DEPTH - 1)
+    );
+    assert!(parse(None, &shallow.into()).is_ok());
+}
+
+#[test]
 fn a_cut_body_never_reads_as_a_whole_one() {
     let head = json!({"inputs": [{"name": "x", "shape": [2], "datatype": "FP32", "parameters": {"binary_data_size": 8}}]}).to_string();
     let body = Bytes::from([head.as_bytes(), &[0; 8]].concat());
