@@ -11,6 +11,7 @@
 //! | [`cache`] | trait [`cache::Cache`] and its in-memory backend |
 //! | [`store`] | trait [`store::JobStore`]: records of promised jobs, and its in-memory backend |
 //! | [`tensor`] | a tensor in the place of an image |
+//! | [`preview`] | asking what a model is given to see |
 //! | [`fleet`] | trait [`fleet::Fleet`]: which workers exist and what they hold |
 //! | [`redis`] | the Redis backends of cache, store and fleet |
 //! | [`clock`] | the time deadlines are measured by |
@@ -29,6 +30,7 @@ pub mod key;
 pub mod key_name;
 pub mod outcome;
 pub mod output;
+pub mod preview;
 pub mod queue;
 pub mod redis;
 pub mod shutdown;

@@ -8,6 +8,7 @@
 //! | [`access`] | who may ask: API keys, and the caller a request has become |
 //! | [`upload`], [`options`], [`prefer`], [`idempotency`], [`depth`] | reading a request |
 //! | [`view`], [`error`] | writing an answer |
+//! | `pages` | the pages for people and their files |
 //! | [`oip`] | the Open Inference Protocol: reading and writing its tensors |
 //! | [`predictions`] | the service: cache, computation, promise |
 //! | [`inflight`], [`admission`], [`promised`] | its parts: who shares, who may begin, how a promise is made |
@@ -31,6 +32,7 @@ pub mod metrics;
 pub mod models;
 pub mod oip;
 pub mod options;
+mod pages;
 pub mod predictions;
 pub mod prefer;
 pub mod promised;

@@ -1,5 +1,6 @@
 //! The job object as clients see it: names, order and units of its JSON. No decision is taken here.
 
+use std::borrow::Cow;
 use std::time::{Duration, UNIX_EPOCH};
 
 use selvage_core::catalog::Model;
@@ -23,7 +24,7 @@ pub struct JobView<'a> {
     model: ModelView<'a>,
     image_hash: Option<Digest>,
     cached: bool,
-    output: Option<&'a Output>,
+    output: Option<Cow<'a, Output>>,
     error: Option<Problem<'a>>,
     queue: Option<QueueView>,
     timings: Option<Timings>,
@@ -112,10 +113,11 @@ pub struct QueueView {
     pub eta_ms: u64,
 }
 
-/// How long each part took, in milliseconds.
+/// How long each part took, in milliseconds; `batch_wait_ms`, the wait inside the worker, is a part of `queue_ms`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Timings {
     queue_ms: f64,
+    batch_wait_ms: f64,
     decode_ms: f64,
     inference_ms: f64,
     total_ms: f64,
@@ -150,8 +152,10 @@ impl Timings {
     pub fn of(cost: &Cost, total: Duration) -> Self {
         let decode = Duration::from_micros(cost.decode_us.into());
         let inference = Duration::from_micros(cost.inference_us.into());
+        let queue = total.saturating_sub(decode + inference);
         Self {
-            queue_ms: millis(total.saturating_sub(decode + inference)),
+            queue_ms: millis(queue),
+            batch_wait_ms: millis(Duration::from_micros(cost.waited_us.into()).min(queue)),
             decode_ms: millis(decode),
             inference_ms: millis(inference),
             total_ms: millis(total),
@@ -194,7 +198,7 @@ impl<'a> JobView<'a> {
             model: ModelView::of(&ask.model),
             image_hash: Some(ask.key.image),
             cached: finished.source.is_cache(),
-            output: finished.output.as_ref(),
+            output: finished.output(ask).map(Cow::Owned),
             error: None,
             queue: None,
             timings: Some(timings),
@@ -258,7 +262,7 @@ impl<'a> JobView<'a> {
             },
             image_hash: Some(seed.key.image),
             cached: record.cached,
-            output: record.output.as_ref(),
+            output: record.output.as_ref().map(Cow::Borrowed),
             error: record.failure.as_ref().map(Problem::from),
             queue: (record.state == State::Queued).then_some(queue),
             timings: total.map(|total| Timings::of(&record.cost, total)),
@@ -323,7 +327,7 @@ mod tests {
             output: None,
             failure: None,
             cost: Cost {
-                waited_us: 0,
+                waited_us: 500,
                 decode_us: 200,
                 inference_us: 600,
                 batch_size: 4,
@@ -385,7 +389,7 @@ mod tests {
         );
         assert!(value["queue"].is_null());
         let timings = json!({
-            "queue_ms": 9.2, "decode_ms": 0.2, "inference_ms": 0.6, "total_ms": 10.0, "batch_size": 4,
+            "queue_ms": 9.2, "batch_wait_ms": 0.5, "decode_ms": 0.2, "inference_ms": 0.6, "total_ms": 10.0, "batch_size": 4,
         });
         assert_eq!(value["timings"], timings);
     }

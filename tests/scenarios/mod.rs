@@ -85,6 +85,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         events::a_stream_passes_a_proxy_and_is_resumed_after_a_cut on Fleet with || Settings::default().workers(0);
         models::models_are_listed_with_their_rules;
         models::a_second_model_answers_by_name;
+        models::the_input_is_what_the_model_is_given;
         models::an_inference_without_end_is_broken_off on Embedded with models::endless;
         oip::the_stock_client_gets_the_scores_of_predict;
         oip::the_stock_client_needs_a_key_where_keys_are_needed with keys::guarded;

@@ -36,6 +36,39 @@ pub(super) async fn models_are_listed_with_their_rules(on: Arc<Deployment>) -> a
     Ok(())
 }
 
+/// A picture of the data set is given to the model as it is, its negative too, and a photograph becomes such a picture.
+pub(super) async fn the_input_is_what_the_model_is_given(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let client = on.client();
+    let seen = async |image: Vec<u8>| {
+        let answer = client
+            .post_image("/models/fashion-mnist/input", image)
+            .await?
+            .expect(200);
+        assert_eq!(answer.header("content-type"), "image/png");
+        anyhow::Ok(image::load_from_memory(&answer.body)?.to_luma8())
+    };
+    let boot = image::load_from_memory(&pictures::boot())?.to_luma8();
+    assert_eq!(seen(pictures::boot()).await?, boot);
+    let mut negative = image::DynamicImage::ImageLuma8(boot.clone());
+    negative.invert();
+    assert_eq!(
+        seen(pictures::encode(&negative, image::ImageFormat::Png)).await?,
+        boot
+    );
+    let photograph = pictures::encode(&pictures::boot_photograph(), image::ImageFormat::Jpeg);
+    assert_eq!(seen(photograph).await?.dimensions(), (28, 28));
+    client
+        .post_image(
+            "/models/fashion-mnist/input",
+            pictures::boot()[..100].to_vec(),
+        )
+        .await?
+        .expect_problem(422, "invalid_image");
+    Ok(())
+}
+
 pub(super) async fn a_second_model_answers_by_name(on: Arc<Deployment>) -> anyhow::Result<()> {
     let client = on.client();
     for (color, label) in [

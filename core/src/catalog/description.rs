@@ -57,6 +57,14 @@ pub struct Input {
     pub std: Vec<f32>,
 }
 
+impl Input {
+    /// Values of one image's tensor: one per pixel and channel.
+    #[must_use]
+    pub const fn values(&self) -> usize {
+        self.width as usize * self.height as usize * self.channels.count()
+    }
+}
+
 /// Colours of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -10,7 +10,7 @@ use selvage_core::clock::UnixMillis;
 use selvage_core::job::{CachePolicy, Job, JobId, Once, Promise};
 use selvage_core::key::PredictionKey;
 use selvage_core::key_name::KeyName;
-use selvage_core::outcome::{Cost, Failure};
+use selvage_core::outcome::{Cost, Failure, Scores};
 use selvage_core::output::Output;
 use selvage_core::store::{Record, State};
 use selvage_core::webhook::Webhook;
@@ -30,6 +30,8 @@ pub struct Ask {
     pub image: Bytes,
     /// How the cache may be used.
     pub policy: CachePolicy,
+    /// Values in a usable answer: one per label, or per pixel and channel where the picture itself is asked for.
+    pub values: usize,
     /// Labels in the answer.
     pub top_k: u16,
     /// The client's own data.
@@ -66,8 +68,8 @@ pub enum Answer {
 /// A job that ended within the wait.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finished {
-    /// The answer; `None` for a job whose life was over first.
-    pub output: Option<Output>,
+    /// The answer, as many values as were asked for; `None` for a job whose life was over first.
+    pub scores: Option<Scores>,
     /// What it cost.
     pub cost: Cost,
     /// Starts; 0 where no worker was asked.
@@ -178,10 +180,15 @@ impl Ask {
         }
     }
 
+    /// Whether these can be the answer: they are of this model.
+    pub(super) fn takes(&self, scores: &Scores) -> bool {
+        scores.as_slice().len() == self.values
+    }
+
     /// The end of a job whose life was over before its answer.
     pub(super) fn expired(&self) -> Finished {
         Finished {
-            output: None,
+            scores: None,
             cost: Cost::default(),
             attempts: 0,
             source: Source::Nowhere,
@@ -191,10 +198,16 @@ impl Ask {
 }
 
 impl Finished {
+    /// The answer under its labels.
+    #[must_use]
+    pub fn output(&self, ask: &Ask) -> Option<Output> {
+        Output::rank(self.scores.as_ref()?, &ask.model.labels, ask.top_k)
+    }
+
     /// The job's terminal state.
     #[must_use]
     pub const fn state(&self) -> State {
-        match self.output {
+        match self.scores {
             Some(_) => State::Succeeded,
             None => State::Expired,
         }

@@ -133,8 +133,8 @@ impl Predictions {
                 return None;
             }
         };
-        Some(Finished {
-            output: Some(Output::rank(&scores, &ask.model.labels, ask.top_k)?),
+        ask.takes(&scores).then(|| Finished {
+            scores: Some(scores),
             cost: Cost::default(),
             attempts: 0,
             source: Source::Cache(Some(ttl)),
@@ -228,13 +228,13 @@ impl Predictions {
             Outcome::Canceled => return Err(PredictError::Canceled),
             Outcome::Expired => return Ok(ask.expired()),
         };
-        let Some(output) = Output::rank(&scores, &ask.model.labels, ask.top_k) else {
+        if !ask.takes(&scores) {
             let failure = Failure::new(
                 FailureCode::InferenceFailed,
                 "the model gave no usable scores",
             );
             return Err(PredictError::Failed(failure));
-        };
+        }
         let source = match (report.cached, collapsed) {
             (true, _) => Source::Cache(None),
             (false, true) => Source::Collapsed,
@@ -247,7 +247,7 @@ impl Predictions {
         }
         let Report { cost, attempts, .. } = report;
         Ok(Finished {
-            output: Some(output),
+            scores: Some(scores),
             cost,
             attempts,
             source,

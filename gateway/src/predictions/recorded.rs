@@ -17,7 +17,7 @@ impl Predictions {
         if self.life.phase() >= Phase::Draining {
             return Err(PredictError::Draining);
         }
-        let known = known.and_then(|finished| finished.output);
+        let known = known.and_then(|finished| finished.output(ask));
         let Answer::Recorded(mut record) = self.promise(ask, known).await? else {
             return Err(PredictError::Store("a promise without a record".into()));
         };

@@ -1,86 +1,16 @@
 //! `GET /`: a page for people, a list of addresses for programs. The page asks nobody but this gateway for anything.
 
-use std::sync::LazyLock;
-
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
-use selvage_core::key::Digest;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::Response;
 use serde::Serialize;
 
 use crate::App;
-use crate::error::ApiError;
+use crate::error::{ApiError, Code};
+use crate::pages;
 
-/// Only what this gateway serves itself, and pictures the page has just been given.
-const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; \
-     base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-);
-
-/// A file that is part of the program.
-struct Asset {
-    content: &'static [u8],
-    kind: HeaderValue,
-    tag: HeaderValue,
-}
-
-impl Asset {
-    fn new(content: &'static [u8], kind: &'static str) -> Self {
-        let tag = format!("\"{}\"", &Digest::of(content).to_hex()[..16]);
-        Self {
-            content,
-            kind: HeaderValue::from_static(kind),
-            tag: HeaderValue::try_from(tag).unwrap_or_else(|_| HeaderValue::from_static("\"0\"")),
-        }
-    }
-
-    /// The file, or 304 where the client has it already.
-    fn answer(&self, headers: &HeaderMap) -> Response {
-        let known = headers.get(header::IF_NONE_MATCH).is_some_and(|tags| {
-            tags.as_bytes()
-                .windows(self.tag.len())
-                .any(|tag| tag == self.tag.as_bytes())
-        });
-        let mut response = if known {
-            StatusCode::NOT_MODIFIED.into_response()
-        } else {
-            self.content.into_response()
-        };
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, self.kind.clone());
-        headers.insert(header::ETAG, self.tag.clone());
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        headers.insert(header::CONTENT_SECURITY_POLICY, POLICY);
-        headers.insert(
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        );
-        headers.insert(
-            header::REFERRER_POLICY,
-            HeaderValue::from_static("no-referrer"),
-        );
-        response
-    }
-}
-
-static PAGE: LazyLock<Asset> = LazyLock::new(|| {
-    Asset::new(
-        include_bytes!("../../ui/index.html"),
-        "text/html; charset=utf-8",
-    )
-});
-static SCRIPT: LazyLock<Asset> = LazyLock::new(|| {
-    Asset::new(
-        include_bytes!("../../ui/app.js"),
-        "text/javascript; charset=utf-8",
-    )
-});
-static STYLE: LazyLock<Asset> = LazyLock::new(|| {
-    Asset::new(
-        include_bytes!("../../ui/style.css"),
-        "text/css; charset=utf-8",
-    )
-});
+/// What a cache has to look at before it gives an answer of `/` to somebody else.
+const VARY: HeaderValue = HeaderValue::from_static("accept, accept-encoding");
 
 #[derive(Serialize)]
 struct Discovery<'a> {
@@ -99,6 +29,7 @@ struct Urls {
     cancel: &'static str,
     models: &'static str,
     model: &'static str,
+    input: &'static str,
     live: &'static str,
     ready: &'static str,
     stats: &'static str,
@@ -113,6 +44,7 @@ const URLS: Urls = Urls {
     cancel: "/jobs/{id}/cancel",
     models: "/models",
     model: "/models/{name}",
+    input: "/models/{name}/input",
     live: "/livez",
     ready: "/readyz",
     stats: "/stats",
@@ -132,22 +64,16 @@ pub(super) async fn home(State(app): State<App>, headers: HeaderMap) -> Result<R
         };
         super::jobs::json(StatusCode::OK, &discovery)?
     } else {
-        PAGE.answer(&headers)
+        pages::home(&headers)
     };
-    response
-        .headers_mut()
-        .insert(header::VARY, HeaderValue::from_static("accept"));
+    response.headers_mut().insert(header::VARY, VARY);
     Ok(response)
 }
 
-/// The page's script.
-pub(super) async fn script(headers: HeaderMap) -> Response {
-    SCRIPT.answer(&headers)
-}
-
-/// The page's style sheet.
-pub(super) async fn style(headers: HeaderMap) -> Response {
-    STYLE.answer(&headers)
+/// What the pages are made of.
+pub(super) async fn asset(uri: Uri, headers: HeaderMap) -> Result<Response, ApiError> {
+    let missing = || ApiError::new(Code::NotFound, "no such file; GET / names those there are");
+    pages::asset(uri.path(), &headers).ok_or_else(missing)
 }
 
 /// Browsers name HTML among what they accept; a client that names JSON and not HTML is a program.

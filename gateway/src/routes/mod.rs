@@ -4,6 +4,7 @@ mod access;
 mod batch;
 mod events;
 mod home;
+mod input;
 mod jobs;
 mod manner;
 mod models;
@@ -35,8 +36,7 @@ pub(crate) fn table(app: App) -> Router {
 fn open() -> Router<App> {
     Router::new()
         .route("/", get(home::home))
-        .route("/app.js", get(home::script))
-        .route("/style.css", get(home::style))
+        .route("/ui/{version}/{file}", get(home::asset))
         .route("/livez", get(ops::alive))
         .route("/readyz", get(ops::ready))
         .route("/v2", get(oip::server))
@@ -55,6 +55,7 @@ fn guarded() -> Router<App> {
         .route("/jobs/{id}/cancel", post(jobs::cancel))
         .route("/models", get(models::list))
         .route("/models/{name}", get(models::show))
+        .route("/models/{name}/input", post(input::input))
         .route("/stats", get(ops::stats))
         .route("/metrics", get(ops::metrics))
         .merge(models_v2("/v2/models/{name}"))

@@ -179,7 +179,7 @@ pub(super) async fn infer(
         .timeout
         .unwrap_or(limits.default_wait)
         .min(limits.max_wait);
-    let received = Received::tensors(
+    let received = Received::stand_ins(
         &app,
         (id, caller),
         &headers,
@@ -211,7 +211,7 @@ fn refuse_key(headers: &HeaderMap) -> Result<(), ApiError> {
 
 async fn one(app: &App, ask: &Ask) -> Result<Output, ApiError> {
     let output = match app.predictions.answer(ask).await? {
-        predictions::Answer::Finished(finished) => finished.output,
+        predictions::Answer::Finished(finished) => finished.output(ask),
         predictions::Answer::Recorded(record) => record.output,
     };
     let detail = "no answer came in time; `timeout` (in microseconds) gives it more";

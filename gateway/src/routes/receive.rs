@@ -102,17 +102,17 @@ async fn look(app: &App, bytes: Bytes) -> Result<Image, ApiError> {
 }
 
 impl Received {
-    /// The same for images that come as tensors, and for a client that is told nothing after its wait.
-    pub(super) async fn tensors(
+    /// The same for bytes that stand in the place of images, and for a client that is told nothing after its wait.
+    pub(super) async fn stand_ins(
         app: &App,
         (RequestId(request_id), caller): (RequestId, Caller),
         headers: &HeaderMap,
         (model, wait): (Arc<Model>, Duration),
-        (share, tensors): (Share, Vec<Bytes>),
+        (share, stand_ins): (Share, Vec<Bytes>),
     ) -> Result<Self, ApiError> {
         let (began, share) = (Instant::now(), share.split());
-        let mut images = Vec::with_capacity(tensors.len());
-        for bytes in tensors {
+        let mut images = Vec::with_capacity(stand_ins.len());
+        for bytes in stand_ins {
             let bytes = share.attach(bytes);
             let digest = digest(&bytes).await?;
             images.push(Ok(Image { bytes, digest }));
@@ -166,6 +166,7 @@ impl Received {
             model: Arc::clone(&self.model),
             image: image.bytes,
             policy: self.policy,
+            values: self.model.labels.len(),
             top_k: self.options.top_k,
             metadata: self.options.metadata.clone(),
             owner: self.owner.clone(),

@@ -1,7 +1,12 @@
 //! What is not a prediction: home page, discovery, models, stats, metrics, request ids.
 
+use std::io::Read as _;
+
 use axum::body::Body;
 use axum::http::Request;
+use selvage_core::job::Job;
+use selvage_core::outcome::{Outcome, Scores};
+use selvage_core::preview;
 
 use crate::rig::{Plan, Rig, boots, png};
 
@@ -13,31 +18,103 @@ fn get(path: &str, name: &str, value: &str) -> Request<Body> {
 }
 
 #[tokio::test]
-async fn the_home_page_and_its_files_are_served_with_tags() {
+async fn the_home_page_is_asked_for_anew_and_its_files_are_kept_for_ever() {
     let rig = Rig::new(Plan::default());
-    for (path, kind) in [
-        ("/", "text/html; charset=utf-8"),
-        ("/app.js", "text/javascript; charset=utf-8"),
-        ("/style.css", "text/css; charset=utf-8"),
-    ] {
-        let page = rig.get(path).await.expect(200);
-        assert_eq!(page.header("content-type"), kind);
-        let policy = page.header("content-security-policy");
-        assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"));
-        let text = String::from_utf8(page.body.clone()).unwrap();
-        assert!(
-            !text.contains("http://") && !text.contains("https://"),
-            "{path}"
-        );
-        let known = rig
-            .send(get(path, "if-none-match", page.header("etag")))
-            .await
-            .expect(304);
-        assert!(known.body.is_empty());
-    }
     let browser = "text/html,application/xhtml+xml,application/json;q=0.9,*/*;q=0.8";
     let page = rig.send(get("/", "accept", browser)).await.expect(200);
-    assert!(page.header("content-type").starts_with("text/html"));
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    assert_eq!(page.header("cache-control"), "no-cache");
+    assert_eq!(page.header("vary"), "accept, accept-encoding");
+    let policy = page.header("content-security-policy");
+    assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"));
+    let known = rig
+        .send(get("/", "if-none-match", page.header("etag")))
+        .await;
+    assert!(known.expect(304).body.is_empty());
+
+    let html = String::from_utf8(page.body).unwrap();
+    let links: Vec<&str> = html
+        .split('"')
+        .filter(|text| text.starts_with("/ui/"))
+        .collect();
+    assert!(links.len() > 10, "{links:?}");
+    for link in links {
+        let file = rig.get(link).await.expect(200);
+        assert!(
+            file.header("cache-control").ends_with("immutable"),
+            "{link}"
+        );
+        assert_eq!(file.header("x-content-type-options"), "nosniff");
+    }
+    for path in ["/ui/0123456789abcdef/home.js", "/ui/home.js", "/ui/a/b/c"] {
+        rig.get(path).await.expect_problem(404, "not_found");
+    }
+}
+
+#[tokio::test]
+async fn packed_pages_are_the_same_pages() {
+    let rig = Rig::new(Plan::default());
+    let plain = rig.get("/").await.expect(200);
+    assert_eq!(plain.header("content-encoding"), "");
+    let mut zipped = rig
+        .send(get("/", "accept-encoding", "gzip"))
+        .await
+        .expect(200);
+    assert_eq!(zipped.header("content-encoding"), "gzip");
+    let mut text = Vec::new();
+    flate2::read::GzDecoder::new(&mut &zipped.body[..])
+        .read_to_end(&mut text)
+        .unwrap();
+    assert_eq!(text, plain.body);
+    zipped = rig
+        .send(get("/", "accept-encoding", "gzip, br"))
+        .await
+        .expect(200);
+    assert_eq!(zipped.header("content-encoding"), "br");
+    text.clear();
+    brotli::BrotliDecompress(&mut &zipped.body[..], &mut text).unwrap();
+    assert_eq!(text, plain.body);
+}
+
+/// A worker's answer to a question for the model's input: as many values as the model has pixels, counted up.
+fn counting(job: &Job) -> Outcome {
+    assert!(preview::read(&job.image).is_some() && !job.cache.write);
+    Outcome::Succeeded(Scores::new(
+        (0..28 * 28).map(|n| (n % 256) as f32).collect::<Vec<_>>(),
+    ))
+}
+
+#[tokio::test]
+async fn the_input_of_a_model_is_a_picture() {
+    let rig = Rig::new(Plan::default());
+    rig.work(counting);
+    let answer = rig.post("/models/tiny/input", png(1)).await.expect(200);
+    assert_eq!(answer.header("content-type"), "image/png");
+    let picture = image::load_from_memory(&answer.body).unwrap();
+    let pixels: Vec<u8> = (0..28 * 28).map(|n| (n % 256) as u8).collect();
+    assert_eq!(picture.as_luma8().unwrap().as_raw(), &pixels);
+
+    for (path, image, status, code) in [
+        ("/models/absent/input", png(1), 404, "model_not_found"),
+        ("/models/tiny/input?top_k=1", png(1), 422, "invalid_option"),
+        ("/models/tiny/input", Vec::new(), 400, "empty_body"),
+        (
+            "/models/tiny/input",
+            b"text".to_vec(),
+            415,
+            "unsupported_media_type",
+        ),
+    ] {
+        rig.post(path, image).await.expect_problem(status, code);
+    }
+}
+
+#[tokio::test]
+async fn scores_are_not_taken_for_pixels() {
+    let rig = Rig::new(Plan::default());
+    rig.work(boots);
+    let answer = rig.post("/models/tiny/input", png(1)).await;
+    answer.expect_problem(500, "inference_failed");
 }
 
 #[tokio::test]

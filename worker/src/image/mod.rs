@@ -63,6 +63,15 @@ impl Prepared {
         }
     }
 
+    /// Its values as they are, pixels from 0 to 255.
+    #[must_use]
+    pub fn into_values(self) -> Vec<f32> {
+        match self {
+            Self::Pixels(pixels) => pixels.into_iter().map(f32::from).collect(),
+            Self::Values(values) => values,
+        }
+    }
+
     /// Whether there are none; no model takes such an image.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

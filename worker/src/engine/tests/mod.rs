@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use prometheus::Registry;
 use selvage_core::clock::{Clock, UnixMillis};
-use selvage_core::outcome::FailureCode;
+use selvage_core::outcome::{FailureCode, Scores};
+use selvage_core::preview;
 use tokio::sync::mpsc;
 
 use rig::*;
@@ -249,4 +250,30 @@ async fn an_inference_that_takes_too_long_is_broken_off_and_its_images_are_tried
     assert_eq!(bench.pool.break_off(Duration::ZERO), 1);
     let ends = bench.ends(1).await;
     assert_eq!((scores(&ends[&7])[0], ends[&7].task.attempt), (7.0, 2));
+}
+
+#[tokio::test]
+async fn a_preview_ends_with_its_pixels_and_without_inference() {
+    let mut bench = Bench::new(1, 4);
+    let mut asked = task(7, Lane::Interactive);
+    asked.job.image = preview::ask(&bmp(7));
+    bench.pool.push(vec![asked]).unwrap();
+    let ended = bench.interactive.recv().await.unwrap().remove(0);
+    let pixels = Scores::new(vec![7.0]);
+    assert_eq!(ended.end, End::Outcome(Outcome::Succeeded(pixels)));
+    assert_eq!(ended.cost.batch_size, 0);
+    assert!(bench.watched.batches().is_empty());
+}
+
+#[tokio::test]
+async fn a_preview_of_a_broken_image_is_refused_as_the_image_is() {
+    let mut bench = Bench::new(1, 4);
+    let mut asked = task(7, Lane::Interactive);
+    asked.job.image = preview::ask(b"BM, and no more");
+    bench.pool.push(vec![asked]).unwrap();
+    let ended = bench.interactive.recv().await.unwrap().remove(0);
+    let End::Outcome(Outcome::Failed(failure)) = ended.end else {
+        panic!("not refused: {:?}", ended.end);
+    };
+    assert_eq!(failure.code, FailureCode::InvalidImage);
 }

@@ -1,0 +1,157 @@
+//! The pages and what they are made of, as `build.rs` has packed them: which form of a file a client gets, and for how long
+//! it may keep it. Which address means which page is the route table's affair.
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::Response;
+
+include!(concat!(env!("OUT_DIR"), "/pages.rs"));
+
+/// Only what this gateway serves itself, and pictures the page has just been given. Markup is never made of strings.
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
+);
+/// Asked again each time: a page's address outlives its content.
+const ASK_AGAIN: HeaderValue = HeaderValue::from_static("no-cache");
+/// A path that names its content means the same for ever.
+const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+
+/// A file that is part of the program.
+#[derive(Debug)]
+pub(crate) struct File {
+    kind: &'static str,
+    tag: &'static str,
+    plain: &'static [u8],
+    gzip: Option<&'static [u8]>,
+    brotli: Option<&'static [u8]>,
+}
+
+/// The home page.
+pub(crate) fn home(headers: &HeaderMap) -> Response {
+    page(&HOME, headers)
+}
+
+/// What stands at a path below `/ui/`.
+pub(crate) fn asset(path: &str, headers: &HeaderMap) -> Option<Response> {
+    let at = ASSETS.binary_search_by_key(&path, |(path, _)| path).ok()?;
+    let (_, file) = ASSETS.get(at)?;
+    Some(file.answer(headers, FOR_EVER))
+}
+
+fn page(file: &File, headers: &HeaderMap) -> Response {
+    let mut response = file.answer(headers, ASK_AGAIN);
+    let to = response.headers_mut();
+    to.insert(header::CONTENT_SECURITY_POLICY, POLICY);
+    to.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
+    response
+}
+
+impl File {
+    /// The file in the smallest form the client can read, or 304 where it has it already.
+    fn answer(&self, headers: &HeaderMap, keep: HeaderValue) -> Response {
+        let known = headers.get(header::IF_NONE_MATCH).is_some_and(|tags| {
+            tags.as_bytes()
+                .windows(self.tag.len())
+                .any(|tag| tag == self.tag.as_bytes())
+        });
+        let (encoding, content) = self.form(headers);
+        let mut response = Response::new(if known {
+            Body::empty()
+        } else {
+            Body::from(Bytes::from_static(content))
+        });
+        if known {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+        }
+        let fixed = [
+            (header::CONTENT_TYPE, HeaderValue::from_static(self.kind)),
+            (header::ETAG, HeaderValue::from_static(self.tag)),
+            (header::CACHE_CONTROL, keep),
+            (header::VARY, HeaderValue::from_static("accept-encoding")),
+            (
+                header::X_CONTENT_TYPE_OPTIONS,
+                HeaderValue::from_static("nosniff"),
+            ),
+        ];
+        let encoding =
+            encoding.map(|name| (header::CONTENT_ENCODING, HeaderValue::from_static(name)));
+        let all = fixed.into_iter().chain(encoding.filter(|_| !known));
+        response
+            .headers_mut()
+            .extend(all.collect::<Vec<(HeaderName, HeaderValue)>>());
+        response
+    }
+
+    fn form(&self, headers: &HeaderMap) -> (Option<&'static str>, &'static [u8]) {
+        match (self.brotli, self.gzip) {
+            (Some(brotli), _) if takes(headers, "br") => (Some("br"), brotli),
+            (_, Some(gzip)) if takes(headers, "gzip") => (Some("gzip"), gzip),
+            _ => (None, self.plain),
+        }
+    }
+}
+
+/// Whether `Accept-Encoding` names a coding and does not rule it out by `q=0` (RFC 9110 §12.5.3).
+fn takes(headers: &HeaderMap, coding: &str) -> bool {
+    let values = headers.get_all(header::ACCEPT_ENCODING).into_iter();
+    let mut entries = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|text| text.split(','));
+    entries.any(|entry| {
+        let mut parts = entry.split(';').map(str::trim);
+        let named = parts
+            .next()
+            .is_some_and(|name| name.eq_ignore_ascii_case(coding));
+        let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok());
+        named && weight != Some(0.0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A page, all it is made of and all samples, compressed.
+    const BUDGET: usize = 150_000;
+
+    fn accepting(text: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(text))])
+    }
+
+    #[test]
+    fn the_smallest_form_a_client_reads_is_chosen() {
+        let encoding = |text| HOME.form(&accepting(text)).0;
+        assert_eq!(encoding("gzip, deflate, br;q=0.9"), Some("br"));
+        assert_eq!(encoding("GZIP"), Some("gzip"));
+        assert_eq!(encoding("br;q=0, gzip"), Some("gzip"));
+        assert_eq!(encoding("brotli, x-gzip"), None);
+        assert_eq!(HOME.form(&HeaderMap::new()).1, HOME.plain);
+    }
+
+    #[test]
+    fn all_of_it_is_small() {
+        let least = |file: &File| file.brotli.unwrap_or(file.plain).len();
+        let all: usize = ASSETS.iter().map(|(_, file)| least(file)).sum();
+        let all = all + least(&HOME);
+        assert!(all < BUDGET, "{all} bytes");
+        assert!(ASSETS.is_sorted_by_key(|(path, _)| path));
+    }
+
+    #[test]
+    fn nothing_of_it_is_fetched_from_elsewhere() {
+        let files = ASSETS.iter().map(|(path, file)| (*path, file));
+        for (path, file) in files.chain([("/", &HOME)]) {
+            let text = String::from_utf8_lossy(file.plain);
+            // The name of SVG's namespace is no address that anything is fetched from.
+            let text = text.replace("http://www.w3.org/2000/svg", "");
+            assert!(
+                !text.contains("http://") && !text.contains("https://"),
+                "{path}"
+            );
+        }
+    }
+}

@@ -1,0 +1,85 @@
+// The answer to one picture: the picture, what the model saw of it, scores, time.
+
+import { ask } from "./api.js";
+import { $, h, percent } from "./dom.js";
+import { bar } from "./timing.js";
+
+/** Shows a picture's state; `acts` are what its buttons do. */
+export function show(item, acts) {
+  const section = $("answer");
+  section.hidden = item === null;
+  if (item !== null) {
+    section.setAttribute("aria-busy", String(!item.ended));
+    section.replaceChildren(pictures(item), text(item, acts));
+  }
+}
+
+function pictures(item) {
+  const original = item.thumb ? h("img", { src: item.thumb, alt: "" }) : h("span", { class: "nothing", text: "not kept" });
+  const figures = [figure(original, item.name)];
+  if (item.seen) {
+    const { width, height } = item.seenSize;
+    const told = `${width} × ${height} pixels, as the model saw them`;
+    figures.push(figure(h("img", { src: item.seen, alt: told, class: "pixels", id: "seen" }), `What the model saw: ${width} × ${height}`));
+  }
+  return h("div", { class: "pictures" }, ...figures);
+}
+
+function figure(picture, caption) {
+  return h("figure", {}, h("div", { class: "frame" }, picture), h("figcaption", { text: caption }));
+}
+
+function text(item, { cancel, again }) {
+  const { output, job } = item;
+  if (!output) {
+    const failed = item.status === "failed" || item.status === "expired";
+    const offered = item.ended ? item.blob && h("button", { type: "button", onclick: again, text: "Try again" }) : h("button", { type: "button", onclick: cancel, text: "Cancel" });
+    return h(
+      "div",
+      { class: "told" },
+      h("p", { class: failed ? "error" : "", id: "state", text: item.sentence }),
+      item.ended ? null : h("progress", { "aria-label": "Working" }),
+      h("p", { class: "actions" }, offered || null),
+    );
+  }
+  const badge = job.cached ? "cached" : "computed";
+  return h(
+    "div",
+    { class: "told" },
+    h("p", { class: "best" }, h("span", { class: "name", text: output.label }), h("span", { class: `badge ${badge}`, text: badge })),
+    h("ol", { class: "bars", "aria-label": "Scores" }, ...output.top.map(score)),
+    bar(item),
+    h("p", { class: "soft", text: facts(item) }),
+    h("p", { class: "actions" }, h("button", { type: "button", onclick: again, text: "Ask again", hidden: !item.blob })),
+  );
+}
+
+function score({ label, score: value }) {
+  const filled = h("span", { class: "filled" });
+  filled.style.width = percent(value).replace(" ", "");
+  return h("li", {}, h("span", { text: label }), h("span", { class: "track", "aria-hidden": "true" }, filled), h("span", { class: "number", text: percent(value) }));
+}
+
+function facts({ job, cacheStatus }) {
+  const batch = job.timings?.batch_size > 0 ? `batch of ${job.timings.batch_size}` : null;
+  const digest = job.model.digest.slice("sha256:".length, "sha256:".length + 12);
+  return [`${job.model.name} ${job.model.version} (${digest})`, batch, cacheStatus].filter(Boolean).join(" · ");
+}
+
+/** Asks for the picture as the model takes it; what cannot be shown is left out, the answer stands without it. */
+export async function look(board, item) {
+  if (item.seen || item.seenAsked || !item.blob || !item.output) {
+    return;
+  }
+  item.seenAsked = true;
+  try {
+    const name = encodeURIComponent(item.job.model.name);
+    const type = item.blob.type || "application/octet-stream";
+    const response = await ask(`/models/${name}/input`, { method: "POST", headers: { "content-type": type }, body: item.blob, signal: item.leave.signal });
+    const blob = await response.blob();
+    const { width, height } = await createImageBitmap(blob);
+    board.update(item, { seen: URL.createObjectURL(blob), seenSize: { width, height } });
+  } catch {
+    item.seenAsked = false;
+  }
+}
