@@ -88,6 +88,8 @@ impl Hand {
             self.metrics.busy.dec();
             pool.done();
         }
+        // The session is closed before anyone takes this thread for ended: the process may end at once.
+        drop(self);
         pool.ended();
     }
 

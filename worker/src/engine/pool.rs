@@ -1,9 +1,10 @@
 //! One model's threads and the work they share, behind one lock. What a thread does with it is in [`super::hand`].
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use selvage_core::catalog::Model;
@@ -78,7 +79,8 @@ impl Pool {
     /// Starts the threads; each opens its session at the same time. Blocks until all are ready.
     ///
     /// # Errors
-    /// The first session that could not be opened. The threads have ended then.
+    /// The first session that could not be opened. The threads have ended then: a process that ended while one of them is
+    /// in ONNX Runtime would crash.
     pub fn start(spec: PoolSpec) -> Result<Arc<Self>, ModelError> {
         let spec = Arc::new(spec);
         let (report, reports) = mpsc::channel();
@@ -86,6 +88,7 @@ impl Pool {
             .map(|_| mpsc::channel::<Arc<Self>>())
             .unzip();
         let pulses: Vec<Arc<Pulse>> = starts.iter().map(|_| Arc::default()).collect();
+        let mut threads = Vec::with_capacity(spec.sessions);
         for (number, (start, pulse)) in starts.into_iter().zip(&pulses).enumerate() {
             let pulse = Arc::clone(pulse);
             let name = format!("{}-{number}", spec.model.name);
@@ -106,18 +109,26 @@ impl Pool {
                     hand.work(&pool, &pulse);
                 }
             };
-            thread::Builder::new()
-                .name(name)
-                .spawn(body)
-                .map_err(|error| ModelError::Runtime(format!("no thread to be had: {error}")))?;
+            let spawned = thread::Builder::new().name(name).spawn(body);
+            threads.push(spawned);
         }
         drop(report);
-        let sizes: Vec<usize> = reports.iter().collect::<Result<_, _>>()?;
-        if sizes.len() < spec.sessions {
-            return Err(ModelError::Runtime(
-                "a thread ended while it opened its session".to_owned(),
-            ));
-        }
+        // One for each thread that did not panic; the threads that could not be had come first.
+        let reports = reports.iter().collect::<Vec<_>>().into_iter();
+        let (threads, unspawned) = split(threads);
+        let unspawned = unspawned.into_iter().map(Err);
+        let sizes: Result<Vec<usize>, ModelError> = unspawned.chain(reports).collect();
+        let sizes = match sizes {
+            Ok(sizes) if sizes.len() == spec.sessions => sizes,
+            other => {
+                drop(hand_over);
+                threads.into_iter().for_each(|thread| drop(thread.join()));
+                let panicked = "a thread ended while it opened its session";
+                return Err(other
+                    .err()
+                    .unwrap_or_else(|| ModelError::Runtime(panicked.to_owned())));
+            }
+        };
         let pool = Arc::new(Self {
             state: Mutex::new(State {
                 alive: spec.sessions,
@@ -301,6 +312,18 @@ impl Pool {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The threads, and why others could not be had.
+fn split(spawned: Vec<io::Result<JoinHandle<()>>>) -> (Vec<JoinHandle<()>>, Vec<ModelError>) {
+    let (mut threads, mut errors) = (Vec::new(), Vec::new());
+    for spawned in spawned {
+        match spawned {
+            Ok(thread) => threads.push(thread),
+            Err(error) => errors.push(ModelError::Runtime(format!("no thread to be had: {error}"))),
+        }
+    }
+    (threads, errors)
 }
 
 impl State {
