@@ -54,8 +54,8 @@ pub type Waiting = oneshot::Receiver<Verdict>;
 pub enum Entered {
     /// It computes: its job is to be published now.
     Leads(Waiting),
-    /// The same computation is under way: it waits for that one.
-    Follows(Waiting),
+    /// The same computation is under way, as that job: it waits for that one.
+    Follows(JobId, Waiting),
 }
 
 /// What a flight is registered with.
@@ -109,7 +109,7 @@ impl Inflight {
             && let Some(flight) = table.shared_flight(&ticket.key)
         {
             flight.waiters.push(sender);
-            return Ok(Entered::Follows(receiver));
+            return Ok(Entered::Follows(flight.ticket.id, receiver));
         }
         let place = admit()?;
         if ticket.shared {
@@ -128,6 +128,21 @@ impl Inflight {
     pub fn settle(&self, id: JobId, verdict: &Verdict) -> Option<Ticket> {
         let flight = self.lock().remove(id)?;
         Some(flight.tell(verdict))
+    }
+
+    /// Says that a waiter has left, with its receiver dropped. The ticket where it was the last one: nobody can join that
+    /// flight any more. Its place is held until its job is heard of, or its time is over.
+    pub fn leave(&self, id: JobId) -> Option<Ticket> {
+        let mut table = self.lock();
+        let flight = table.flights.get_mut(&id)?;
+        let is_left = flight.waiters.is_empty();
+        flight.waiters.retain(|waiter| !waiter.is_closed());
+        if is_left || !flight.waiters.is_empty() {
+            return None;
+        }
+        let ticket = flight.ticket;
+        table.unshare(&ticket);
+        Some(ticket)
     }
 
     /// Ends the flights whose time is over, or all of them.
@@ -174,11 +189,15 @@ impl Table {
 
     fn remove(&mut self, id: JobId) -> Option<Flight> {
         let flight = self.flights.remove(&id)?;
-        let key = flight.ticket.key;
-        if self.shared.get(&key) == Some(&id) {
-            self.shared.remove(&key);
-        }
+        self.unshare(&flight.ticket);
         Some(flight)
+    }
+
+    /// Lets nobody join that flight any more.
+    fn unshare(&mut self, ticket: &Ticket) {
+        if self.shared.get(&ticket.key) == Some(&ticket.id) {
+            self.shared.remove(&ticket.key);
+        }
     }
 }
 
@@ -225,7 +244,7 @@ mod tests {
 
     fn follows(entered: Result<Entered, Full>) -> Waiting {
         match entered {
-            Ok(Entered::Follows(waiting)) => waiting,
+            Ok(Entered::Follows(_, waiting)) => waiting,
             other => panic!("{other:?}"),
         }
     }
@@ -265,15 +284,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_place_is_held_after_its_client_has_gone() {
-        let (inflight, admission) = (Inflight::default(), Admission::new(1));
+    async fn a_flight_is_left_by_its_last_waiter_only() {
+        let (inflight, admission) = (Inflight::default(), Admission::new(2));
         let first = ticket(b"a", true);
         drop(leads(inflight.enter(first, || admission.admit())));
-        assert_eq!(admission.in_flight(), 1);
         let follower = follows(inflight.enter(ticket(b"a", true), || admission.admit()));
-        inflight.settle(first.id, &Verdict::Lapsed);
-        assert_eq!(follower.await.unwrap(), Verdict::Lapsed);
-        assert_eq!(admission.in_flight(), 0);
+        assert!(inflight.leave(first.id).is_none(), "another one waits");
+        drop(follower);
+        assert_eq!(inflight.leave(first.id).unwrap().id, first.id);
+        assert!(inflight.leave(first.id).is_none(), "it is left once");
+        assert_eq!(admission.in_flight(), 1, "its job is still on its way");
+        let second = leads(inflight.enter(ticket(b"a", true), || admission.admit()));
+        assert!(
+            inflight
+                .enter(ticket(b"b", true), || admission.admit())
+                .is_err()
+        );
+        assert_eq!(
+            inflight.settle(first.id, &Verdict::Lapsed).unwrap().id,
+            first.id
+        );
+        assert_eq!(admission.in_flight(), 1);
+        follows(inflight.enter(ticket(b"a", true), || admission.admit()));
+        inflight.lapse(None);
+        assert_eq!(second.await.unwrap(), Verdict::Lapsed);
+        assert!(inflight.leave(first.id).is_none());
     }
 
     #[tokio::test(start_paused = true)]

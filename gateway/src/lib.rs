@@ -188,6 +188,7 @@ impl App {
             inflight: Arc::new(Inflight::default()),
             admission: Arc::new(Admission::new(limits.max_in_flight)),
             lanes: Arc::new(lanes),
+            store: Arc::clone(&store),
             promised,
             watch,
             life: Arc::clone(&life),

@@ -28,6 +28,8 @@ pub struct Metrics {
     pub cache_errors: IntCounter,
     /// Requests that shared another one's computation.
     pub collapsed: IntCounter,
+    /// Jobs that nobody waited for any more before their answer.
+    pub recalled: IntCounter,
     /// Jobs promised with a 202.
     pub promised: IntCounter,
     /// Requests refused, by error code.
@@ -93,6 +95,10 @@ impl Metrics {
             collapsed: counter(
                 "collapsed_total",
                 "Requests that shared another one's computation",
+            )?,
+            recalled: counter(
+                "recalled_total",
+                "Jobs recalled because every client that waited for them had left",
             )?,
             promised: counter("promised_total", "Jobs promised with a 202")?,
             refused: counters(

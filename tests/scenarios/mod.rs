@@ -11,6 +11,7 @@ mod edge;
 mod events;
 mod flood;
 mod jobs;
+mod leaving;
 mod limits;
 mod memory;
 mod models;
@@ -83,6 +84,8 @@ pub(crate) fn all() -> Vec<Scenario> {
         jobs::a_bad_image_in_a_job_fails_it_with_a_reason;
         events::two_thousand_streams_are_held_and_ended on Fleet with || Settings::default().workers(0);
         events::a_stream_passes_a_proxy_and_is_resumed_after_a_cut on Fleet with || Settings::default().workers(0);
+        leaving::what_nobody_waits_for_is_not_run on Embedded with Settings::default;
+        leaving::what_nobody_waits_for_is_not_run on Fleet with || Settings::default().workers(0);
         models::models_are_listed_with_their_rules;
         models::a_second_model_answers_by_name;
         models::the_input_is_what_the_model_is_given;

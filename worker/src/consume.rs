@@ -1,6 +1,7 @@
 //! Takes deliveries: waits for room, and sends each on its way by the route [`crate::claim`] gives it.
 //!
-//! What needs record or cache goes on in [`crate::decide`]; nothing here waits for either.
+//! What needs record or cache goes on in [`crate::decide`], what may be wanted no more in [`crate::recalled`]; nothing here
+//! waits for either.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -197,6 +198,12 @@ impl Intake {
         let waited_for = arrival.jobs.iter().all(|job| job.promise.is_none());
         match route {
             Route::Hold => drop(self.tasks.spawn(Arc::clone(self).hold(arrival))),
+            Route::Run { starts: 0 } if waited_for && self.may_be_recalled(&arrival.jobs) => {
+                drop(
+                    self.tasks
+                        .spawn(Arc::clone(self).run_unless_recalled(arrival)),
+                );
+            }
             Route::Run { starts: 0 } if waited_for => self.run_at_once(arrival).await,
             _ => {
                 let gone = route == Route::Gone;
@@ -217,13 +224,15 @@ impl Intake {
 
     /// Fresh jobs that somebody waits for: the gateway has just looked into the cache, so the engine is next.
     async fn run_at_once(&self, arrival: Arrival) {
-        let (jobs, at, held) = (arrival.jobs, arrival.at, arrival.held);
-        let tickets = Ticket::shares(
-            arrival.settle,
-            jobs.len(),
-            Some(arrival.room),
-            &self.settling,
-        );
+        let held = Arc::clone(&arrival.held);
+        let tasks = self.tasks_of(arrival);
+        self.run(&held, tasks).await;
+    }
+
+    /// Fresh jobs as the engine takes them.
+    pub(crate) fn tasks_of(&self, arrival: Arrival) -> Vec<Task> {
+        let (jobs, at, room) = (arrival.jobs, arrival.at, Some(arrival.room));
+        let tickets = Ticket::shares(arrival.settle, jobs.len(), room, &self.settling);
         let task = |(job, ticket)| Task {
             job,
             attempt: 1,
@@ -231,8 +240,7 @@ impl Intake {
             arrived: at,
             ticket,
         };
-        let tasks = jobs.into_iter().zip(tickets).map(task).collect();
-        self.run(&held, tasks).await;
+        jobs.into_iter().zip(tickets).map(task).collect()
     }
 
     pub(crate) async fn run(&self, held: &Held, tasks: Vec<Task>) {

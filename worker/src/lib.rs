@@ -25,6 +25,7 @@ mod life;
 pub mod metrics;
 pub mod model;
 pub mod ops;
+mod recalled;
 pub mod start;
 pub mod ticket;
 mod watchdog;

@@ -280,6 +280,24 @@ impl JobStore for RedisStore {
         Ok(self.link.script(&call).await?)
     }
 
+    async fn recall(&self, id: JobId, until: UnixMillis) -> Result<(), StoreError> {
+        let mut note = redis::cmd("SET");
+        note.arg(self.names.recall(id)).arg(1);
+        note.arg("PXAT").arg(millis(until).max(1));
+        Ok(self.link.command(&note).await?)
+    }
+
+    async fn recalled(&self, ids: &[JobId]) -> Result<Vec<bool>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let names: Vec<String> = ids.iter().map(|id| self.names.recall(*id)).collect();
+        let mut read = redis::cmd("MGET");
+        read.arg(names);
+        let notes: Vec<Option<String>> = self.link.command(&read).await?;
+        Ok(notes.iter().map(Option::is_some).collect())
+    }
+
     async fn ping(&self) -> bool {
         self.link.ping(PING_BUDGET).await
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::entry::Entry;
+use super::recalls::Recalls;
 use super::{Cancel, Claim, Completion, JobStore, Record, Seed, State, StoreError, Submitted};
 use crate::clock::{Clock, UnixMillis};
 use crate::job::JobId;
@@ -37,6 +38,7 @@ struct Records {
     keys: HashMap<Digest, JobId>,
     /// When each untold webhook is due.
     untold: HashMap<JobId, UnixMillis>,
+    recalls: Recalls,
 }
 
 impl MemoryStore {
@@ -72,6 +74,7 @@ impl MemoryStore {
 
 impl Records {
     fn forget_old(&mut self, now: UnixMillis, retention: Duration) {
+        self.recalls.forget_old(now);
         while let Some(&(expires_at, id)) = self.finished.first()
             && expires_at <= now
         {
@@ -260,6 +263,17 @@ impl JobStore for MemoryStore {
             }
         }
         Ok(())
+    }
+
+    async fn recall(&self, id: JobId, until: UnixMillis) -> Result<(), StoreError> {
+        let (mut records, _) = self.lock();
+        records.recalls.add(id, until);
+        Ok(())
+    }
+
+    async fn recalled(&self, ids: &[JobId]) -> Result<Vec<bool>, StoreError> {
+        let (records, _) = self.lock();
+        Ok(ids.iter().map(|id| records.recalls.has(*id)).collect())
     }
 
     async fn ping(&self) -> bool {

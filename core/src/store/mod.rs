@@ -17,6 +17,7 @@
 
 mod entry;
 mod memory;
+mod recalls;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 
@@ -106,6 +107,19 @@ pub trait JobStore: Debug + Send + Sync {
     /// # Errors
     /// [`StoreError`].
     async fn told(&self, id: JobId, delivery: &Delivery, next: Next) -> Result<(), StoreError>;
+
+    /// Notes that nobody waits for a job any more, until that moment. It is a job without a record; whoever takes it up drops
+    /// it unrun.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then the job may be run for nobody.
+    async fn recall(&self, id: JobId, until: UnixMillis) -> Result<(), StoreError>;
+
+    /// Says for each job, in order, whether it was recalled.
+    ///
+    /// # Errors
+    /// [`StoreError`]; callers go on as if none was.
+    async fn recalled(&self, ids: &[JobId]) -> Result<Vec<bool>, StoreError>;
 
     /// Whether the store answers now.
     async fn ping(&self) -> bool;

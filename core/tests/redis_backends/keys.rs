@@ -2,6 +2,7 @@
 
 use selvage_core::cache::Cache;
 use selvage_core::cache::suite::{key, scores};
+use selvage_core::clock::UnixMillis;
 use selvage_core::config::Prefix;
 use selvage_core::fleet::suite::worker;
 use selvage_core::store::suite::{
@@ -63,6 +64,8 @@ async fn mixed_run(prefix: &Prefix) {
     assert_eq!(store.cancel(canceled.id).await.unwrap(), Cancel::Canceled);
     store.release(&[released.id]).await.unwrap();
     store.overdue(10).await.unwrap();
+    let until = UnixMillis::wall().after(HOUR);
+    store.recall(waiting.id, until).await.unwrap();
     cache
         .put(&[(key(1), scores(1)), (key(2), scores(2))])
         .await
@@ -79,7 +82,7 @@ async fn every_key_has_a_ttl() {
     mixed_run(&prefix).await;
     let mut raw = Raw::connect(&shared_redis());
     let keys = raw.keys(&prefix);
-    assert_eq!(keys.len(), 24 + 6 + 2 + 2 + 1 + 2 + 2, "{keys:?}");
+    assert_eq!(keys.len(), 24 + 6 + 2 + 2 + 1 + 2 + 2 + 1, "{keys:?}");
     for key in keys {
         let ttl: i64 = raw.run("PTTL", &key);
         let longest = if key.contains(":worker") {

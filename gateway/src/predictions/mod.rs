@@ -5,6 +5,7 @@
 
 mod ask;
 mod recorded;
+mod seat;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,9 +17,11 @@ use selvage_core::job::{CachePolicy, Job, Lane};
 use selvage_core::outcome::{Cost, Failure, FailureCode, Outcome, Report};
 use selvage_core::output::Output;
 use selvage_core::queue::Queue;
-use tokio::time::{Instant, timeout_at};
+use selvage_core::store::JobStore;
+use tokio::time::Instant;
 
 pub use ask::{Answer, Ask, Finished, PredictError, Source};
+use seat::Seat;
 
 use crate::admission::{Admission, Full};
 use crate::inflight::{Entered, Inflight, Refusal, Ticket, Verdict};
@@ -57,6 +60,8 @@ pub struct Predictions {
     pub admission: Arc<Admission>,
     /// Depths and rates.
     pub lanes: Arc<Lanes>,
+    /// Where recalls are noted.
+    pub store: Arc<dyn JobStore>,
     /// Makes promises.
     pub promised: Promised,
     /// Tells when a promised job has ended.
@@ -157,7 +162,7 @@ impl Predictions {
         };
         let entered = self.inflight.enter(ticket, || self.admission.admit());
         self.metrics.in_flight.set(in_flight(&self.admission));
-        let (waiting, collapsed) = match entered {
+        let (mut seat, collapsed) = match entered {
             Err(Full {
                 in_flight,
                 retry_after,
@@ -167,30 +172,30 @@ impl Predictions {
                     retry_after,
                 });
             }
-            Ok(Entered::Follows(waiting)) => (waiting, true),
+            Ok(Entered::Follows(flight, waiting)) => (Seat::new(self, flight, waiting), true),
             Ok(Entered::Leads(waiting)) => {
+                let seat = Seat::new(self, ask.id, waiting);
                 self.publish(ask, until);
-                (waiting, false)
+                (seat, false)
             }
         };
-        let verdict = timeout_at(until, waiting).await;
-        if verdict.is_err() && !collapsed {
+        let verdict = seat.verdict(until).await;
+        if verdict.is_none() && !collapsed {
             self.inflight.settle(ask.id, &Verdict::Lapsed);
         }
         Ok(match verdict {
             // The job's deadline was the end of its own client's wait; whoever shares it may wait longer.
-            Ok(Ok(Verdict::Report(report))) if report.outcome == Outcome::Expired => {
+            Some(Verdict::Report(report)) if report.outcome == Outcome::Expired => {
                 if collapsed {
                     Turn::Abandoned
                 } else {
                     Turn::Over
                 }
             }
-            Ok(Ok(Verdict::Report(report))) => Turn::Reported { report, collapsed },
-            Ok(Ok(Verdict::Refused(refusal))) => Turn::Refused(refusal),
-            Ok(Ok(Verdict::Lapsed)) => Turn::Abandoned,
-            // A flight does not end without a verdict; if one did, a promise would still be right.
-            Ok(Err(_)) | Err(_) => Turn::Over,
+            Some(Verdict::Report(report)) => Turn::Reported { report, collapsed },
+            Some(Verdict::Refused(refusal)) => Turn::Refused(refusal),
+            Some(Verdict::Lapsed) => Turn::Abandoned,
+            None => Turn::Over,
         })
     }
 

@@ -13,6 +13,7 @@ mod events;
 mod home;
 mod idempotency;
 mod jobs;
+mod leaving;
 mod oip;
 mod refusals;
 mod rig;

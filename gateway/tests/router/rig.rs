@@ -252,7 +252,17 @@ impl Rig {
 
     /// Sends a request in a task of its own.
     pub(crate) fn post_later(&self, path: &str, image: Vec<u8>) -> tokio::task::JoinHandle<Answer> {
-        let (router, request) = (self.router.clone(), post(path, image, &[]));
+        self.post_with_later(path, image, &[])
+    }
+
+    /// The same with further headers.
+    pub(crate) fn post_with_later(
+        &self,
+        path: &str,
+        image: Vec<u8>,
+        headers: &[(&str, &str)],
+    ) -> tokio::task::JoinHandle<Answer> {
+        let (router, request) = (self.router.clone(), post(path, image, headers));
         self.app.life.tasks.spawn(send(router, request))
     }
 
@@ -502,6 +512,14 @@ impl JobStore for StoreDown {
     }
 
     async fn told(&self, _: JobId, _: &Told, _: Next) -> Result<(), StoreError> {
+        away()
+    }
+
+    async fn recall(&self, _: JobId, _: UnixMillis) -> Result<(), StoreError> {
+        away()
+    }
+
+    async fn recalled(&self, _: &[JobId]) -> Result<Vec<bool>, StoreError> {
         away()
     }
 

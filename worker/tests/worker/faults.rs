@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::support::{GREEN, RED, Rig, picture, shown};
 use async_trait::async_trait;
+use selvage_core::clock::UnixMillis;
 use selvage_core::job::JobId;
 use selvage_core::outcome::Outcome;
 use selvage_core::store::{
@@ -91,6 +92,15 @@ impl JobStore for Flaky {
 
     async fn told(&self, id: JobId, delivery: &Delivery, next: Next) -> Result<(), StoreError> {
         self.inner.told(id, delivery, next).await
+    }
+
+    async fn recall(&self, id: JobId, until: UnixMillis) -> Result<(), StoreError> {
+        self.inner.recall(id, until).await
+    }
+
+    async fn recalled(&self, ids: &[JobId]) -> Result<Vec<bool>, StoreError> {
+        self.may(&self.claims_fail)?;
+        self.inner.recalled(ids).await
     }
 
     async fn ping(&self) -> bool {
@@ -228,4 +238,18 @@ async fn under_load_a_drain_finishes_what_it_began_and_hands_back_the_rest() {
         }
     }
     assert!(finished + answered.len() >= 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_jobs_are_run_where_nobody_knows_whether_they_are_wanted() {
+    let (mut rig, store) = rig().await;
+    store.claims_fail.store(true, Ordering::SeqCst);
+    let job = selvage_core::job::Job {
+        created_at: UnixMillis(rig.clock.now().0 - 1_000),
+        ..rig.waited_for(picture(RED, 1))
+    };
+    rig.store.recall(job.id, job.deadline).await.unwrap();
+    rig.publish([job]).await;
+    assert!(matches!(rig.report().await.outcome, Outcome::Succeeded(_)));
+    rig.end().await;
 }

@@ -331,3 +331,41 @@ async fn a_worker_announces_what_it_holds_and_takes_its_leave() {
     rig.end().await;
     assert!(rig.fleet.workers().await.unwrap().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recalled_jobs_are_dropped_unrun() {
+    let mut rig = Rig::prepared().await;
+    let long_ago = UnixMillis(rig.clock.now().0 - 1_000);
+    let mut jobs: Vec<Job> = (0..40)
+        .map(|n| Job {
+            created_at: long_ago,
+            ..rig.waited_for(picture(RED, n))
+        })
+        .collect();
+    // Its client cannot have left yet, so nobody asks.
+    jobs[39].created_at = rig.clock.now().after(Duration::from_secs(60));
+    for job in jobs.iter().skip(10) {
+        rig.store.recall(job.id, job.deadline).await.unwrap();
+    }
+    let (fresh, old) = (jobs.split_off(39), jobs);
+    rig.publish(old.clone()).await;
+    rig.start().await;
+    let (mut canceled, mut answered) = (0, 0);
+    for report in rig.reports(39).await {
+        let at = old.iter().position(|job| job.id == report.id).unwrap();
+        if report.outcome == Outcome::Canceled {
+            assert!(at >= 10, "{at}");
+            canceled += 1;
+        } else {
+            assert_eq!((at < 10, best(&report.outcome)), (true, 0));
+            answered += 1;
+        }
+    }
+    assert_eq!((canceled, answered), (29, 10));
+    rig.publish(fresh).await;
+    assert_eq!(best(&rig.report().await.outcome), 0);
+    rig.end().await;
+    assert_eq!(rig.waiting().await, 0);
+    assert_eq!(rig.count(JOBS, &["rgb-tiny", "canceled"]), 29.0);
+    assert_eq!(rig.count(JOBS, &["rgb-tiny", "succeeded"]), 11.0);
+}

@@ -4,6 +4,7 @@ use redis::{Script, ScriptInvocation};
 
 use crate::clock::UnixMillis;
 use crate::config::Prefix;
+use crate::job::JobId;
 use crate::store::Seed;
 
 /// The end of the year 9999, in Unix milliseconds: scripts count in doubles, and print times in at most 15 digits.
@@ -64,6 +65,7 @@ pub(super) struct Names {
     pub(super) webhooks: String,
     record_prefix: String,
     once_prefix: String,
+    recall_prefix: String,
 }
 
 impl Names {
@@ -74,7 +76,13 @@ impl Names {
             webhooks: format!("{prefix}:webhooks"),
             record_prefix: format!("{prefix}:job:"),
             once_prefix: format!("{prefix}:once:"),
+            recall_prefix: format!("{prefix}:recalled:"),
         }
+    }
+
+    /// The note that a job was recalled.
+    pub(super) fn recall(&self, id: JobId) -> String {
+        format!("{}{id}", self.recall_prefix)
     }
 
     /// The record of that job.

@@ -4,6 +4,7 @@ mod changes;
 pub mod once;
 mod queries;
 mod races;
+mod recalls;
 pub mod webhooks;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ pub use changes::*;
 pub use once::*;
 pub use queries::*;
 pub use races::*;
+pub use recalls::*;
 pub use webhooks::*;
 
 use super::{Claim, Completion, End, JobStore, Record, Seed, State};
@@ -61,6 +63,8 @@ macro_rules! job_store_suite {
             finished_jobs_are_never_overdue
             a_slice_of_jobs_is_one_call
             nothing_to_do_is_no_error
+            a_recalled_job_is_told_from_others
+            a_recall_ends
             a_store_that_is_up_says_so
             one_of_many_completions_wins
             a_completion_and_a_cancellation_agree_on_one_end

@@ -1,0 +1,68 @@
+//! A place among those who wait for one computation. Left before the verdict, it may be the last: then the job is recalled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use selvage_core::job::JobId;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::Predictions;
+use crate::inflight::{Ticket, Verdict, Waiting};
+
+/// Longest time a recall may take to be noted.
+const NOTE: Duration = Duration::from_secs(2);
+/// How much longer than its job a recall lasts: clocks differ a little.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// One waiter. Dropped, because its client has gone or its wait is over, it leaves.
+pub(super) struct Seat<'a> {
+    predictions: &'a Predictions,
+    flight: JobId,
+    waiting: Option<Waiting>,
+}
+
+impl<'a> Seat<'a> {
+    pub(super) const fn new(predictions: &'a Predictions, flight: JobId, waiting: Waiting) -> Self {
+        Self {
+            predictions,
+            flight,
+            waiting: Some(waiting),
+        }
+    }
+
+    /// The verdict; `None` where it has not come by then.
+    pub(super) async fn verdict(&mut self, until: Instant) -> Option<Verdict> {
+        let waiting = self.waiting.as_mut()?;
+        let verdict = timeout_at(until, waiting).await.ok()?;
+        self.waiting = None;
+        verdict.ok()
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        let Some(waiting) = self.waiting.take() else {
+            return;
+        };
+        drop(waiting);
+        if let Some(ticket) = self.predictions.inflight.leave(self.flight) {
+            self.predictions.recall(&ticket);
+        }
+    }
+}
+
+impl Predictions {
+    /// Tells workers not to begin a job that nobody waits for any more.
+    fn recall(&self, ticket: &Ticket) {
+        self.metrics.recalled.inc();
+        let left = ticket.until.saturating_duration_since(Instant::now());
+        let until = self.clock.now().after(left + SLACK);
+        let (store, id) = (Arc::clone(&self.store), ticket.id);
+        self.life.tasks.spawn(async move {
+            let noted = timeout(NOTE, store.recall(id, until)).await;
+            if !matches!(noted, Ok(Ok(()))) {
+                tracing::debug!(job.id = %id, "a recall was not noted; the job may be run for nobody");
+            }
+        });
+    }
+}

@@ -1,0 +1,46 @@
+//! Jobs whose clients may have left while they waited: asks the store, and drops those unrun that were recalled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use selvage_core::job::{Job, JobId, Lane};
+use selvage_core::outcome::{Cost, Outcome};
+use tokio::time::timeout;
+
+use crate::consume::{Arrival, Intake};
+use crate::engine::{End, Task};
+
+/// A client that asked so short a time ago is taken to be there still: a question would cost more than it saves.
+const PATIENT: Duration = Duration::from_millis(100);
+/// Longest time for the question; without an answer the jobs are run.
+const LIMIT: Duration = Duration::from_millis(50);
+
+impl Intake {
+    /// Whether any of these jobs has waited so long that its client may have left.
+    pub(crate) fn may_be_recalled(&self, jobs: &[Job]) -> bool {
+        let now = self.backends.clock.now();
+        jobs.iter().any(|job| now.since(job.created_at) > PATIENT)
+    }
+
+    /// Fresh jobs that somebody waited for, and those among them that nobody waits for any more.
+    pub(crate) async fn run_unless_recalled(self: Arc<Self>, arrival: Arrival) {
+        let ids: Vec<JobId> = arrival.jobs.iter().map(|job| job.id).collect();
+        let asked = timeout(LIMIT, self.backends.store.recalled(&ids)).await;
+        let recalled = match asked {
+            Ok(Ok(recalled)) => recalled,
+            Ok(Err(_)) | Err(_) => Vec::new(),
+        };
+        let held = Arc::clone(&arrival.held);
+        let tasks = self.tasks_of(arrival).into_iter().enumerate();
+        let is_recalled = |(at, _): &(usize, Task)| recalled.get(*at) == Some(&true);
+        let (dropped, wanted): (Vec<_>, Vec<_>) = tasks.partition(is_recalled);
+        let cancel =
+            |(_, task): (usize, Task)| task.ends(End::Outcome(Outcome::Canceled), Cost::default());
+        if !dropped.is_empty() {
+            let dropped = dropped.into_iter().map(cancel).collect();
+            self.exits.send(Lane::Interactive, dropped).await;
+        }
+        self.run(&held, wanted.into_iter().map(|(_, task)| task).collect())
+            .await;
+    }
+}
