@@ -16,7 +16,7 @@ use selvage_core::catalog::{Input, Polarity, Resize};
 use selvage_core::outcome::{Failure, FailureCode};
 
 use content::Background;
-use decode::{Decoded, Limits};
+use decode::{Decoded, Limits, Wanted};
 use given::Given;
 use resize::{Resizer, Size};
 
@@ -105,7 +105,7 @@ impl Preparer {
     pub fn prepare(&mut self, bytes: &[u8]) -> Result<Prepared, ImageError> {
         let prepared = catch_unwind(AssertUnwindSafe(|| {
             let decoded = match selvage_core::tensor::read(bytes) {
-                None => decode::decode(bytes, self.input.channels, &self.limits)?,
+                None => decode::decode(bytes, self.wanted(), &self.limits)?,
                 Some((datatype, values)) => match given::read(datatype, values, &self.input)? {
                     Given::Picture(decoded) => decoded,
                     Given::Values(values) => return Ok(values),
@@ -118,6 +118,16 @@ impl Preparer {
             self.resizer = Resizer::default();
             Err(ImageError::Panicked)
         })
+    }
+
+    /// Whoever looks for the content of a picture looks at every pixel of it.
+    fn wanted(&self) -> Wanted {
+        let input = &self.input;
+        let looks = input.trim || input.polarity == Polarity::Auto;
+        Wanted {
+            channels: input.channels,
+            side: (!looks).then(|| input.width.max(input.height)),
+        }
     }
 
     /// An image that already has the model's size is taken as prepared: nothing is cut off and nothing is scaled.

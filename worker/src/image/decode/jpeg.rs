@@ -1,5 +1,6 @@
 //! JPEG by the `zune-jpeg` crate itself: a grey picture comes straight from the luminance channel, a third of the work, and
-//! strict mode refuses a file that breaks off, which `image` would fill with grey.
+//! strict mode refuses a file that breaks off, which `image` would fill with grey. It reads the header of every JPEG; the pixels
+//! of large ones come from [`super::reduced`] where fewer are enough.
 
 use image::metadata::Orientation;
 use selvage_core::catalog::Channels;
@@ -9,16 +10,12 @@ use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
 
-use super::{Decoded, Format, Limits, broken, ends_early};
+use super::{Decoded, Format, Limits, Wanted, broken, ends_early, reduced};
 use crate::image::ImageError;
 use crate::image::raster::{Colour, Raster};
 
 /// Decodes the image, to grey where that is all that is wanted and the file keeps its luminance apart.
-pub(super) fn decode(
-    bytes: &[u8],
-    channels: Channels,
-    limits: &Limits,
-) -> Result<Decoded, ImageError> {
+pub(super) fn decode(bytes: &[u8], wanted: Wanted, limits: &Limits) -> Result<Decoded, ImageError> {
     // The decoder's own limits would end in its own words; sizes are checked right after the header instead.
     if !has_end(bytes) {
         return Err(ends_early(Format::Jpeg));
@@ -36,7 +33,8 @@ pub(super) fn decode(
     limits.check_size(width, height)?;
     let stored = decoder.input_colorspace();
     let keeps_luma = matches!(stored, Some(ColorSpace::YCbCr | ColorSpace::Luma));
-    let gray = keeps_luma && (channels == Channels::Gray || stored == Some(ColorSpace::Luma));
+    let gray =
+        keeps_luma && (wanted.channels == Channels::Gray || stored == Some(ColorSpace::Luma));
     let (colour, space) = if gray {
         (Colour::Gray, ColorSpace::Luma)
     } else {
@@ -52,6 +50,16 @@ pub(super) fn decode(
         .exif()
         .and_then(|exif| Orientation::from_exif_chunk(exif))
         .unwrap_or(Orientation::NoTransforms);
+    let divisor = wanted
+        .side
+        .map_or(1, |side| reduced::divisor(width, height, side));
+    if keeps_luma && divisor > 1 {
+        let raster = reduced::decode(bytes, info.width, info.height, divisor, limits)?;
+        return Ok(Decoded {
+            raster,
+            orientation,
+        });
+    }
     decoder.set_options(options.jpeg_set_out_colorspace(space));
     let mut pixels = vec![0; size];
     decoder

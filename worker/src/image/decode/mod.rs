@@ -3,6 +3,7 @@
 mod jpeg;
 mod other;
 mod png;
+mod reduced;
 
 use image::metadata::Orientation;
 use selvage_core::catalog::Channels;
@@ -84,6 +85,16 @@ pub struct Decoded {
     pub orientation: Orientation,
 }
 
+/// What a model wants of an image.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Its channels.
+    pub channels: Channels,
+    /// The sides it is scaled to anyway: it may be decoded smaller than it is, but neither side shorter than this. `None`
+    /// where every pixel counts.
+    pub side: Option<u32>,
+}
+
 /// The formats that are decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
@@ -132,22 +143,23 @@ impl Format {
     }
 }
 
-/// Decodes an image (of an animation the first frame) into a model's channels.
+/// Decodes an image (of an animation the first frame) into a model's channels, a large JPEG to fewer pixels where that is
+/// enough.
 ///
 /// # Errors
 /// [`ImageError`]. A decoder may panic as well: [`super::Preparer`] contains that.
-pub fn decode(bytes: &[u8], channels: Channels, limits: &Limits) -> Result<Decoded, ImageError> {
+pub fn decode(bytes: &[u8], wanted: Wanted, limits: &Limits) -> Result<Decoded, ImageError> {
     let Some(format) = Format::of(bytes) else {
         return Err(ImageError::Broken(
             "the bytes are no JPEG, PNG, WebP, GIF or BMP".to_owned(),
         ));
     };
     let mut decoded = match format {
-        Format::Jpeg => jpeg::decode(bytes, channels, limits),
+        Format::Jpeg => jpeg::decode(bytes, wanted, limits),
         Format::Png => png::decode(bytes, limits),
         Format::WebP | Format::Gif | Format::Bmp => other::decode(bytes, format, limits),
     }?;
-    decoded.raster = decoded.raster.into_channels(channels);
+    decoded.raster = decoded.raster.into_channels(wanted.channels);
     Ok(decoded)
 }
 

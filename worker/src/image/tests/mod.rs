@@ -1,5 +1,7 @@
 //! Whole preparations: every format, honest and hostile, to the pixels a model sees.
 
+mod reference;
+
 use std::path::Path;
 
 use image::codecs::gif::GifEncoder;
@@ -28,6 +30,14 @@ fn model(size: u32, channels: Channels) -> Input {
         trim: false,
         mean: vec![0.0; channels.count()],
         std: vec![1.0; channels.count()],
+    }
+}
+
+/// Every pixel.
+const fn all_of(channels: Channels) -> Wanted {
+    Wanted {
+        channels,
+        side: None,
     }
 }
 
@@ -239,7 +249,7 @@ fn jpegs_luminance_is_the_grey_of_its_colours() {
     });
     let jpeg = encode(&colours.into(), ImageFormat::Jpeg);
     let direct = prepare(model(64, Channels::Gray), &jpeg).unwrap();
-    let colours = decode::decode(&jpeg, Channels::Rgb, &LIMITS).unwrap();
+    let colours = decode::decode(&jpeg, all_of(Channels::Rgb), &LIMITS).unwrap();
     let by_colour = colours.raster.into_channels(Channels::Gray).pixels;
     let difference = largest_difference(&direct, &by_colour);
     assert!(difference <= 3, "{difference}");
@@ -303,11 +313,17 @@ fn files_that_break_off_are_refused_wherever_it_happens() {
             _ => 2,
         };
         for length in 0..bytes.len() - spare {
-            for channels in [Channels::Gray, Channels::Rgb] {
-                let result = prepare(model(28, channels), &bytes[..length]);
+            // A model of four pixels a side has a JPEG decoded at reduced scale.
+            let sides = [
+                (28, Channels::Gray),
+                (28, Channels::Rgb),
+                (4, Channels::Rgb),
+            ];
+            for (side, channels) in sides {
+                let result = prepare(model(side, channels), &bytes[..length]);
                 assert!(
                     matches!(result, Err(ImageError::Broken(_))),
-                    "{format:?} cut at {length} of {}: {:?}",
+                    "{format:?} for {side} pixels cut at {length} of {}: {:?}",
                     bytes.len(),
                     result.map(|pixels| pixels.len())
                 );
@@ -323,11 +339,13 @@ fn no_single_wrong_byte_makes_a_decoder_panic() {
             for flip in [0x01, 0x80, 0xFF] {
                 let mut bytes = bytes.clone();
                 bytes[at] ^= flip;
-                let result = prepare(model(28, Channels::Gray), &bytes);
-                assert!(
-                    !matches!(result, Err(ImageError::Panicked)),
-                    "{format:?} byte {at} ^ {flip:#x}"
-                );
+                for (side, channels) in [(28, Channels::Gray), (4, Channels::Rgb)] {
+                    let result = prepare(model(side, channels), &bytes);
+                    assert!(
+                        !matches!(result, Err(ImageError::Panicked)),
+                        "{format:?} for {side} pixels, byte {at} ^ {flip:#x}"
+                    );
+                }
             }
         }
     }
@@ -482,13 +500,13 @@ fn a_panic_while_preparing_is_one_refused_image() {
 #[test]
 fn encoders_wrote_what_the_tests_believe() {
     let png = encode(&GrayImage::new(3, 2).into(), ImageFormat::Png);
-    let decoded = decode::decode(&png, Channels::Gray, &LIMITS).unwrap();
+    let decoded = decode::decode(&png, all_of(Channels::Gray), &LIMITS).unwrap();
     assert_eq!((decoded.raster.width, decoded.raster.height), (3, 2));
     let mut raw = Vec::new();
     PngEncoder::new(&mut raw)
         .write_image(&[7; 6], 3, 2, ExtendedColorType::L8)
         .unwrap();
-    let decoded = decode::decode(&raw, Channels::Gray, &LIMITS).unwrap();
+    let decoded = decode::decode(&raw, all_of(Channels::Gray), &LIMITS).unwrap();
     assert_eq!(decoded.raster.pixels, [7; 6]);
 }
 
