@@ -32,7 +32,16 @@ pub(super) async fn pause(stage: Arc<Stage>, duration: Duration) {
 }
 
 pub(super) async fn memory_alarm(stage: Arc<Stage>, duration: Duration) {
+    // One that nobody asks anything learns of it all the same.
+    let idle = stage.idle_gateway().await;
     ctl(&stage, &["set_vm_memory_high_watermark", "0.00001"]);
+    let client = idle.client();
+    eventually("an idle gateway is not ready", EFFECT_LIMIT, || async {
+        let answer = client.get("/readyz").await.ok()?;
+        (answer.status == 503).then_some(())
+    })
+    .await;
+    drop(idle);
     sleep(duration).await;
     ctl(&stage, &["set_vm_memory_high_watermark", "0.6"]);
 }

@@ -81,6 +81,13 @@ impl Stage {
         eventually("work flows", RECOVERY_LIMIT, flows).await;
     }
 
+    /// One more gateway on the same services, with no traffic.
+    pub(crate) async fn idle_gateway(&self) -> Deployment {
+        let mut settings = Settings::default().workers(0);
+        settings.gateways = 1;
+        Deployment::start_on(Some(self.private.services()), settings).await
+    }
+
     /// Waits until every gateway answers a new image and accepts a job.
     pub(crate) async fn wait_until_served(&self) {
         for gateway in self.gateways() {

@@ -20,6 +20,7 @@ mod counters;
 mod depth;
 mod dial;
 mod hand_over;
+mod probe;
 mod publisher;
 mod replies;
 mod settings;
@@ -144,6 +145,10 @@ impl RabbitQueue {
             }),
         );
         let shared = |link: &Link| SharedChannel::new(link.clone());
+        if settings.role == Role::Gateway {
+            let nowhere = format!("{}.nowhere", settings.prefix.as_str());
+            supervisors.spawn(probe::probe(shared(&publishing), nowhere, stop.clone()));
+        }
         let queue = Self {
             role: settings.role,
             replies: ReplySender {
