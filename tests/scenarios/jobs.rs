@@ -7,7 +7,7 @@ use futures_util::future::try_join_all;
 use selvage_tests::{Answer, Client, Deployment, Shape, eventually, pictures};
 
 /// Longest time any job here may take to end.
-const END_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const END_LIMIT: Duration = Duration::from_secs(30);
 
 /// Polls with long polls until the job has ended.
 pub(super) async fn end_of(client: &Client, id: &str) -> Answer {

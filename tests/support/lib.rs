@@ -1,5 +1,6 @@
 //! What the black-box tests share: programs under test, services, pictures, a client. No scenario here.
 
+pub mod cli;
 pub mod client;
 pub mod deployment;
 pub mod eventually;
@@ -15,6 +16,7 @@ pub mod services;
 pub mod stock;
 pub mod usage;
 
+pub use cli::Cli;
 pub use client::{Answer, Client};
 pub use deployment::{Deployment, Settings, Shape};
 pub use eventually::eventually;

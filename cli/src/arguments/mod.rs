@@ -1,0 +1,213 @@
+//! The command line: every command and option with its help. Nothing is done here.
+
+mod server;
+
+use std::ffi::OsString;
+use std::io;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
+
+pub(crate) use self::server::Server;
+use crate::failure::{Exit, Failure};
+
+const EXIT_CODES: &str = "\
+Exit codes; of several failures the highest counts:
+  0    all is well
+  1    an image or a job failed
+  2    the command line is wrong
+  3    no server could be reached
+  4    the server wants another key
+  5    the server has no room, or is not able to work now
+  6    --timeout passed
+  130  interrupted";
+
+/// Asks a Selvage server what is in pictures.
+#[derive(Debug, Parser)]
+#[command(name = "selvage", version, after_help = EXIT_CODES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Classify images.
+    Predict(Predict),
+    /// Look at jobs that were submitted, wait for them, cancel them.
+    #[command(subcommand)]
+    Jobs(Jobs),
+    /// List the models that can be asked.
+    Models(Look),
+    /// Tell whether the server is ready.
+    Status(Look),
+    /// Print the completions of a shell.
+    ///
+    /// For bash, for example: `selvage completions bash > ~/.local/share/bash-completion/completions/selvage`
+    Completions {
+        /// Whose completions.
+        shell: Shell,
+    },
+}
+
+/// `selvage predict`.
+#[derive(Debug, Args)]
+pub(crate) struct Predict {
+    /// Image files (PNG, JPEG, WebP, GIF, BMP), or `-` for one on standard input.
+    #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) images: Vec<OsString>,
+    /// The model to ask, instead of the server's default; see `selvage models`.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// How many labels to list for each image.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) top: Option<u16>,
+    #[command(flatten)]
+    pub(crate) manner: Manner,
+    /// How many images are under way at once.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) concurrency: u16,
+    /// Compute anew what the server could answer from its cache.
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+/// What to do about the answer.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct Manner {
+    /// Wait for the answers; what a plain `selvage predict` does.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Submit jobs and wait for none; prints their ids, for `selvage jobs`.
+    #[arg(long)]
+    pub(crate) submit: bool,
+    /// Submit jobs and tell each change of theirs, until they end.
+    #[arg(long)]
+    pub(crate) follow: bool,
+}
+
+/// How long to wait.
+#[derive(Debug, Args)]
+pub(crate) struct Patience {
+    /// Longest time for each image or job; what is not done by then goes on at the server.
+    #[arg(long = "timeout", value_name = "SECONDS", default_value_t = 300,
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+}
+
+impl Patience {
+    pub(crate) const fn span(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+}
+
+/// `selvage jobs`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Jobs {
+    /// Show a job as it is now.
+    Get(OneJob),
+    /// Wait for a job's end and show it.
+    Wait(WaitedJob),
+    /// Tell each change of a job, until it ends.
+    Follow(WaitedJob),
+    /// Cancel a job.
+    Cancel(OneJob),
+}
+
+/// One job.
+#[derive(Debug, Args)]
+pub(crate) struct OneJob {
+    /// Its id, as `selvage predict --submit` printed it.
+    pub(crate) id: uuid::Uuid,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+/// One job, and how long to wait for it.
+#[derive(Debug, Args)]
+pub(crate) struct WaitedJob {
+    #[command(flatten)]
+    pub(crate) job: OneJob,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
+}
+
+/// `selvage models`, `selvage status`.
+#[derive(Debug, Args)]
+pub(crate) struct Look {
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+/// The form of results.
+#[derive(Debug, Args)]
+pub(crate) struct Output {
+    /// The form of results on standard output.
+    #[arg(
+        long = "output",
+        short = 'o',
+        value_name = "FORM",
+        default_value = "table",
+        value_enum
+    )]
+    pub(crate) format: Format,
+}
+
+/// The forms of results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Aligned columns, for people.
+    Table,
+    /// One JSON text: what the server answered.
+    Json,
+    /// A line of JSON for each result, as soon as it is there.
+    Ndjson,
+}
+
+/// Prints the completions of a shell.
+pub(crate) fn completions(shell: Shell) -> Result<Exit, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "selvage", &mut script);
+    io::Write::write_all(&mut io::stdout(), &script)?;
+    Ok(Exit::Success)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn what_excludes_each_other_is_refused() {
+        for wrong in [
+            &["predict", "a.png", "--submit", "--follow"] as &[_],
+            &["predict"],
+            &["predict", "a.png", "--top", "0"],
+            &["predict", "a.png", "--timeout", "0"],
+            &["predict", "a.png", "--url", "localhost"],
+            &["predict", "a.png", "--url", "http://ann:s3cret@host/"],
+            &["predict", "a.png", "--key", "s3cret"],
+            &["jobs", "get", "12"],
+        ] {
+            let line = std::iter::once(&"selvage").chain(wrong);
+            let error = Arguments::try_parse_from(line).unwrap_err();
+            assert!(error.use_stderr(), "{wrong:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Calls against a server that answers by a script.
+
+use std::time::Duration;
+
+use reqwest::header::{HeaderName, HeaderValue};
+use tokio::time::Instant;
+
+use super::*;
+use crate::console::Console;
+use crate::failure::Exit;
+use crate::scripted::{Scripted, answer};
+
+const FULL: &str = r#"{"title":"The queue is full","status":429,"code":"queue_full","detail":"x"}"#;
+
+fn call() -> Call {
+    let key = HeaderValue::from_static("\"k\"");
+    Call::post("/jobs", Instant::now() + Duration::from_secs(60))
+        .header(HeaderName::from_static("idempotency-key"), key)
+        .body("picture".into())
+}
+
+async fn send(server: &Scripted) -> Result<Answer, Failure> {
+    let console = Console::plain();
+    server.client().send(&call(), &console.about("a.png")).await
+}
+
+#[tokio::test]
+async fn a_busy_server_is_asked_again_with_the_same_request() {
+    let full = answer("429 x", "retry-after: 0\r\n", FULL);
+    let server = Scripted::start(&[&full, &full, &answer("202 x", "", "{}")]).await;
+    assert_eq!(send(&server).await.unwrap().status, 202);
+    let requests = server.requests();
+    assert_eq!(requests.len(), 3);
+    for request in &requests {
+        assert!(request.contains("idempotency-key: \"k\"") && request.ends_with("picture"));
+    }
+}
+
+#[tokio::test]
+async fn tries_have_an_end() {
+    let full = answer("429 x", "retry-after: 0\r\n", FULL);
+    let server = Scripted::start(&[&full, &full, &full, &full]).await;
+    let failure = send(&server).await.unwrap_err();
+    assert_eq!((failure.code(), failure.exit()), ("queue_full", Exit::Busy));
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn a_delay_beyond_the_deadline_is_not_waited_for() {
+    let server = Scripted::start(&[&answer("429 x", "retry-after: 61\r\n", FULL)]).await;
+    assert_eq!(send(&server).await.unwrap_err().exit(), Exit::Busy);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_is_asked_for_again() {
+    let cut = "HTTP/1.1 202 x\r\ncontent-length: 100\r\n\r\n{";
+    let server = Scripted::start(&[cut, "", &answer("202 x", "", "{}")]).await;
+    assert_eq!(send(&server).await.unwrap().body, b"{}");
+}
+
+#[tokio::test]
+async fn redirects_are_told_and_not_followed() {
+    let to = "location: https://elsewhere.example/jobs\r\n";
+    let server = Scripted::start(&[&answer("308 x", to, "")]).await;
+    let failure = send(&server).await.unwrap_err();
+    assert!(
+        failure
+            .to_string()
+            .contains("https://elsewhere.example/jobs")
+    );
+    assert_eq!(
+        (server.requests().len(), failure.exit()),
+        (1, Exit::Unreachable)
+    );
+}
+
+#[tokio::test]
+async fn another_server_is_told_from_selvage() {
+    let server = Scripted::start(&[&answer("200 x", "", "<html>")]).await;
+    let answer = send(&server).await.unwrap();
+    let failure = answer.job(&server.client()).unwrap_err();
+    assert_eq!(failure.code(), "not_selvage");
+}
+
+#[tokio::test]
+async fn paths_are_put_under_the_path_of_the_address() {
+    let mut server = Scripted::start(&[&answer("202 x", "", "{}")]).await;
+    server.url += "/selvage/";
+    send(&server).await.unwrap();
+    let request = server.requests().remove(0);
+    assert!(request.starts_with("POST /selvage/jobs HTTP"), "{request}");
+}

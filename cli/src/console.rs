@@ -1,0 +1,112 @@
+//! What is told meanwhile, on standard error: lines, and a bar where a person looks at many images. Results go elsewhere.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Fewer images than this need no bar.
+const MANY: usize = 3;
+const BAR: &str = "{bar:30} {pos} of {len}, {eta} left  {wide_msg}";
+/// How often the bar is drawn where nothing happens.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Standard error.
+#[derive(Debug)]
+pub(crate) struct Console {
+    bar: Option<ProgressBar>,
+}
+
+impl Console {
+    /// Without a bar.
+    pub(crate) const fn plain() -> Self {
+        Self { bar: None }
+    }
+
+    /// With a bar, where so many are many and standard error is a terminal.
+    pub(crate) fn of_many(count: usize) -> Self {
+        if count < MANY || !io::stderr().is_terminal() {
+            return Self::plain();
+        }
+        let bar = ProgressBar::new(count as u64);
+        if let Ok(style) = ProgressStyle::with_template(BAR) {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(TICK);
+        Self { bar: Some(bar) }
+    }
+
+    /// A line that stays.
+    pub(crate) fn say(&self, what: impl Display) {
+        let line = format!("selvage: {}", printable(&what.to_string()));
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            // Nobody is left to be told where standard error is closed.
+            None => drop(writeln!(io::stderr(), "{line}")),
+        }
+    }
+
+    /// What matters for a moment: beside the bar, or a line.
+    fn mention(&self, what: impl Display) {
+        match &self.bar {
+            Some(bar) => bar.set_message(printable(&what.to_string())),
+            None => self.say(what),
+        }
+    }
+
+    /// One more of the many is done.
+    pub(crate) fn step(&self) {
+        if let Some(bar) = &self.bar {
+            bar.inc(1);
+        }
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// This console, for what is told of one image or job.
+    pub(crate) const fn about<'a>(&'a self, name: &'a str) -> Topic<'a> {
+        Topic {
+            console: self,
+            name,
+        }
+    }
+}
+
+/// What is told of one image or job.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Topic<'a> {
+    console: &'a Console,
+    name: &'a str,
+}
+
+impl Topic<'_> {
+    pub(crate) fn say(&self, what: impl Display) {
+        self.console.say(format_args!("{}: {what}", self.name));
+    }
+
+    pub(crate) fn mention(&self, what: impl Display) {
+        self.console.mention(format_args!("{}: {what}", self.name));
+    }
+}
+
+/// Text of others' making without what would move a terminal's cursor.
+pub(crate) fn printable(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    text.chars().map(plain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_command_a_terminal() {
+        assert_eq!(printable("a\x1b[2Jé\n.png"), "a\u{fffd}[2Jé\u{fffd}.png");
+    }
+}

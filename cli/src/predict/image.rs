@@ -1,0 +1,112 @@
+//! One image to its answer: sent, and where that is wanted, waited for.
+
+use std::time::Duration;
+
+use reqwest::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::images::Image;
+use crate::arguments::Predict;
+use crate::bounds::{Bounds, Interrupt};
+use crate::client::{Call, Client};
+use crate::console::{Console, Topic};
+use crate::failure::Failure;
+use crate::job::Job;
+use crate::wait::{LONGEST_POLL, Wait};
+
+/// How long an interrupted submission may still take to name its job.
+const NAMING_GRACE: Duration = Duration::from_secs(2);
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// The server looks at the image itself.
+const IMAGE: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
+
+/// How all images of a command are asked about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asking<'a> {
+    pub(super) asked: &'a Predict,
+    pub(super) client: &'a Client,
+    pub(super) console: &'a Console,
+    pub(super) interrupt: &'a Interrupt,
+}
+
+impl Asking<'_> {
+    /// The image's job, ended unless it was only to be submitted.
+    pub(super) async fn predict(&self, image: &Image, name: &str) -> Result<Job, Failure> {
+        let topic = self.console.about(name);
+        let deadline = Instant::now() + self.asked.patience.span();
+        let bounds = Bounds {
+            interrupt: self.interrupt,
+            deadline,
+        };
+        // Dropping a question drops the work for it; a submission is given a moment to name its job.
+        let grace = if self.submits() {
+            NAMING_GRACE
+        } else {
+            Duration::ZERO
+        };
+        let job = bounds.run(grace, self.send(image, topic, deadline)).await?;
+        if job.has_ended() || self.asked.manner.submit {
+            return Ok(job);
+        }
+        let id = &job.seen.id;
+        let wait = Wait {
+            client: self.client,
+            topic,
+            deadline,
+        };
+        let end = async {
+            if self.asked.manner.follow {
+                wait.follow(id).await
+            } else {
+                wait.poll(id).await
+            }
+        };
+        let ended = bounds.run(Duration::ZERO, end).await;
+        ended.map_err(|failure| failure.leaving(id))
+    }
+
+    const fn submits(&self) -> bool {
+        self.asked.manner.submit || self.asked.manner.follow
+    }
+
+    async fn send(
+        &self,
+        image: &Image,
+        topic: Topic<'_>,
+        deadline: Instant,
+    ) -> Result<Job, Failure> {
+        let bytes = image.read().await?;
+        let call = if self.submits() {
+            submission(deadline)
+        } else {
+            question(deadline)
+        };
+        let mut call = call
+            .header(CONTENT_TYPE, IMAGE)
+            .body(bytes)
+            .query("model", self.asked.model.as_deref())
+            .query("top_k", self.asked.top);
+        if self.asked.no_cache {
+            call = call.header(CACHE_CONTROL, NO_CACHE);
+        }
+        self.client.send(&call, &topic).await?.job(self.client)
+    }
+}
+
+/// A waited-for answer. It needs no key: until the wait is over nothing is written down, so a repeat is the same question.
+fn question(deadline: Instant) -> Call {
+    let left = deadline.saturating_duration_since(Instant::now());
+    Call::post("/predict", deadline).wait(left.min(LONGEST_POLL))
+}
+
+/// A job of its own. Its key makes every try the same one.
+fn submission(deadline: Instant) -> Call {
+    let key = format!("\"{}\"", Uuid::new_v4());
+    let call = Call::post("/jobs", deadline);
+    match HeaderValue::try_from(key) {
+        Ok(key) => call.header(IDEMPOTENCY_KEY, key),
+        Err(_) => call,
+    }
+}

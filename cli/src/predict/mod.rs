@@ -1,0 +1,122 @@
+//! `selvage predict`: images to jobs, several at a time, and what became of each.
+
+mod image;
+mod images;
+
+use std::sync::OnceLock;
+
+use futures_util::stream::{self, StreamExt as _};
+
+use self::image::Asking;
+use self::images::Image;
+use crate::arguments::Predict;
+use crate::bounds::Interrupt;
+use crate::client::Client;
+use crate::console::Console;
+use crate::failure::{Exit, Failure};
+use crate::output::{Predicted, Predictions};
+
+/// Classifies all images; a bad one fails alone.
+pub(crate) async fn run(asked: &Predict, interrupt: &Interrupt) -> Result<Exit, Failure> {
+    let images = images::all(&asked.images)?;
+    let client = Client::new(&asked.server)?;
+    let console = Console::of_many(images.len());
+    let asking = Asking {
+        asked,
+        client: &client,
+        console: &console,
+        interrupt,
+    };
+    // Why no image that is not under way yet is sent.
+    let given_up = OnceLock::new();
+    let total = images.len();
+    let results = images
+        .into_iter()
+        .map(|image| one(&asking, image, &given_up));
+    let mut results = stream::iter(results).buffered(asked.concurrency.into());
+    let top = asked.top.unwrap_or(1).into();
+    let mut output = Predictions::new(asked.output.format, top);
+    let mut count = Count::default();
+    while let Some(predicted) = results.next().await {
+        count.take(&predicted, &console);
+        console.step();
+        output.add(&predicted)?;
+    }
+    console.clear();
+    output.end()?;
+    if total > 1 && count.failed + count.not_sent > 0 {
+        console.say(format_args!("{count} of {total} images"));
+    }
+    Ok(count.exit)
+}
+
+async fn one(asking: &Asking<'_>, image: Image, given_up: &OnceLock<Exit>) -> Predicted {
+    let name = image.name();
+    let result = match given_up.get() {
+        Some(why) => Err(Failure::NotSent(*why)),
+        None if asking.interrupt.has_come() => Err(Failure::NotSent(Exit::Interrupted)),
+        None => asking.predict(&image, &name).await,
+    };
+    if let Err(failure) = &result
+        && failure.is_lasting()
+    {
+        given_up.get_or_init(|| failure.exit());
+    }
+    Predicted {
+        image: name,
+        result,
+    }
+}
+
+/// What became of all images.
+#[derive(Debug)]
+struct Count {
+    failed: usize,
+    not_sent: usize,
+    exit: Exit,
+}
+
+impl Default for Count {
+    fn default() -> Self {
+        Self {
+            failed: 0,
+            not_sent: 0,
+            exit: Exit::Success,
+        }
+    }
+}
+
+impl Count {
+    /// Counts a result; says why it is none.
+    fn take(&mut self, predicted: &Predicted, console: &Console) {
+        let topic = console.about(&predicted.image);
+        let exit = match &predicted.result {
+            Ok(job) if !job.is_lost() => return,
+            Ok(job) => {
+                topic.say(job.reason());
+                Exit::Failed
+            }
+            Err(failure @ Failure::NotSent(_)) => {
+                self.not_sent += 1;
+                self.exit = self.exit.max(failure.exit());
+                return;
+            }
+            Err(failure) => {
+                topic.say(failure);
+                failure.exit()
+            }
+        };
+        self.failed += 1;
+        self.exit = self.exit.max(exit);
+    }
+}
+
+impl std::fmt::Display for Count {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} failed", self.failed)?;
+        if self.not_sent > 0 {
+            write!(f, " and {} not sent", self.not_sent)?;
+        }
+        Ok(())
+    }
+}
