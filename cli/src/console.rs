@@ -41,9 +41,10 @@ impl Console {
     pub(crate) fn say(&self, what: impl Display) {
         let line = format!("selvage: {}", printable(&what.to_string()));
         match &self.bar {
-            Some(bar) => bar.println(line),
+            // A bar that was taken away would leave the line unended.
+            Some(bar) if !bar.is_finished() => bar.println(line),
             // Nobody is left to be told where standard error is closed.
-            None => drop(writeln!(io::stderr(), "{line}")),
+            Some(_) | None => drop(writeln!(io::stderr(), "{line}")),
         }
     }
 

@@ -305,3 +305,26 @@ pub(super) async fn completions_are_scripts_of_their_shells(
     assert_eq!(String::from_utf8(completed.stdout)?.trim(), "status");
     Ok(())
 }
+
+/// Nobody works here either: what is waited for ends with the one who waits.
+pub(super) async fn an_interrupted_wait_leaves_no_work(on: Arc<Deployment>) -> anyhow::Result<()> {
+    let (client, cli) = (on.client(), cli(&on));
+    let in_flight = async |count: u64, what: &str| {
+        let reached = || async {
+            let stats = client.get("/stats").await.ok()?;
+            (stats.json["in_flight"] == count).then_some(())
+        };
+        selvage_tests::eventually(what, super::jobs::END_LIMIT, reached).await;
+    };
+    let waiting = cli.start(&["predict", "boot.png", "trouser.png", "--concurrency", "1"]);
+    in_flight(1, "the first image is waited for").await;
+    waiting.signal("TERM").await;
+    let ended = waiting.end().await.expect(130);
+    assert!(ended.stderr.contains("boot.png: interrupted"), "{ended:?}");
+    assert!(
+        ended.stderr.contains("1 failed and 1 not sent of 2 images"),
+        "{ended:?}"
+    );
+    in_flight(0, "nobody waits any more").await;
+    Ok(())
+}

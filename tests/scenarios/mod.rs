@@ -81,6 +81,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         cli::a_submitted_job_is_followed_to_its_end;
         cli::a_queued_job_is_canceled on Fleet with || Settings::default().workers(0);
         cli::an_early_end_says_what_is_left on Fleet with || Settings::default().workers(0);
+        cli::an_interrupted_wait_leaves_no_work on Fleet with || Settings::default().workers(0);
         cli::following_survives_a_broken_connection on Fleet with || Settings::default().workers(0);
         cli::a_full_gateway_is_asked_again on Fleet with cli::one_place;
         cli::a_server_that_is_not_there_is_said;
