@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use selvage_core::config::{GuestElsewhere, SharedSettings};
 use selvage_core::job::ModelName;
 
+use crate::access::Rate;
 use crate::access::make::MakeKey;
 use crate::webhooks::{Secret, WebhookSettings};
 
@@ -86,10 +87,24 @@ pub struct Settings {
     #[arg(long, env = "SELVAGE_MAX_CONNECTIONS", default_value_t = 4096, value_name = "CONNECTIONS",
           value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     pub max_connections: usize,
+    /// Most connections at once from one address (an IPv6 network of 64 bits counts as one); further ones are closed.
+    /// Three quarters of all connections unless given; behind a proxy, give it all of them.
+    #[arg(long, env = "SELVAGE_MAX_CONNECTIONS_PER_ADDRESS", value_name = "CONNECTIONS",
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    pub max_connections_per_address: Option<usize>,
     /// File of API keys; without it everybody may ask. `selvage-gateway key NAME` makes a key and its line. SIGHUP reads the
     /// file anew.
     #[arg(long, env = "SELVAGE_API_KEYS", value_name = "FILE")]
     pub api_keys: Option<PathBuf>,
+    /// Most requests of one address where no API keys are needed, such as 600/m (s, m or h); as many as it likes unless given.
+    /// With API keys, each key's line of the file says its rate. Each gateway counts for itself.
+    #[arg(
+        long,
+        env = "SELVAGE_RATE_PER_ADDRESS",
+        value_name = "RATE",
+        conflicts_with = "api_keys"
+    )]
+    pub rate_per_address: Option<Rate>,
     /// Memory for results kept in this process, in bytes; in embedded mode there is no other cache.
     #[arg(long, env = "SELVAGE_NEAR_CACHE", default_value_t = 64 * 1024 * 1024, value_name = "BYTES")]
     pub near_cache: u64,
@@ -188,6 +203,9 @@ impl Settings {
             retention: seconds(self.shared.job_ttl),
             drain: seconds(self.drain_timeout),
             max_connections: self.max_connections,
+            max_connections_per_address: self
+                .max_connections_per_address
+                .unwrap_or_else(|| (self.max_connections * 3).div_ceil(4)),
             webhooks: WebhookSettings {
                 secret: self.webhook_secret.clone(),
                 allow_private: self.webhook_allow_private,
@@ -220,6 +238,8 @@ pub struct Limits {
     pub drain: Duration,
     /// Most connections.
     pub max_connections: usize,
+    /// Most connections of one address.
+    pub max_connections_per_address: usize,
     /// How webhooks are sent.
     pub webhooks: WebhookSettings,
 }
@@ -261,6 +281,24 @@ mod tests {
             settings(&waits).mode(),
             Err(Contradiction::DefaultWaitTooLong)
         );
+    }
+
+    #[test]
+    fn one_address_leaves_places_to_others_unless_it_may_have_all() {
+        let most = |arguments: &[&str]| settings(arguments).limits().max_connections_per_address;
+        assert_eq!(most(&[]), 3072);
+        assert_eq!(most(&["--max-connections", "1"]), 1);
+        assert_eq!(most(&["--max-connections-per-address", "4096"]), 4096);
+    }
+
+    #[test]
+    fn a_rate_is_a_keys_or_an_addresss() {
+        let parse = |arguments: &[&str]| {
+            let arguments = [&["selvage-gateway", "--rate-per-address"], arguments].concat();
+            Settings::try_parse_from(arguments)
+        };
+        assert!(parse(&["600/m"]).is_ok() && parse(&["600"]).is_err());
+        assert!(parse(&["600/m", "--api-keys", "keys"]).is_err());
     }
 
     #[test]

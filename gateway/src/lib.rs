@@ -5,7 +5,7 @@
 //! | [`config`] | settings |
 //! | [`server`], [`descriptors`] | connections: accepting, time limits, draining, how many there can be |
 //! | `routes` | the route table and its handlers: HTTP to service and back |
-//! | [`access`] | who may ask: API keys, and the caller a request has become |
+//! | [`access`], [`peer`] | who may ask and how often: API keys, rates, and the caller a request has become |
 //! | [`upload`], [`options`], [`prefer`], [`idempotency`], [`depth`] | reading a request |
 //! | [`view`], [`error`] | writing an answer |
 //! | `pages` | the pages for people and their files |
@@ -33,6 +33,7 @@ pub mod models;
 pub mod oip;
 pub mod options;
 mod pages;
+pub mod peer;
 pub mod predictions;
 pub mod prefer;
 pub mod promised;

@@ -131,6 +131,8 @@ fn announce(settings: &Settings, models: &Models) {
         cache_ttl_s = shared.cache_ttl,
         drain_timeout_s = settings.drain_timeout,
         max_connections = settings.max_connections,
+        max_connections_per_address = settings.limits().max_connections_per_address,
+        rate_per_address = shown(settings.rate_per_address.map(|rate| rate.to_string())),
         api_keys = shown(
             settings
                 .api_keys
@@ -194,7 +196,7 @@ pub(crate) fn start(
 
 fn access(settings: &Settings) -> Result<Access, Failure> {
     let Some(file) = &settings.api_keys else {
-        return Ok(Access::open());
+        return Ok(Access::open(settings.rate_per_address));
     };
     let read = Access::from_file(file).context("--api-keys / SELVAGE_API_KEYS");
     read.map_err(Failure::Usage)

@@ -1,10 +1,14 @@
 //! API keys: who passes, and whose a job is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::Method;
 use selvage_tests::keys::{ANN, BOB, OPS};
-use selvage_tests::{Client, Deployment, pictures};
+use selvage_tests::{Client, Deployment, eventually, pictures};
+
+/// Longest wait for a signal to be followed.
+const REREAD_LIMIT: Duration = Duration::from_secs(30);
 
 /// A client that shows nothing but what a request is given.
 fn stranger(on: &Deployment) -> Client {
@@ -92,6 +96,63 @@ pub(super) async fn jobs_belong_to_their_key(on: Arc<Deployment>) -> anyhow::Res
     let cancel = ann.post(&format!("{url}/cancel")).await?;
     cancel.expect_problem(409, "job_finished");
     no_key_is_written(&on);
+    Ok(())
+}
+
+pub(super) async fn a_key_beyond_its_rate_is_told_when_to_come_back(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let [ann, bob, ops] = [ANN, BOB, OPS].map(|key| stranger(&on).with_key(key));
+    for left in (0..10).rev() {
+        let answer = ann.post_image("/predict", pictures::boot()).await?;
+        let answer = answer.expect(200);
+        assert_eq!(answer.header("ratelimit-policy"), "\"key\";q=10;w=3600");
+        let told = answer.header("ratelimit");
+        assert!(told.starts_with(&format!("\"key\";r={left};t=")), "{told}");
+    }
+    let limited = async || {
+        let refused = ann.post_image("/predict", pictures::boot()).await?;
+        let refused = refused.expect_problem(429, "rate_limited");
+        assert!(refused.header("ratelimit").starts_with("\"key\";r=0;t="));
+        anyhow::Ok(())
+    };
+    limited().await?;
+    // Neither another key nor what needs none is touched, and reading the file anew gives nobody a new rate.
+    bob.post_image("/predict", pictures::boot())
+        .await?
+        .expect(200);
+    ann.get("/livez").await?.expect(200);
+    on.with_gateways(|programs| programs[0].signal("HUP"));
+    let reread = || async {
+        let logged = on.with_gateways(|programs| programs[0].log());
+        logged
+            .contains("SIGHUP: the API keys were read")
+            .then_some(())
+    };
+    eventually("the keys are read anew", REREAD_LIMIT, reread).await;
+    limited().await?;
+    let refused = ops
+        .metric("selvage_gateway_refused_total", "rate_limited")
+        .await?;
+    assert_eq!(refused, 2.0);
+    no_key_is_written(&on);
+    Ok(())
+}
+
+pub(super) async fn without_keys_an_address_has_its_rate(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let client = stranger(&on);
+    for _ in 0..3 {
+        let answer = client.post_image("/predict", pictures::boot()).await?;
+        let answer = answer.expect(200);
+        assert_eq!(answer.header("ratelimit-policy"), "\"address\";q=3;w=3600");
+    }
+    // Whatever else the connection is.
+    let other = stranger(&on).with_key(ANN);
+    let refused = other.post_image("/predict", pictures::boot()).await?;
+    refused.expect_problem(429, "rate_limited");
+    client.get("/readyz").await?.expect(200);
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Where connections end: the cap, no descriptors left, and clients that will not go.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,9 +8,9 @@ use futures_util::future::try_join_all;
 use selvage_tests::usage::{cpu_time, descriptors};
 use selvage_tests::{Deployment, Shape, eventually, pictures};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::flood::never_read;
 use super::raw_http::request;
@@ -58,6 +59,46 @@ pub(super) async fn connections_beyond_the_cap_wait(on: Arc<Deployment>) -> anyh
     assert!(early.is_err(), "answered beyond the cap: {early:?} bytes");
     held.pop();
     read_until(&mut beyond, "200 OK").await?;
+    Ok(())
+}
+
+/// A connection from that address of this machine, which has asked for something.
+async fn connect_from(address: &str, gateway: SocketAddr) -> anyhow::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(address.parse()?, 0))?;
+    let mut socket = socket.connect(gateway).await?;
+    // A gateway that has closed it by now may say so here or when it is read.
+    let _closed = socket.write_all(ALIVE).await;
+    Ok(socket)
+}
+
+pub(super) async fn one_address_leaves_places_to_others(on: Arc<Deployment>) -> anyhow::Result<()> {
+    let gateway = on.gateways[0];
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let mut socket = connect_from("127.0.0.2", gateway).await?;
+        read_until(&mut socket, "200 OK").await?;
+        held.push(socket);
+    }
+    for _ in 0..3 {
+        let mut beyond = connect_from("127.0.0.2", gateway).await?;
+        let mut answer = Vec::new();
+        let closed = timeout(LIMIT, beyond.read_to_end(&mut answer)).await?;
+        assert!(closed.is_err() || answer.is_empty(), "answered: {answer:?}");
+    }
+    let mut other = connect_from("127.0.0.3", gateway).await?;
+    read_until(&mut other, "200 OK").await?;
+    let client = on.client();
+    let cut = client
+        .metric("selvage_gateway_connections_cut_total", "address")
+        .await?;
+    assert_eq!(cut, 3.0);
+    held.pop();
+    let again = || async {
+        let mut socket = connect_from("127.0.0.2", gateway).await.ok()?;
+        read_until(&mut socket, "200 OK").await.ok()
+    };
+    eventually("a place that is free is given anew", LIMIT, again).await;
     Ok(())
 }
 

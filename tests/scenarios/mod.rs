@@ -61,8 +61,10 @@ macro_rules! scenarios {
 /// Every scenario.
 pub(crate) fn all() -> Vec<Scenario> {
     scenarios! {
+        access::a_key_beyond_its_rate_is_told_when_to_come_back with keys::limited;
         access::jobs_belong_to_their_key with keys::guarded;
         access::only_known_keys_pass with keys::guarded;
+        access::without_keys_an_address_has_its_rate on Embedded with || Settings::default().with("SELVAGE_RATE_PER_ADDRESS", "3/h");
         answers::a_boot_is_an_ankle_boot;
         answers::scores_equal_those_of_another_runtime;
         answers::every_body_form_gives_the_same_answer;
@@ -120,6 +122,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         raw_http::broken_http_is_refused;
         readme::the_python_example_runs;
         edge::connections_beyond_the_cap_wait on Embedded with || Settings::default().with("SELVAGE_MAX_CONNECTIONS", 8);
+        edge::one_address_leaves_places_to_others on Embedded with || Settings::default().with("SELVAGE_MAX_CONNECTIONS_PER_ADDRESS", 4);
         edge::a_gateway_without_descriptors_rests_and_recovers on Embedded with || Settings::default().descriptors(64);
         edge::answers_before_a_drain_close_their_connections on Embedded with Settings::default;
         edge::stuck_clients_do_not_hold_up_a_drain with || Settings::default().workers(0);

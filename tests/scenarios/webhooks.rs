@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use selvage_tests::keys::WEBHOOK_SECRET;
 use selvage_tests::receiver::{Received, Receiver, Reply};
 use selvage_tests::{Answer, Client, Deployment, Settings, eventually, pictures};
 use serde_json::{Value, json};
 
-/// A secret of no one's.
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// Longest time until a webhook is told: longer than a lease and a few tries.
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -23,7 +22,7 @@ pub(super) fn allowed() -> Settings {
 
 /// Webhooks to public addresses only.
 pub(super) fn strict() -> Settings {
-    Settings::default().with("SELVAGE_WEBHOOK_SECRET", SECRET)
+    Settings::default().with("SELVAGE_WEBHOOK_SECRET", WEBHOOK_SECRET)
 }
 
 /// One gateway and no worker.
@@ -59,7 +58,7 @@ fn verify(message: &Received) -> Value {
     for name in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
         headers.insert(name, message.header(name).parse().expect("a plain header"));
     }
-    let receiver = standardwebhooks::Webhook::new(SECRET).expect("a good secret");
+    let receiver = standardwebhooks::Webhook::new(WEBHOOK_SECRET).expect("a good secret");
     receiver
         .verify(&message.body, &headers)
         .expect("the signature is right");

@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! # name  SHA-256 of its key in hex; several, divided by commas, while a key is being replaced  what it may do
-//! acme    9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+//! acme    9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 rate=600/m
 //! ops     60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752 admin
 //! ```
 //! A key has 256 random bits, so its plain hash can be published without harm. No message repeats what a line holds: it
 //! might be a key that was pasted by mistake.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,8 @@ use std::sync::Arc;
 use selvage_core::key::Digest;
 use selvage_core::key_name::KeyName;
 use subtle::ConstantTimeEq as _;
+
+use super::rate::{Bucket, Rate};
 
 /// Largest file that is read: some thousand keys.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -28,11 +30,17 @@ pub struct Key {
     pub name: KeyName,
     /// It may see and do what concerns all clients.
     pub admin: bool,
+    /// How often it may ask; as often as it likes where there is none.
+    pub rate: Option<Rate>,
 }
 
 /// All clients, by the hashes of their keys.
 #[derive(Debug, Default)]
-pub struct Keys(Vec<(Digest, Arc<Key>)>);
+pub struct Keys {
+    keys: Vec<(Digest, Arc<Key>)>,
+    /// What is left to each client that has a rate.
+    buckets: HashMap<KeyName, Arc<Bucket>>,
+}
 
 /// Why a file of keys cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -76,8 +84,11 @@ pub enum Problem {
     )]
     Hash,
     /// A further word.
-    #[error("after the hash only `admin` may stand")]
+    #[error("after the hash only `admin` and `rate=` may stand, each once")]
     Word,
+    /// What stands after `rate=`.
+    #[error("a rate is a number from 1 to 1000000 per s, m or h, as in `rate=600/m`")]
+    Rate,
     /// The name was there before.
     #[error("an earlier line has the same name")]
     SameName,
@@ -106,15 +117,18 @@ impl Keys {
             line,
             problem,
         })?;
-        if keys.0.is_empty() {
+        if keys.is_empty() {
             let file = file.to_owned();
             return Err(KeysError::Empty { file });
         }
         Ok(keys)
     }
 
-    /// Reads a file's text.
-    fn parse(text: &str) -> Result<Self, (usize, Problem)> {
+    /// Reads a file's text; it may be without keys.
+    ///
+    /// # Errors
+    /// The number of the first wrong line, counted from 1, and what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, (usize, Problem)> {
         let (mut keys, mut names, mut hashes) = (Self::default(), HashSet::new(), HashSet::new());
         for (number, line) in text.lines().enumerate() {
             let wrong = |problem| (number + 1, problem);
@@ -123,39 +137,61 @@ impl Keys {
             let Some(name) = words.next() else { continue };
             let name: KeyName = name.parse().map_err(|_| wrong(Problem::Name))?;
             let listed = words.next().ok_or(wrong(Problem::Hash))?;
-            let mut admin = false;
+            let (mut admin, mut rate) = (false, None);
             for word in words {
-                if word != "admin" {
-                    return Err(wrong(Problem::Word));
+                match word.strip_prefix("rate=") {
+                    None if word == "admin" && !admin => admin = true,
+                    Some(text) if rate.is_none() => {
+                        rate = Some(text.parse().map_err(|_| wrong(Problem::Rate))?);
+                    }
+                    None | Some(_) => return Err(wrong(Problem::Word)),
                 }
-                admin = true;
             }
             if !names.insert(name.clone()) {
                 return Err(wrong(Problem::SameName));
             }
-            let key = Arc::new(Key { name, admin });
+            if let Some(rate) = rate {
+                let bucket = Arc::new(Bucket::new(rate));
+                keys.buckets.insert(name.clone(), bucket);
+            }
+            let key = Arc::new(Key { name, admin, rate });
             for digits in listed.split(',') {
                 let digest: Result<Digest, _> = format!("sha256:{digits}").parse();
                 let digest = digest.map_err(|_| wrong(Problem::Hash))?;
                 if !hashes.insert(digest) {
                     return Err(wrong(Problem::SameHash));
                 }
-                keys.0.push((digest, Arc::clone(&key)));
+                keys.keys.push((digest, Arc::clone(&key)));
             }
         }
         Ok(keys)
     }
 
+    /// Takes over what is left to clients whose rate is the same as before.
+    pub(super) fn keep_buckets(&mut self, before: &Self) {
+        for (name, bucket) in &mut self.buckets {
+            let kept = before.buckets.get(name);
+            if let Some(kept) = kept.filter(|kept| kept.rate() == bucket.rate()) {
+                *bucket = Arc::clone(kept);
+            }
+        }
+    }
+
+    /// What is left to this client; `None` where it has no rate.
+    pub(super) fn bucket(&self, key: &Key) -> Option<Arc<Bucket>> {
+        self.buckets.get(&key.name).map(Arc::clone)
+    }
+
     /// How many keys there are.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.len()
+    pub const fn len(&self) -> usize {
+        self.keys.len()
     }
 
     /// Whether there is none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.keys.is_empty()
     }
 
     /// Whose key this is. How long it takes says nothing about how much of a hash was right: all are compared, each to
@@ -164,7 +200,7 @@ impl Keys {
     pub fn find(&self, token: &[u8]) -> Option<Arc<Key>> {
         let shown = Digest::of(token);
         let mut found = None;
-        for (digest, key) in &self.0 {
+        for (digest, key) in &self.keys {
             if bool::from(digest.as_bytes().ct_eq(shown.as_bytes())) {
                 found = Some(key);
             }
@@ -184,15 +220,18 @@ mod tests {
     #[test]
     fn lines_name_clients_their_hashes_and_scopes() {
         let (a, b, c) = (hash("one"), hash("two"), hash("three"));
-        let text = format!("# keys\n\nacme {a},{b} # in change\r\n  ops\t{c}  admin\n");
+        let text = format!("# keys\n\nacme {a},{b} # in change\r\n  ops\t{c}  rate=9/s admin\n");
         let keys = Keys::parse(&text).unwrap();
         let who = |token: &str| {
             let key = keys.find(token.as_bytes())?;
-            Some((key.name.to_string(), key.admin))
+            let rate = key.rate.map(|rate| rate.to_string());
+            assert_eq!(keys.bucket(&key).is_some(), rate.is_some());
+            Some((key.name.to_string(), key.admin, rate))
         };
-        assert_eq!(who("one"), Some(("acme".to_owned(), false)));
-        assert_eq!(who("two"), Some(("acme".to_owned(), false)));
-        assert_eq!(who("three"), Some(("ops".to_owned(), true)));
+        let acme = Some(("acme".to_owned(), false, None));
+        assert_eq!((who("one"), who("two")), (acme.clone(), acme));
+        let ops = Some(("ops".to_owned(), true, Some("9/s".to_owned())));
+        assert_eq!(who("three"), ops);
         let hash_of_one = a.as_str();
         for none in ["", "One", "one ", hash_of_one] {
             assert_eq!(who(none), None, "{none}");
@@ -210,6 +249,9 @@ mod tests {
             (format!("acme {a},"), 1, Problem::Hash),
             (format!("acme {a}0"), 1, Problem::Hash),
             (format!("acme {a} s3cret"), 1, Problem::Word),
+            (format!("acme {a} admin admin"), 1, Problem::Word),
+            (format!("acme {a} rate=1/s rate=1/s"), 1, Problem::Word),
+            (format!("acme {a} rate=s3cret"), 1, Problem::Rate),
             (format!("acme {a}\nacme {b}"), 2, Problem::SameName),
             (format!("acme {a}\nops {a}"), 2, Problem::SameHash),
             (format!("acme {a},{a}"), 1, Problem::SameHash),

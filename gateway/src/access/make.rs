@@ -9,6 +9,8 @@ use rand::RngCore as _;
 use selvage_core::key::Digest;
 use selvage_core::key_name::KeyName;
 
+use super::rate::Rate;
+
 /// What keys begin with, so that scanners for leaked secrets can know them.
 const PREFIX: &str = "selvage_";
 
@@ -22,6 +24,9 @@ pub struct MakeKey {
     /// May also see and replay dead letters.
     #[arg(long)]
     pub admin: bool,
+    /// Most requests, such as 600/m; each gateway counts for itself.
+    #[arg(long, value_name = "RATE")]
+    pub rate: Option<Rate>,
 }
 
 impl MakeKey {
@@ -33,7 +38,9 @@ impl MakeKey {
         let key = fresh();
         let hash = Digest::of(key.as_bytes()).to_hex();
         let admin = if self.admin { " admin" } else { "" };
-        writeln!(line, "{} {hash}{admin}", self.name)?;
+        let rate = self.rate.map(|rate| format!(" rate={rate}"));
+        let rate = rate.unwrap_or_default();
+        writeln!(line, "{} {hash}{admin}{rate}", self.name)?;
         line.flush()?;
         writeln!(secret, "The key of {}, shown only now: {key}", self.name)
     }
@@ -59,6 +66,7 @@ mod tests {
         let make = MakeKey {
             name: "acme".parse().unwrap(),
             admin: true,
+            rate: Some("600/m".parse().unwrap()),
         };
         make.run(&mut line, &mut secret).unwrap();
         let secret = String::from_utf8(secret).unwrap();
@@ -70,9 +78,10 @@ mod tests {
         let file = folder.path().join("keys");
         fs::write(&file, line).unwrap();
         let access = Access::from_file(&file).unwrap();
-        let caller = access.caller(Some(key.as_bytes())).unwrap();
+        let caller = access.caller(Some(key.as_bytes()), None).unwrap();
         assert_eq!(caller.owner().unwrap().as_str(), "acme");
         assert!(caller.must_be_admin().is_ok());
+        assert!(caller.rate_headers().is_some());
         assert_ne!(fresh(), fresh());
     }
 }

@@ -1,27 +1,44 @@
-//! Who may ask: API keys, read from a file of hashes, and the [`Caller`] a request has become once its key was looked at.
+//! Who may ask and how often: API keys, read from a file of hashes, rates, and the [`Caller`] a request has become once its
+//! key was looked at.
 //!
-//! Without a file everybody may ask, and is the same anonymous caller. Knows no route; `routes/access.rs` asks here.
+//! Without a file everybody may ask, and is the same anonymous caller; a rate then counts by address. Knows no route;
+//! `routes/access.rs` asks here.
 
+mod addresses;
 mod keys;
 pub mod make;
+mod rate;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue};
 use selvage_core::key_name::KeyName;
 use selvage_core::store::Record;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 pub use keys::{Key, Keys, KeysError, Problem};
+pub use rate::{NoRate, Rate};
 
 use crate::error::{ApiError, Code};
+use crate::peer::Peer;
+use addresses::Addresses;
+use rate::Allowance;
 
 /// The keys of this gateway, as they are now.
-#[derive(Debug, Default)]
-pub struct Access(Option<Guarded>);
+#[derive(Debug)]
+pub struct Access(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    /// Everybody may ask; where there is a rate, so often from one address.
+    Open(Option<Addresses>),
+    /// Who shows a key may ask.
+    Guarded(Guarded),
+}
 
 #[derive(Debug)]
 struct Guarded {
@@ -34,10 +51,10 @@ struct Guarded {
 pub struct Unknown;
 
 impl Access {
-    /// Everybody may ask.
+    /// Everybody may ask; where there is a rate, so often from one address.
     #[must_use]
-    pub const fn open() -> Self {
-        Self(None)
+    pub fn open(rate: Option<Rate>) -> Self {
+        Self(Kind::Open(rate.map(Addresses::new)))
     }
 
     /// Only who shows a key of this file may ask.
@@ -47,31 +64,44 @@ impl Access {
     pub fn from_file(file: &Path) -> Result<Self, KeysError> {
         let keys = RwLock::new(Arc::new(Keys::read(file)?));
         let file = file.to_owned();
-        Ok(Self(Some(Guarded { file, keys })))
+        Ok(Self(Kind::Guarded(Guarded { file, keys })))
     }
 
     /// Whether keys are needed.
     #[must_use]
     pub const fn is_guarded(&self) -> bool {
-        self.0.is_some()
+        matches!(self.0, Kind::Guarded(_))
     }
 
-    /// The caller that shows this token; anonymous where no keys are needed.
+    /// The caller that shows this token; anonymous where no keys are needed, and then told apart by its address.
     ///
     /// # Errors
     /// [`Unknown`] where a key is needed and this is none.
-    pub fn caller(&self, token: Option<&[u8]>) -> Result<Caller, Unknown> {
-        let Some(Guarded { keys, .. }) = &self.0 else {
-            return Ok(Caller::default());
+    pub fn caller(&self, token: Option<&[u8]>, peer: Option<Peer>) -> Result<Caller, Unknown> {
+        let keys = match &self.0 {
+            Kind::Open(addresses) => {
+                let bucket = addresses.as_ref().map(|addresses| addresses.bucket(peer));
+                return Ok(Caller {
+                    key: None,
+                    allowance: bucket.map(|bucket| Arc::new(Allowance::new("address", bucket))),
+                });
+            }
+            Kind::Guarded(Guarded { keys, .. }) => keys,
         };
         let keys = Arc::clone(&keys.read().unwrap_or_else(PoisonError::into_inner));
         let key = token.and_then(|token| keys.find(token)).ok_or(Unknown)?;
-        Ok(Caller { key: Some(key) })
+        let bucket = keys.bucket(&key);
+        Ok(Caller {
+            key: Some(key),
+            allowance: bucket.map(|bucket| Arc::new(Allowance::new("key", bucket))),
+        })
     }
 
     /// Reads the file anew at each SIGHUP, until `stop` fires. A file that is wrong by then changes nothing.
     pub async fn follow_hangups(self: Arc<Self>, stop: CancellationToken) {
-        let Some(guarded) = &self.0 else { return };
+        let Kind::Guarded(guarded) = &self.0 else {
+            return;
+        };
         let mut hangups = match signal(SignalKind::hangup()) {
             Ok(hangups) => hangups,
             Err(error) => {
@@ -88,9 +118,11 @@ impl Access {
 impl Guarded {
     fn reread(&self) {
         match Keys::read(&self.file) {
-            Ok(keys) => {
+            Ok(mut keys) => {
                 tracing::info!(keys = keys.len(), "SIGHUP: the API keys were read anew");
-                *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+                let mut current = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+                keys.keep_buckets(&current);
+                *current = Arc::new(keys);
             }
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
@@ -101,9 +133,10 @@ impl Guarded {
 }
 
 /// Who sent a request. Handlers behind a key take it as an argument; it is there for every route that is not open.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Caller {
     key: Option<Arc<Key>>,
+    allowance: Option<Arc<Allowance>>,
 }
 
 impl Caller {
@@ -117,6 +150,31 @@ impl Caller {
     #[must_use]
     pub fn owns(&self, record: &Record) -> bool {
         self.owner() == record.seed.owner.as_ref()
+    }
+
+    /// Counts a request.
+    ///
+    /// # Errors
+    /// `rate_limited` where the caller's rate is used up.
+    pub fn take_request(&self) -> Result<(), ApiError> {
+        let allowance = self.allowance.as_ref();
+        allowance.map_or(Ok(()), |allowance| allowance.take_request())
+    }
+
+    /// Counts a request that has been counted once by its images: as many as it has.
+    ///
+    /// # Errors
+    /// `rate_limited` where so many are not left; `invalid_option` where there are never so many.
+    pub fn take_images(&self, images: usize) -> Result<(), ApiError> {
+        let allowance = self.allowance.as_ref();
+        allowance.map_or(Ok(()), |allowance| allowance.take_images(images))
+    }
+
+    /// `RateLimit-Policy` and `RateLimit`, where a rate applies to the caller.
+    #[must_use]
+    pub fn rate_headers(&self) -> Option<[(HeaderName, HeaderValue); 2]> {
+        let allowance = self.allowance.as_ref()?;
+        Some(allowance.headers())
     }
 
     /// Lets only admins pass.
@@ -162,26 +220,37 @@ mod tests {
         let file = folder.path().join("keys");
         fs::write(&file, line("ann", "one")).unwrap();
         let access = Access::from_file(&file).unwrap();
-        let name = |token: &str| {
-            let caller = access.caller(Some(token.as_bytes())).ok();
-            caller.map(|caller| caller.owner().unwrap().to_string())
+        let reread = || match &access.0 {
+            Kind::Guarded(guarded) => guarded.reread(),
+            Kind::Open(_) => unreachable!("it has a file"),
         };
+        let caller = |token: &str| access.caller(Some(token.as_bytes()), None).ok();
+        let name = |token: &str| Some(caller(token)?.owner()?.to_string());
         assert_eq!(name("one").as_deref(), Some("ann"));
         assert_eq!(name("two"), None);
-        assert!(access.caller(None).is_err());
+        assert!(access.caller(None, None).is_err());
 
         fs::write(&file, line("bob", "two")).unwrap();
-        access.0.as_ref().unwrap().reread();
+        reread();
         assert_eq!((name("one"), name("two").as_deref()), (None, Some("bob")));
 
         fs::write(&file, "bob").unwrap();
-        access.0.as_ref().unwrap().reread();
+        reread();
         assert_eq!(name("two").as_deref(), Some("bob"));
+
+        // Reading the file gives nobody a new rate, but a changed rate counts at once.
+        let limited = |rate: &str| line("bob", "two").replace('\n', &format!(" rate={rate}\n"));
+        let ask = || caller("two").unwrap().take_request().is_ok();
+        for (rate, asked) in [("2/h", true), ("2/h", true), ("2/h", false), ("3/h", true)] {
+            fs::write(&file, limited(rate)).unwrap();
+            reread();
+            assert_eq!(ask(), asked, "{rate}");
+        }
     }
 
     #[test]
     fn nobody_is_an_admin_where_no_keys_are_needed() {
-        let caller = Access::open().caller(Some(b"whatever")).unwrap();
+        let caller = Access::open(None).caller(Some(b"whatever"), None).unwrap();
         assert_eq!(caller.owner(), None);
         let refused = caller.must_be_admin().unwrap_err();
         assert_eq!(refused.code(), Code::Forbidden);

@@ -1,4 +1,5 @@
-//! Looks at the key of every request that needs one, before anything else of it is read.
+//! Looks at the key of every request that needs one, and at how often its client has asked, before anything else of it
+//! is read.
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
@@ -8,6 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use crate::App;
 use crate::access::Unknown;
 use crate::error::{ApiError, Code};
+use crate::peer::Peer;
 
 /// Names under which other services take keys in a query, where proxies and browsers write them down.
 const QUERY_NAMES: [&str; 6] = [
@@ -23,20 +25,28 @@ const NO_KEY: HeaderValue = HeaderValue::from_static("Bearer realm=\"selvage\"")
 const WRONG_KEY: HeaderValue =
     HeaderValue::from_static("Bearer realm=\"selvage\", error=\"invalid_token\"");
 
-/// Lets a request pass as its [`crate::access::Caller`], or answers `unauthenticated`.
+/// Lets a request pass as its [`crate::access::Caller`], or answers `unauthenticated` or `rate_limited`.
 pub(super) async fn known(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let headers = request.headers();
+    let (headers, peer) = (request.headers(), request.extensions().get::<Peer>());
     let caller = if app.access.is_guarded() && has_key_in_query(request.uri()) {
         Err(Unknown)
     } else {
-        app.access.caller(bearer(headers))
+        app.access.caller(bearer(headers), peer.copied())
     };
     match caller {
         Ok(caller) => {
             // Nobody further in needs it, so nobody can log it.
             request.headers_mut().remove(header::AUTHORIZATION);
-            request.extensions_mut().insert(caller);
-            next.run(request).await
+            let mut response = match caller.take_request() {
+                Ok(()) => {
+                    request.extensions_mut().insert(caller.clone());
+                    next.run(request).await
+                }
+                Err(error) => refuse(&app, request, error),
+            };
+            let rate = caller.rate_headers();
+            response.headers_mut().extend(rate.into_iter().flatten());
+            response
         }
         Err(Unknown) => {
             let challenge = if headers.contains_key(header::AUTHORIZATION) {
@@ -44,16 +54,22 @@ pub(super) async fn known(State(app): State<App>, mut request: Request, next: Ne
             } else {
                 NO_KEY
             };
-            let (parts, body) = request.into_parts();
-            app.bodies.refuse(&parts.headers, body);
             let detail = "send a valid API key as `Authorization: Bearer <key>`, and nowhere else";
-            let mut response = ApiError::new(Code::Unauthenticated, detail).into_response();
+            let error = ApiError::new(Code::Unauthenticated, detail);
+            let mut response = refuse(&app, request, error);
             response
                 .headers_mut()
                 .insert(header::WWW_AUTHENTICATE, challenge);
             response
         }
     }
+}
+
+/// Answers a request whose body nobody wants.
+fn refuse(app: &App, request: Request, error: ApiError) -> Response {
+    let (parts, body) = request.into_parts();
+    app.bodies.refuse(&parts.headers, body);
+    error.into_response()
 }
 
 /// The key a request shows; `None` where there is none, or no telling which.

@@ -66,6 +66,7 @@ pub(super) async fn receive(
     upload::refuse_encoding(headers)?;
     let query = Query::of(uri)?;
     let upload = upload::parse(headers, &query, held.bytes, count).await?;
+    caller.take_images(upload.images.len())?;
     let (options, share) = (upload.options, held.share.split());
     let began = Instant::now();
     let model = app
@@ -110,6 +111,7 @@ impl Received {
         (model, wait): (Arc<Model>, Duration),
         (share, stand_ins): (Share, Vec<Bytes>),
     ) -> Result<Self, ApiError> {
+        caller.take_images(tensors.len())?;
         let (began, share) = (Instant::now(), share.split());
         let mut images = Vec::with_capacity(stand_ins.len());
         for bytes in stand_ins {

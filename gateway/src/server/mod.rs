@@ -4,8 +4,10 @@
 //! drains without an end.
 
 mod guard;
+mod places;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +20,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,7 +27,9 @@ use tower::Service as _;
 
 use crate::App;
 use crate::lifecycle::{Lifecycle, Phase};
+use crate::peer::Peer;
 use guard::{Guard, Guarded};
+use places::{Free, Places};
 
 /// How long a connection may stay idle between two requests. hyper counts the next head's time into it; [`guard`] has
 /// the shorter limit for a head that has begun.
@@ -103,7 +106,7 @@ struct Connections {
     app: App,
     router: Router,
     http: http1::Builder,
-    places: Arc<Semaphore>,
+    places: Places,
     tasks: TaskTracker,
     abort: CancellationToken,
 }
@@ -120,7 +123,7 @@ impl Connections {
             app: app.clone(),
             router: app.router(),
             http,
-            places: Arc::new(Semaphore::new(app.limits.max_connections)),
+            places: Places::new(&app.limits),
             tasks: TaskTracker::new(),
             abort: CancellationToken::new(),
         }
@@ -133,7 +136,7 @@ impl Connections {
         loop {
             // A place first: without one, clients queue at the kernel and cost nothing here.
             let place = tokio::select! {
-                place = Arc::clone(&self.places).acquire_owned() => place,
+                place = self.places.free() => place,
                 () = &mut end => return,
             };
             let Ok(place) = place else { return };
@@ -142,9 +145,9 @@ impl Connections {
                 () = &mut end => return,
             };
             match accepted {
-                Ok((stream, _peer)) => {
+                Ok((stream, address)) => {
                     failing = false;
-                    self.spawn(stream, place);
+                    self.spawn(stream, address, place);
                 }
                 // The client was gone before it was greeted.
                 Err(error) if is_about_one_client(&error) => {}
@@ -162,20 +165,26 @@ impl Connections {
 
     /// Takes the connections that are there already, as far as there are places.
     async fn accept_waiting(&self, listener: &TcpListener) {
-        while let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+        while let Ok(place) = self.places.free_now() {
             let accepted = tokio::select! {
                 biased;
                 accepted = listener.accept() => accepted,
                 () = std::future::ready(()) => return,
             };
-            let Ok((stream, _peer)) = accepted else {
+            let Ok((stream, address)) = accepted else {
                 return;
             };
-            self.spawn(stream, place);
+            self.spawn(stream, address, place);
         }
     }
 
-    fn spawn(&self, stream: TcpStream, place: OwnedSemaphorePermit) {
+    fn spawn(&self, stream: TcpStream, address: SocketAddr, place: Free) {
+        let peer = Peer::of(address.ip());
+        let Some(place) = self.places.take(place, peer) else {
+            // Closed without a word: an answer would cost what a client that opens too many is not to cost.
+            self.app.metrics.cut.with_label_values(&["address"]).inc();
+            return;
+        };
         // Answers are written whole: waiting for more to send would only delay them.
         stream.set_nodelay(true).ok();
         let guard = Guard::new(self.app.metrics.cut.clone());
@@ -183,7 +192,12 @@ impl Connections {
         let service = {
             let guard = guard.clone();
             service_fn(move |request| {
-                answer(router.clone(), guard.clone(), Arc::clone(&life), request)
+                answer(
+                    router.clone(),
+                    guard.clone(),
+                    Arc::clone(&life),
+                    (peer, request),
+                )
             })
         };
         let connection = self
@@ -217,9 +231,10 @@ async fn answer(
     mut router: Router,
     guard: Guard,
     life: Arc<Lifecycle>,
-    request: Request<Incoming>,
+    (peer, mut request): (Peer, Request<Incoming>),
 ) -> Result<Response<Body>, std::convert::Infallible> {
     let _busy = guard.busy();
+    request.extensions_mut().insert(peer);
     let mut response = router.call(request).await;
     // A client that is told goes elsewhere with its next request; one that is not may be writing it as the connection is closed.
     if let Ok(response) = &mut response

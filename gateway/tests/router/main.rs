@@ -15,5 +15,6 @@ mod idempotency;
 mod jobs;
 mod leaving;
 mod oip;
+mod rates;
 mod refusals;
 mod rig;

@@ -67,6 +67,8 @@ pub(crate) struct Plan {
     pub(crate) durable: bool,
     /// The text of a keys file.
     pub(crate) keys: Option<String>,
+    /// The rate of an address, without keys.
+    pub(crate) rate: Option<&'static str>,
 }
 
 impl Default for Plan {
@@ -83,6 +85,7 @@ impl Default for Plan {
             retention: RETENTION,
             drain: seconds(20),
             max_connections: 64,
+            max_connections_per_address: 64,
             webhooks: selvage_gateway::webhooks::WebhookSettings {
                 secret: None,
                 allow_private: false,
@@ -97,6 +100,7 @@ impl Default for Plan {
             store_down: false,
             durable: true,
             keys: None,
+            rate: None,
         }
     }
 }
@@ -182,11 +186,15 @@ impl Rig {
             durable: plan.durable,
         };
         let chosen = Models::new(Arc::clone(&catalog), None).unwrap();
-        let access = plan.keys.map_or_else(Access::open, |keys| {
-            let file = models.path().join("keys");
-            fs::write(&file, keys).unwrap();
-            Access::from_file(&file).unwrap()
-        });
+        let rate = plan.rate.map(|rate| rate.parse().unwrap());
+        let access = plan.keys.map_or_else(
+            || Access::open(rate),
+            |keys| {
+                let file = models.path().join("keys");
+                fs::write(&file, keys).unwrap();
+                Access::from_file(&file).unwrap()
+            },
+        );
         let app = App::start(plan.limits, access, chosen, backends, &Registry::new()).unwrap();
         let stop = app.life.stop.clone();
         Self {
