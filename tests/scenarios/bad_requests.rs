@@ -1,10 +1,13 @@
 //! Requests that are wrong in form: each has its code, and none does harm.
 
+use std::io::Write as _;
 use std::slice;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use reqwest::{Method, RequestBuilder};
 use selvage_tests::{Client, Deployment, pictures};
 use serde_json::{Value, json};
@@ -91,6 +94,24 @@ fn bodies(client: &Client) -> Vec<Row> {
             "",
         ),
         (
+            "JPEG with 30 MiB of padding",
+            post(pictures::padded_jpeg(), "image/jpeg"),
+            413,
+            "payload_too_large",
+        ),
+        (
+            "gzip of 1 GiB",
+            post(gzip_bomb(), "image/png").header("content-encoding", "gzip"),
+            415,
+            "unsupported_media_type",
+        ),
+        (
+            "gzip of 1 GiB without a word",
+            post(gzip_bomb(), "image/png"),
+            415,
+            "unsupported_media_type",
+        ),
+        (
             "compressed body",
             post(pictures::deflate(&pictures::boot()), "image/png")
                 .header("content-encoding", "deflate"),
@@ -98,6 +119,17 @@ fn bodies(client: &Client) -> Vec<Row> {
             "unsupported_media_type",
         ),
     ]
+}
+
+/// 1 MiB of gzip (RFC 1952) that is 1 GiB of zeros: the same member over and over.
+fn gzip_bomb() -> Vec<u8> {
+    let mut member = GzEncoder::new(Vec::new(), Compression::best());
+    let written = member.write_all(&vec![0; 1 << 20]);
+    written.expect("memory takes every write");
+    member
+        .finish()
+        .expect("memory takes every write")
+        .repeat(1024)
 }
 
 fn multiparts(client: &Client) -> Vec<Row> {
@@ -249,6 +281,24 @@ fn jsons(client: &Client) -> Vec<Row> {
         (
             "JSON with bad base64",
             post(json!({"image": "!!!"})),
+            400,
+            "bad_base64",
+        ),
+        (
+            "JSON with an image of white space",
+            post(json!({"image": " \t\r\n "})),
+            400,
+            "bad_base64",
+        ),
+        (
+            "JSON with a data URI of white space",
+            post(json!({"image": "data:image/png;base64, "})),
+            400,
+            "bad_base64",
+        ),
+        (
+            "JSON with base64 in lines",
+            post(json!({"image": format!("{}\n{}", &image[..76], &image[76..])})),
             400,
             "bad_base64",
         ),

@@ -79,6 +79,11 @@ fn pngs() -> Vec<Row> {
             TOO_LARGE,
         ),
         (
+            "PNG of 900 million pixels, all there",
+            pictures::vast_png(),
+            TOO_LARGE,
+        ),
+        (
             "PNG, interlaced",
             png(8, 8, [8, 0], 1, &[data(&interlaced), end()]),
             FINE,

@@ -17,7 +17,7 @@ pub(super) async fn broken_http_is_refused(on: Arc<Deployment>) -> anyhow::Resul
     let gateway = on.gateways[0];
     let many_headers: String = (0..500).map(|n| format!("x-{n}: 1\r\n")).collect();
     let both_lengths = "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n";
-    let rows: [(&str, Vec<u8>, &[u16]); 8] = [
+    let rows: [(&str, Vec<u8>, &[u16]); 10] = [
         (
             "500 headers",
             request("GET", "/livez", &many_headers, b""),
@@ -47,6 +47,12 @@ pub(super) async fn broken_http_is_refused(on: Arc<Deployment>) -> anyhow::Resul
             "unknown method",
             request("BREW", "/predict", "", b""),
             &[405],
+        ),
+        ("HTTP/0.9", b"GET /livez\r\n".to_vec(), &[400]),
+        (
+            "HTTP/0.9 by name",
+            b"GET /livez HTTP/0.9\r\n\r\n".to_vec(),
+            &[400],
         ),
         ("no HTTP at all", b"hello\r\n\r\n".to_vec(), &[400]),
         (

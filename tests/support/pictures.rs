@@ -223,17 +223,70 @@ pub fn deflate(data: &[u8]) -> Vec<u8> {
     encoder.finish().expect("memory takes every write")
 }
 
-/// A small PNG whose data inflate to far more than its rows hold.
+/// So many zeros as a zlib stream (RFC 1950, RFC 1951), written without having them: a zero, and that it is repeated.
+#[must_use]
+pub fn deflated_zeros(count: u32) -> Vec<u8> {
+    const LONGEST: u32 = 258;
+    // Codes of the fixed tables, first bit lowest: a literal zero, and "258 times what was one byte ago".
+    const ZERO: (u64, u32) = (0b0000_1100, 8);
+    const REPEAT: (u64, u32) = (0b1010_0011, 13);
+    let mut stream = vec![0x78, 0x01];
+    let (mut bits, mut held) = (0_u64, 0);
+    let mut put = |(value, length): (u64, u32)| {
+        bits |= value << held;
+        held += length;
+        while held >= 8 {
+            stream.push(bits.to_le_bytes()[0]);
+            bits >>= 8;
+            held -= 8;
+        }
+    };
+    // The last block, with fixed codes.
+    put((0b011, 3));
+    let repeats = count.saturating_sub(1) / LONGEST;
+    (0..count - repeats * LONGEST).for_each(|_| put(ZERO));
+    (0..repeats).for_each(|_| put(REPEAT));
+    // The end of the block, up to a whole byte.
+    put((0, 7 + 7));
+    // Adler-32: the sum of bytes, begun at one, and the sum of those sums.
+    let sum = (count % 65_521) << 16 | 1;
+    stream.extend(sum.to_be_bytes());
+    stream
+}
+
+/// A small PNG whose data inflate to 1 GiB, far more than its rows hold.
 #[must_use]
 pub fn inflating_png() -> Vec<u8> {
     png_of(
         28,
         28,
         &[
-            png_chunk(b"IDAT", &deflate(&vec![0; 256 << 20])),
+            png_chunk(b"IDAT", &deflated_zeros(1 << 30)),
             png_chunk(b"IEND", &[]),
         ],
     )
+}
+
+/// A PNG of 30,000 × 30,000 black pixels of one bit: all of them are there.
+#[must_use]
+pub fn vast_png() -> Vec<u8> {
+    let rows = 30_000 * (1 + 30_000 / 8);
+    [
+        PNG_SIGNATURE.to_vec(),
+        png_header(30_000, 30_000, 1),
+        png_chunk(b"IDAT", &deflated_zeros(rows)),
+        png_chunk(b"IEND", &[]),
+    ]
+    .concat()
+}
+
+/// A JPEG with 30 MiB of application data before its picture.
+#[must_use]
+pub fn padded_jpeg() -> Vec<u8> {
+    let whole = jpeg(32, 32, 8);
+    let (start, picture) = whole.split_at(2);
+    let segment = [vec![0xFF, 0xEF, 0xFF, 0xFF], vec![0; 0xFFFD]].concat();
+    [start, &segment.repeat(480), picture].concat()
 }
 
 /// A JPEG of noise with the EXIF orientation given.

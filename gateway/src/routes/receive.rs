@@ -111,7 +111,7 @@ impl Received {
         (model, wait): (Arc<Model>, Duration),
         (share, stand_ins): (Share, Vec<Bytes>),
     ) -> Result<Self, ApiError> {
-        caller.take_images(tensors.len())?;
+        caller.take_images(stand_ins.len())?;
         let (began, share) = (Instant::now(), share.split());
         let mut images = Vec::with_capacity(stand_ins.len());
         for bytes in stand_ins {

@@ -2,6 +2,7 @@
 
 mod reference;
 
+use std::io::Cursor;
 use std::path::Path;
 
 use image::codecs::gif::GifEncoder;
@@ -426,6 +427,31 @@ fn sizes_are_judged_by_the_header_before_anything_is_allocated() {
     bmp[18..22].copy_from_slice(&16_u32.to_le_bytes());
     bmp[22..26].copy_from_slice(&i32::MIN.to_le_bytes());
     assert_eq!(code(&bmp), FailureCode::InvalidImage);
+}
+
+#[test]
+fn a_vast_picture_is_refused_although_all_of_it_is_there() {
+    const SIDE: u32 = 30_000;
+    let mut png = Vec::new();
+    let mut encoder = ::png::Encoder::new(&mut png, SIDE, SIDE);
+    encoder.set_color(::png::ColorType::Grayscale);
+    encoder.set_depth(::png::BitDepth::One);
+    encoder.set_compression(::png::Compression::Fastest);
+    let mut writer = encoder.write_header().unwrap();
+    let rows = vec![0; SIDE as usize * (SIDE as usize / 8)];
+    writer.write_image_data(&rows).unwrap();
+    writer.finish().unwrap();
+    assert!(png.len() < 4 << 20, "{}", png.len());
+    let mut reader = ::png::Decoder::new(Cursor::new(&png)).read_info().unwrap();
+    let mut read = 0;
+    while let Some(_row) = reader.next_row().unwrap() {
+        read += 1;
+    }
+    assert_eq!(read, SIDE, "it is what it says");
+    for channels in [Channels::Gray, Channels::Rgb] {
+        let error = prepare(model(28, channels), &png).unwrap_err();
+        assert!(matches!(error, ImageError::TooLarge(_)), "{error}");
+    }
 }
 
 #[test]
