@@ -5,43 +5,68 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use selvage_core::catalog::Model;
-use selvage_core::fleet::{Fleet, WorkerStatus};
+use selvage_core::clock::{Clock, UnixMillis};
+use selvage_core::fleet::{Fleet, Members};
 use selvage_core::job::{Lane, ModelName};
 use selvage_core::queue::Queue;
-use tokio::time::{MissedTickBehavior, interval, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::time::timeout;
 
-use crate::admission::{Admission, Pace, retry_after, span};
+use crate::admission::{Pace, retry_after, span};
 use crate::metrics::Metrics;
 
-/// How often depths and workers are read.
-const EVERY: Duration = Duration::from_secs(1);
 /// Longest time one reading may take.
 const READ_LIMIT: Duration = Duration::from_secs(2);
 /// A pace to reckon with while none is known: one job a second is slower than any model that ships.
 const UNKNOWN_PACE: f64 = 1.0;
 
-/// Depths, rates and workers as they were last read.
+/// Depths, rates and processes as they were last read.
 #[derive(Debug)]
 pub struct Lanes {
     models: Vec<ModelLanes>,
-    workers: RwLock<Option<Arc<Vec<WorkerStatus>>>>,
+    members: RwLock<Option<Arc<Members>>>,
     queue: Arc<dyn Queue>,
-    fleet: Arc<dyn Fleet>,
+    /// The list of processes.
+    pub fleet: Arc<dyn Fleet>,
+    clock: Clock,
     metrics: Metrics,
 }
 
 #[derive(Debug)]
 struct ModelLanes {
     name: ModelName,
-    interactive: AtomicU64,
-    batch: AtomicU64,
+    interactive: Backlog,
+    batch: Backlog,
     pace: Pace,
 }
 
+/// What waits in one lane.
+#[derive(Debug)]
+struct Backlog {
+    depth: AtomicU64,
+    /// When the lane was last seen empty; the first look, where it never was.
+    empty_at: AtomicU64,
+}
+
+impl Backlog {
+    fn new(now: UnixMillis) -> Self {
+        Self {
+            depth: AtomicU64::new(0),
+            empty_at: AtomicU64::new(now.0),
+        }
+    }
+
+    fn set(&self, depth: u64, now: UnixMillis) {
+        self.depth.store(depth, Ordering::Relaxed);
+        if depth == 0 {
+            self.empty_at.store(now.0, Ordering::Relaxed);
+        }
+    }
+}
+
 impl ModelLanes {
-    const fn depth(&self, lane: Lane) -> &AtomicU64 {
+    const fn lane(&self, lane: Lane) -> &Backlog {
         match lane {
             Lane::Interactive => &self.interactive,
             Lane::Batch => &self.batch,
@@ -54,60 +79,60 @@ impl Lanes {
     #[must_use]
     pub fn new(
         models: &[Arc<Model>],
-        queue: Arc<dyn Queue>,
-        fleet: Arc<dyn Fleet>,
+        (queue, fleet, clock): (Arc<dyn Queue>, Arc<dyn Fleet>, Clock),
         metrics: Metrics,
     ) -> Self {
+        let now = clock.now();
         let lanes = |name: &ModelName| ModelLanes {
             name: name.clone(),
-            interactive: AtomicU64::new(0),
-            batch: AtomicU64::new(0),
+            interactive: Backlog::new(now),
+            batch: Backlog::new(now),
             pace: Pace::default(),
         };
         Self {
             models: models.iter().map(|model| lanes(&model.name)).collect(),
-            workers: RwLock::new(None),
+            members: RwLock::new(None),
             queue,
             fleet,
+            clock,
             metrics,
         }
     }
 
-    /// Reads depths and workers again and again, until `stop` fires.
-    pub async fn watch(&self, admission: &Admission, stop: CancellationToken) {
-        let mut ticks = interval(EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            admission.pace.tick();
-            self.read_depths().await;
-            self.read_workers().await;
-        }
+    /// Reads depths and processes now.
+    pub async fn read(&self) {
+        let lanes = self
+            .models
+            .iter()
+            .flat_map(|model| Lane::ALL.map(|lane| self.read_depth(model, lane)));
+        tokio::join!(join_all(lanes), self.read_members());
     }
 
-    async fn read_depths(&self) {
-        for model in &self.models {
-            for lane in Lane::ALL {
-                let read = timeout(READ_LIMIT, self.queue.depth(&model.name, lane)).await;
-                // While the broker is away, what was last read is the best guess.
-                let Ok(Ok(depth)) = read else { continue };
-                model.depth(lane).store(depth, Ordering::Relaxed);
-                let labels = [model.name.as_str(), lane.as_str()];
-                let gauge = self.metrics.queue_depth.with_label_values(&labels);
-                gauge.set(i64::try_from(depth).unwrap_or(i64::MAX));
-            }
+    async fn read_depth(&self, model: &ModelLanes, lane: Lane) {
+        let read = timeout(READ_LIMIT, self.queue.depth(&model.name, lane)).await;
+        // While the broker is away, what was last read is the best guess.
+        if let Ok(Ok(depth)) = read {
+            model.lane(lane).set(depth, self.clock.now());
         }
+        let labels = [model.name.as_str(), lane.as_str()];
+        let depth = self.depth(&model.name, lane);
+        let gauge = self.metrics.queue_depth.with_label_values(&labels);
+        gauge.set(i64::try_from(depth).unwrap_or(i64::MAX));
+        let oldest = self.oldest(&model.name, lane).unwrap_or_default();
+        let gauge = self.metrics.queue_oldest.with_label_values(&labels);
+        gauge.set(oldest.as_secs_f64());
     }
 
-    /// Reads the list of workers now; the last known one where the registry is away, `None` where none is known.
-    pub async fn read_workers(&self) -> Option<Arc<Vec<WorkerStatus>>> {
-        let Ok(Ok(workers)) = timeout(READ_LIMIT, self.fleet.workers()).await else {
-            return self.workers();
+    /// Reads the list of processes now; the last known one where the registry is away, `None` where none is known.
+    pub async fn read_members(&self) -> Option<Arc<Members>> {
+        let Ok(Ok(members)) = timeout(READ_LIMIT, self.fleet.members()).await else {
+            return self.members();
         };
         self.metrics
             .workers
-            .set(i64::try_from(workers.len()).unwrap_or(i64::MAX));
+            .set(i64::try_from(members.workers.len()).unwrap_or(i64::MAX));
         for model in &self.models {
-            let held = workers.iter().flat_map(|worker| &worker.models);
+            let held = members.workers.iter().flat_map(|worker| &worker.models);
             let finished = held
                 .filter(|held| held.name == model.name)
                 .map(|held| held.jobs)
@@ -120,16 +145,16 @@ impl Lanes {
                 .with_label_values(&[model.name.as_str()]);
             gauge.set(model.pace.per_second());
         }
-        let workers = Arc::new(workers);
-        let known = Some(Arc::clone(&workers));
-        *self.workers.write().unwrap_or_else(PoisonError::into_inner) = known;
-        Some(workers)
+        let known = Some(Arc::new(members));
+        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
+        members.clone_from(&known);
+        known
     }
 
-    /// The workers as they were last read; `None` while they never were.
+    /// The processes as they were last read; `None` while they never were.
     #[must_use]
-    pub fn workers(&self) -> Option<Arc<Vec<WorkerStatus>>> {
-        self.workers
+    pub fn members(&self) -> Option<Arc<Members>> {
+        self.members
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
@@ -139,7 +164,30 @@ impl Lanes {
     #[must_use]
     pub fn depth(&self, model: &ModelName, lane: Lane) -> u64 {
         self.find(model)
-            .map_or(0, |model| model.depth(lane).load(Ordering::Relaxed))
+            .map_or(0, |model| model.lane(lane).depth.load(Ordering::Relaxed))
+    }
+
+    /// How long the oldest message of a lane waits at most; `None` for an empty lane.
+    ///
+    /// RabbitMQ does not show a queue's head. But what waits was made after the youngest job that a worker has taken, and
+    /// after the lane was last seen empty. A gateway that never saw it empty and knows of no worker takes its own start for
+    /// that moment; then the message may be older.
+    #[must_use]
+    pub fn oldest(&self, model: &ModelName, lane: Lane) -> Option<Duration> {
+        let backlog = self.find(model)?.lane(lane);
+        if backlog.depth.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let members = self.members();
+        let workers = members.iter().flat_map(|members| &members.workers);
+        let held = workers.flat_map(|worker| &worker.models);
+        let taken = held
+            .filter(|held| held.name == *model)
+            .filter_map(|held| held.taken.of(lane))
+            .max();
+        let empty_at = UnixMillis(backlog.empty_at.load(Ordering::Relaxed));
+        let made_after = taken.map_or(empty_at, |taken| taken.max(empty_at));
+        Some(self.clock.now().since(made_after))
     }
 
     /// How long a job that stands at `position` of a lane has to wait; slow where no pace is known.

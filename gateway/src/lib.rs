@@ -12,7 +12,8 @@
 //! | [`oip`] | the Open Inference Protocol: reading and writing its tensors |
 //! | [`predictions`] | the service: cache, computation, promise |
 //! | [`inflight`], [`admission`], [`promised`] | its parts: who shares, who may begin, how a promise is made |
-//! | [`watch`], [`sweeper`], [`lanes`], [`webhooks`] | background tasks: polls and streams, overdue records, estimates, telling |
+//! | [`watch`], [`sweeper`], [`webhooks`] | background tasks: polls and streams, overdue records, telling |
+//! | [`stats`], [`lanes`] | the fleet in numbers, read in the background; estimates |
 //! | [`start`], [`fleet`], `embedded` | from settings to a running gateway, in either mode |
 
 pub mod access;
@@ -40,6 +41,7 @@ pub mod promised;
 mod routes;
 pub mod server;
 pub mod start;
+pub mod stats;
 pub mod sweeper;
 pub mod upload;
 pub mod view;
@@ -58,7 +60,7 @@ use selvage_core::fleet::Fleet;
 use selvage_core::job::Lane;
 use selvage_core::queue::{Health, Queue, Reports};
 use selvage_core::store::{JobStore, Record};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 pub use server::serve;
@@ -73,6 +75,7 @@ use crate::metrics::Metrics;
 use crate::models::Models;
 use crate::predictions::Predictions;
 use crate::promised::Promised;
+use crate::stats::Stats;
 use crate::sweeper::Sweeper;
 use crate::upload::BodyLimits;
 use crate::view::QueueView;
@@ -130,8 +133,8 @@ pub struct Gateway {
     pub metrics: Metrics,
     /// Everything that is counted in this process.
     pub registry: Registry,
-    /// When it was started.
-    pub started: Instant,
+    /// The fleet in numbers.
+    pub stats: Stats,
 }
 
 impl Deref for App {
@@ -166,7 +169,12 @@ impl App {
         } = backends;
         let metrics = Metrics::register(registry)?;
         let life = Arc::new(Lifecycle::default());
-        let lanes = Lanes::new(models.all(), Arc::clone(&queue), fleet, metrics.clone());
+        let lanes = Lanes::new(
+            models.all(),
+            (Arc::clone(&queue), fleet, clock.clone()),
+            metrics.clone(),
+        );
+        let stats = Stats::new(clock.now());
         let promised = Promised::new(
             (Arc::clone(&store), Arc::clone(&queue), clock.clone()),
             limits.retention,
@@ -208,7 +216,7 @@ impl App {
             life,
             metrics,
             registry: registry.clone(),
-            started: Instant::now(),
+            stats,
         };
         let app = Self(Arc::new(gateway));
         app.run(reports, watching, sweeper);
@@ -229,11 +237,7 @@ impl App {
         tasks.spawn(take_reports(self.clone(), reports, stop.clone()));
         tasks.spawn(lapse(self.clone(), stop.clone()));
         tasks.spawn(webhooks::run(self.clone(), stop.clone()));
-        let (app, stop) = (self.clone(), stop.clone());
-        tasks.spawn(async move {
-            let predictions = &app.predictions;
-            predictions.lanes.watch(&predictions.admission, stop).await;
-        });
+        tasks.spawn(stats::run(self.clone(), stop.clone()));
     }
 
     /// The routes, as a service that can be called without a server.

@@ -1,14 +1,22 @@
 //! The gateway's metrics: names, help and labels in one place. Nothing is measured here.
 
+use prometheus::core::Collector as _;
+use prometheus::proto::Bucket;
 use prometheus::{
     Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry,
 };
+use selvage_core::fleet::{ANSWER_SECONDS, Traffic};
 
-/// Buckets of durations, in seconds: from a cache hit to the longest wait.
-const BUCKETS: [f64; 17] = [
-    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
-    10.0, 30.0, 60.0,
+use crate::error::Code;
+use crate::predictions::Finished;
+
+/// Refusals that are no fault of the request: it may be tried again.
+const TURNED_AWAY: [Code; 4] = [
+    Code::QueueFull,
+    Code::BrokerUnavailable,
+    Code::StoreUnavailable,
+    Code::Draining,
 ];
 
 /// All of the gateway's own metrics; cheap to clone, clones count together.
@@ -18,6 +26,8 @@ pub struct Metrics {
     pub requests: IntCounterVec,
     /// Time to answer, by route.
     pub seconds: HistogramVec,
+    /// Time from a request's acceptance to its answer, for clients that waited and got one, by where it came from.
+    pub answers: HistogramVec,
     /// Jobs that are waited for.
     pub in_flight: IntGauge,
     /// Requests answered out of the cache.
@@ -42,8 +52,12 @@ pub struct Metrics {
     pub queue_depth: IntGaugeVec,
     /// Jobs finished per second, as measured, by model.
     pub drain_rate: prometheus::GaugeVec,
+    /// How long the oldest message of a lane waits at most, in seconds, by model and lane.
+    pub queue_oldest: prometheus::GaugeVec,
     /// Workers that announce themselves.
     pub workers: IntGauge,
+    /// 1 while a dependency answers, by its name.
+    pub dependency_up: IntGaugeVec,
     /// Open connections.
     pub connections: IntGauge,
     /// Connections that were cut, by reason: a slow head, a client that does not read, too many from one address, the end
@@ -70,11 +84,11 @@ impl Metrics {
         let counters = |name: &str, help: &str, labels: &[&str]| {
             registered(registry, IntCounterVec::new(opts(name, help), labels)?)
         };
-        let seconds = HistogramOpts::new(
-            "selvage_gateway_http_request_seconds",
-            "Time from a request's head to its answer's head",
-        )
-        .buckets(BUCKETS.to_vec());
+        let seconds = |name: &str, help: &str, label: &str| {
+            let options = HistogramOpts::new(format!("selvage_gateway_{name}"), help)
+                .buckets(ANSWER_SECONDS.to_vec());
+            registered(registry, HistogramVec::new(options, &[label])?)
+        };
         let build = IntGaugeVec::new(opts("build_info", "Version of this program"), &["version"])?;
         registered(registry, build)?
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
@@ -85,7 +99,16 @@ impl Metrics {
                 "Answers by route, method and status code",
                 &["route", "method", "code"],
             )?,
-            seconds: registered(registry, HistogramVec::new(seconds, &["route"])?)?,
+            seconds: seconds(
+                "http_request_seconds",
+                "Time from a request's head to its answer's head",
+                "route",
+            )?,
+            answers: seconds(
+                "answer_seconds",
+                "Time from a request's acceptance to its answer, where its client waited and got one",
+                "source",
+            )?,
             in_flight: gauge("in_flight", "Jobs that are waited for at this gateway")?,
             cache_hits: counter("cache_hits_total", "Requests answered out of the cache")?,
             cache_misses: counter("cache_misses_total", "Requests the cache had no answer for")?,
@@ -130,7 +153,24 @@ impl Metrics {
                     &["model"],
                 )?,
             )?,
+            queue_oldest: registered(
+                registry,
+                prometheus::GaugeVec::new(
+                    opts(
+                        "queue_oldest_seconds",
+                        "How long the oldest message of a lane waits at most; 0 for an empty lane",
+                    ),
+                    &["model", "lane"],
+                )?,
+            )?,
             workers: gauge("workers", "Workers that announce themselves")?,
+            dependency_up: registered(
+                registry,
+                IntGaugeVec::new(
+                    opts("dependency_up", "1 while broker, store or cache answers"),
+                    &["dependency"],
+                )?,
+            )?,
             connections: gauge("connections", "Open client connections")?,
             cut: counters(
                 "connections_cut_total",
@@ -151,6 +191,50 @@ impl Metrics {
                 Gauge::with_opts(opts("ready", "1 while this gateway is ready for traffic"))?,
             )?,
         })
+    }
+}
+
+impl Metrics {
+    /// Counts the answer to a client that waited.
+    pub fn answered(&self, finished: &Finished) {
+        let seconds = finished.total.as_secs_f64();
+        let source = [finished.source.as_str()];
+        self.answers.with_label_values(&source).observe(seconds);
+    }
+
+    /// What the fleet adds up.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        let refused = |code: &Code| self.refused.with_label_values(&[code.as_str()]).get();
+        Traffic {
+            promised: self.promised.get(),
+            refused: TURNED_AWAY.iter().map(refused).sum(),
+            expired: self.swept.with_label_values(&["expired"]).get(),
+            cache_hits: self.cache_hits.get(),
+            cache_misses: self.cache_misses.get(),
+            cache_errors: self.cache_errors.get(),
+            collapsed: self.collapsed.get(),
+            answers: self.answers_by_class(),
+        }
+    }
+
+    /// Answers by the classes of [`ANSWER_SECONDS`] and one beyond, wherever they came from.
+    fn answers_by_class(&self) -> Vec<u64> {
+        let mut classes = vec![0; ANSWER_SECONDS.len() + 1];
+        for family in self.answers.collect() {
+            for metric in family.get_metric() {
+                let histogram = metric.get_histogram();
+                let bounded = histogram.get_bucket().iter().map(Bucket::cumulative_count);
+                let mut below = 0;
+                let all = bounded.chain([histogram.get_sample_count()]);
+                for (class, up_to) in classes.iter_mut().zip(all) {
+                    // Counts move while they are read.
+                    *class += up_to.saturating_sub(below);
+                    below = below.max(up_to);
+                }
+            }
+        }
+        classes
     }
 }
 

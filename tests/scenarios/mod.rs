@@ -19,6 +19,7 @@ mod models;
 mod oip;
 mod raw_http;
 mod readme;
+mod stats;
 mod webhooks;
 mod workers;
 
@@ -131,6 +132,8 @@ pub(crate) fn all() -> Vec<Scenario> {
         flood::slow_readers_do_not_slow_others on Embedded with Settings::default;
         limits::work_beyond_the_bound_is_refused_early with || Settings::default().with("SELVAGE_MAX_IN_FLIGHT", 1);
         limits::without_a_store_waiting_still_works on Fleet with limits::redis_away;
+        stats::numbers_are_those_of_the_whole_fleet;
+        stats::gateways_that_end_leave_the_list on Fleet with Settings::default;
         webhooks::the_end_of_a_job_is_told_and_signed with webhooks::allowed;
         webhooks::a_receiver_that_misbehaves_is_tried_again with webhooks::allowed;
         webhooks::a_killed_gateways_webhook_is_told_by_another on Fleet with webhooks::alone;

@@ -4,9 +4,12 @@
 //! waits for either.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use selvage_core::catalog::Model;
+use selvage_core::clock::UnixMillis;
+use selvage_core::fleet::Taken;
 use selvage_core::job::{Job, Lane};
 use selvage_core::outcome::Cost;
 use selvage_core::queue::{Consumer, Delivery, QueueError, Settle, split};
@@ -38,6 +41,37 @@ pub(crate) struct Held {
     batch: Arc<Semaphore>,
     /// Most jobs of one lane in hand.
     room: usize,
+    /// How far the lanes have been read.
+    pub(crate) taken: Progress,
+}
+
+/// When the youngest job was made that was taken from each lane, in Unix milliseconds; 0 while none was.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    interactive: AtomicU64,
+    batch: AtomicU64,
+}
+
+impl Progress {
+    fn note(&self, lane: Lane, jobs: &[Job]) {
+        let youngest = jobs.iter().map(|job| job.id.made_at().0).max();
+        let reached = match lane {
+            Lane::Interactive => &self.interactive,
+            Lane::Batch => &self.batch,
+        };
+        reached.fetch_max(youngest.unwrap_or_default(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> Taken {
+        let read = |reached: &AtomicU64| match reached.load(Ordering::Relaxed) {
+            0 => None,
+            millis => Some(UnixMillis(millis)),
+        };
+        Taken {
+            interactive: read(&self.interactive),
+            batch: read(&self.batch),
+        }
+    }
 }
 
 impl Held {
@@ -49,6 +83,7 @@ impl Held {
             interactive: Arc::new(Semaphore::new(room)),
             batch: Arc::new(Semaphore::new(room)),
             room,
+            taken: Progress::default(),
         }
     }
 
@@ -140,6 +175,7 @@ impl Intake {
         let mut refused = Vec::new();
         while let Some(delivery) = consumer.next().await {
             let at = Instant::now();
+            held.taken.note(lane, &delivery.jobs);
             match held.room(lane, delivery.jobs.len(), stop).await {
                 Some(room) if !stop.is_cancelled() => {
                     self.take(held, delivery, room, at, stop).await;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use selvage_core::clock::{Clock, UnixMillis};
-use selvage_core::fleet::{ANNOUNCE_EVERY, Fleet, HeldModel, WorkerStatus};
+use selvage_core::fleet::{ANNOUNCE_EVERY, Fleet, HeldModel, Member, WorkerStatus};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::consume::Held;
+use crate::metrics::Metrics;
 
 /// Longest time for one announcement: a reading of the clock that took longer says little about now.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -21,6 +22,7 @@ pub(crate) struct Heartbeat {
     pub(crate) models: Vec<Arc<Held>>,
     pub(crate) fleet: Arc<dyn Fleet>,
     pub(crate) clock: Clock,
+    pub(crate) metrics: Metrics,
 }
 
 impl Heartbeat {
@@ -29,7 +31,8 @@ impl Heartbeat {
         let mut ticks = interval(ANNOUNCE_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            match timeout(LIMIT, self.fleet.announce(&self.status())).await {
+            let status = Member::Worker(self.status());
+            match timeout(LIMIT, self.fleet.announce(&status)).await {
                 Ok(Ok(now)) => self.clock.anchor(now),
                 Ok(Err(error)) => tracing::debug!(error = %error.0, "nobody heard the heartbeat"),
                 Err(_late) => tracing::debug!("nobody answered the heartbeat"),
@@ -50,6 +53,8 @@ impl Heartbeat {
                 busy: small(held.pool.busy()),
                 jobs,
                 batches,
+                ended: self.metrics.ends(&held.model.name),
+                taken: held.taken.read(),
             }
         };
         WorkerStatus {
@@ -58,20 +63,6 @@ impl Heartbeat {
             models: self.models.iter().map(model).collect(),
         }
     }
-}
-
-/// A name no other worker has ever had.
-pub(crate) fn worker_id() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = match host.trim() {
-        "" => "worker",
-        name => name,
-    };
-    format!(
-        "{host}-{}-{:08x}",
-        std::process::id(),
-        rand::random::<u32>()
-    )
 }
 
 fn small(n: usize) -> u16 {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use selvage_core::fleet::member_id;
 use selvage_core::job::Lane;
 use selvage_core::outcome::Cost;
 use selvage_core::queue::QueueError;
@@ -17,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::consume::{Held, Intake};
 use crate::engine::{End, Engine};
 use crate::finish::Finisher;
-use crate::heartbeat::{Heartbeat, worker_id};
+use crate::heartbeat::Heartbeat;
 use crate::insist::Insist;
 use crate::watchdog;
 use crate::worker::Worker;
@@ -95,11 +96,12 @@ impl Worker {
 
     fn heartbeat(&self) -> Heartbeat {
         Heartbeat {
-            id: worker_id(),
+            id: member_id("worker"),
             started_at: self.backends.clock.now(),
             models: self.models.clone(),
             fleet: Arc::clone(&self.backends.fleet),
             clock: self.backends.clock.clone(),
+            metrics: self.metrics.clone(),
         }
     }
 

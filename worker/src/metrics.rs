@@ -3,6 +3,7 @@
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
 };
+use selvage_core::fleet::Ends;
 use selvage_core::job::ModelName;
 
 /// Upper bounds in seconds: a cheap inference takes a quarter of a millisecond, a large photograph tenths of a second.
@@ -95,6 +96,21 @@ impl Metrics {
         self.jobs
             .with_label_values(&[model.as_str(), outcome])
             .inc();
+    }
+
+    /// How jobs of a model have ended here.
+    #[must_use]
+    pub fn ends(&self, model: &ModelName) -> Ends {
+        let count = |outcome| {
+            let labels = [model.as_str(), outcome];
+            self.jobs.with_label_values(&labels).get()
+        };
+        Ends {
+            succeeded: count("succeeded"),
+            failed: count("failed"),
+            canceled: count("canceled"),
+            expired: count("expired"),
+        }
     }
 
     /// The metrics of one model's engine, looked up once.

@@ -56,6 +56,10 @@ impl Cache for Layered {
         self.near.put(entries).await?;
         self.far.put(entries).await
     }
+
+    async fn ping(&self) -> bool {
+        self.far.ping().await
+    }
 }
 
 #[cfg(test)]
@@ -79,6 +83,10 @@ mod tests {
 
         async fn put(&self, _: &[(PredictionKey, Scores)]) -> Result<(), CacheError> {
             Err(CacheError("away".into()))
+        }
+
+        async fn ping(&self) -> bool {
+            false
         }
     }
 
@@ -123,6 +131,7 @@ mod tests {
         assert_eq!((found[0].is_none(), found[1].is_some()), (true, true));
         layered.get(&[key(2)]).await.unwrap_err();
         layered.put(&[(key(2), scores(2))]).await.unwrap_err();
+        assert!(!layered.ping().await);
         assert!(
             near.find(&key(2)).is_some(),
             "a far error kept near from the entry"

@@ -63,6 +63,10 @@ impl Cache for MemoryCache {
         }
         Ok(())
     }
+
+    async fn ping(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

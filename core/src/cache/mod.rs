@@ -32,6 +32,9 @@ pub trait Cache: Debug + Send + Sync {
     /// # Errors
     /// [`CacheError`] when the cache is away or slower than its budget; callers go on.
     async fn put(&self, entries: &[(PredictionKey, Scores)]) -> Result<(), CacheError>;
+
+    /// Whether the cache answers; for people, who want to know it before anything is slow.
+    async fn ping(&self) -> bool;
 }
 
 /// An entry that was found.

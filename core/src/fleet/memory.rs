@@ -1,68 +1,71 @@
-//! The registry inside this process: the embedded shape's one worker, and tests.
+//! The registry inside this process: the embedded shape's one gateway and one worker, and tests.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{Fleet, FleetError, GONE_AFTER, WorkerStatus};
+use super::{Fleet, FleetError, GONE_AFTER, Member, Members};
 use crate::clock::{Clock, UnixMillis};
 
-/// Workers of this process.
+/// Members within this process.
 #[derive(Debug)]
 pub struct MemoryFleet {
-    workers: Mutex<BTreeMap<String, Announcement>>,
+    members: Mutex<BTreeMap<String, Announcement>>,
     clock: Clock,
 }
 
 #[derive(Debug)]
 struct Announcement {
-    worker: WorkerStatus,
+    member: Member,
     gone_at: UnixMillis,
 }
 
 impl MemoryFleet {
-    /// A registry without workers; its shared time is `clock`'s.
+    /// A registry without members; its shared time is `clock`'s.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self {
-            workers: Mutex::default(),
+            members: Mutex::default(),
             clock,
         }
     }
 
-    /// The workers that are not gone, and the time now.
+    /// The members that are not gone, and the time now.
     fn lock(&self) -> (MutexGuard<'_, BTreeMap<String, Announcement>>, UnixMillis) {
         let now = self.clock.now();
-        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        workers.retain(|_, announcement| announcement.gone_at > now);
-        (workers, now)
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.retain(|_, announcement| announcement.gone_at > now);
+        (members, now)
     }
 }
 
 #[async_trait]
 impl Fleet for MemoryFleet {
-    async fn announce(&self, worker: &WorkerStatus) -> Result<UnixMillis, FleetError> {
-        let (mut workers, now) = self.lock();
+    async fn announce(&self, member: &Member) -> Result<UnixMillis, FleetError> {
+        let (mut members, now) = self.lock();
         let announcement = Announcement {
-            worker: worker.clone(),
+            member: member.clone(),
             gone_at: now.after(GONE_AFTER),
         };
-        workers.insert(worker.id.clone(), announcement);
+        members.insert(member.id().to_owned(), announcement);
         Ok(now)
     }
 
-    async fn leave(&self, worker_id: &str) -> Result<(), FleetError> {
-        self.lock().0.remove(worker_id);
+    async fn leave(&self, id: &str) -> Result<(), FleetError> {
+        self.lock().0.remove(id);
         Ok(())
     }
 
-    async fn workers(&self) -> Result<Vec<WorkerStatus>, FleetError> {
-        let (workers, _) = self.lock();
-        let announced = workers.values();
-        Ok(announced
-            .map(|announcement| announcement.worker.clone())
-            .collect())
+    async fn members(&self) -> Result<Members, FleetError> {
+        let mut found = Members::default();
+        for announcement in self.lock().0.values() {
+            match announcement.member.clone() {
+                Member::Worker(worker) => found.workers.push(worker),
+                Member::Gateway(gateway) => found.gateways.push(gateway),
+            }
+        }
+        Ok(found)
     }
 
     async fn time(&self) -> Result<UnixMillis, FleetError> {
@@ -75,7 +78,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::fleet::suite::worker;
+    use crate::fleet::suite::{a_worker, worker};
 
     fn empty() -> std::future::Ready<Arc<dyn Fleet>> {
         std::future::ready(Arc::new(MemoryFleet::new(Clock::default())))
@@ -87,12 +90,12 @@ mod tests {
     async fn a_silent_worker_is_gone() {
         let clock = Clock::default();
         let fleet = MemoryFleet::new(clock.clone());
-        let now = fleet.announce(&worker("a")).await.unwrap();
-        fleet.announce(&worker("b")).await.unwrap();
+        let now = fleet.announce(&a_worker("a")).await.unwrap();
+        fleet.announce(&a_worker("b")).await.unwrap();
         clock.anchor(UnixMillis(now.0 + 4_000));
-        fleet.announce(&worker("b")).await.unwrap();
-        assert_eq!(fleet.workers().await.unwrap().len(), 2);
+        fleet.announce(&a_worker("b")).await.unwrap();
+        assert_eq!(fleet.members().await.unwrap().workers.len(), 2);
         clock.anchor(now.after(GONE_AFTER));
-        assert_eq!(fleet.workers().await.unwrap(), [worker("b")]);
+        assert_eq!(fleet.members().await.unwrap().workers, [worker("b")]);
     }
 }

@@ -1,8 +1,10 @@
-//! Which workers exist and which models they hold. For people and dashboards, never for correctness.
+//! Which processes exist, which models the workers hold and what the gateways count. For people and dashboards, never for
+//! correctness.
 
 mod memory;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
+mod traffic;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -12,35 +14,36 @@ use serde::{Deserialize, Serialize};
 
 use crate::BoxError;
 use crate::clock::UnixMillis;
-use crate::job::ModelName;
+use crate::job::{Lane, ModelName};
 use crate::key::Digest;
 pub use memory::MemoryFleet;
+pub use traffic::{ANSWER_SECONDS, Traffic};
 
-/// How often a worker announces itself.
+/// How often a process announces itself.
 pub const ANNOUNCE_EVERY: Duration = Duration::from_secs(2);
-/// A worker that was silent for so long is gone.
+/// A process that was silent for so long is gone.
 pub const GONE_AFTER: Duration = Duration::from_secs(6);
 
-/// Workers as they announce themselves.
+/// Processes as they announce themselves.
 #[async_trait]
 pub trait Fleet: Debug + Send + Sync {
-    /// Says that a worker lives; it is forgotten [`GONE_AFTER`] the last announcement. Returns the shared time.
+    /// Says that a process lives; it is forgotten [`GONE_AFTER`] the last announcement. Returns the shared time.
     ///
     /// # Errors
     /// [`FleetError`] when the registry is away.
-    async fn announce(&self, worker: &WorkerStatus) -> Result<UnixMillis, FleetError>;
+    async fn announce(&self, member: &Member) -> Result<UnixMillis, FleetError>;
 
-    /// Takes a worker off the list at once.
+    /// Takes a process off the list at once.
     ///
     /// # Errors
     /// [`FleetError`] when the registry is away.
-    async fn leave(&self, worker_id: &str) -> Result<(), FleetError>;
+    async fn leave(&self, id: &str) -> Result<(), FleetError>;
 
-    /// All workers that are not gone, by id.
+    /// All processes that are not gone.
     ///
     /// # Errors
     /// [`FleetError`] when the registry is away.
-    async fn workers(&self) -> Result<Vec<WorkerStatus>, FleetError>;
+    async fn members(&self) -> Result<Members, FleetError>;
 
     /// The shared time, for [`crate::clock::Clock::anchor`].
     ///
@@ -49,15 +52,82 @@ pub trait Fleet: Debug + Send + Sync {
     async fn time(&self) -> Result<UnixMillis, FleetError>;
 }
 
+/// One process of the fleet.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Member {
+    /// Takes jobs.
+    Worker(WorkerStatus),
+    /// Takes requests.
+    Gateway(GatewayStatus),
+}
+
+impl Member {
+    /// The process's name.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Worker(worker) => &worker.id,
+            Self::Gateway(gateway) => &gateway.id,
+        }
+    }
+}
+
+/// All that is there, by id.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Members {
+    /// The workers.
+    pub workers: Vec<WorkerStatus>,
+    /// The gateways.
+    pub gateways: Vec<GatewayStatus>,
+}
+
+/// A name no other process has ever had: host, process id and a random tail.
+#[must_use]
+pub fn member_id(role: &str) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = match host.trim() {
+        "" => role,
+        name => name,
+    };
+    format!(
+        "{host}-{}-{:08x}",
+        std::process::id(),
+        rand::random::<u32>()
+    )
+}
+
 /// One worker, as it sees itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkerStatus {
-    /// Host name, process id and a random tail: unique among all workers ever.
+    /// See [`member_id`].
     pub id: String,
     /// When it started.
     pub started_at: UnixMillis,
     /// The models it holds.
     pub models: Vec<HeldModel>,
+}
+
+/// One gateway, as it sees itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GatewayStatus {
+    /// See [`member_id`].
+    pub id: String,
+    /// When it started.
+    pub started_at: UnixMillis,
+    /// Its standing, as `/readyz` says it.
+    pub status: String,
+    /// Jobs that are waited for here.
+    pub in_flight: u64,
+    /// Most of them there can be.
+    pub in_flight_limit: u64,
+    /// Open client connections.
+    pub connections: u64,
+    /// What it has done since it started.
+    pub total: Traffic,
+    /// What it has done in the last while.
+    pub recent: Traffic,
+    /// How long that while is, in milliseconds: a minute, or its life if that is shorter.
+    pub recent_ms: u64,
 }
 
 /// One model in a worker's memory.
@@ -77,6 +147,48 @@ pub struct HeldModel {
     pub jobs: u64,
     /// Batches run since the start; `jobs / batches` is the mean batch.
     pub batches: u64,
+    /// How jobs ended since the start.
+    #[serde(default)]
+    pub ended: Ends,
+    /// When the youngest job was made that was taken from each lane: whatever waits there was made later, but for jobs that
+    /// came back.
+    #[serde(default)]
+    pub taken: Taken,
+}
+
+/// Jobs by how they ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ends {
+    /// With scores.
+    pub succeeded: u64,
+    /// With a failure.
+    pub failed: u64,
+    /// By their client's wish.
+    pub canceled: u64,
+    /// At their deadline.
+    pub expired: u64,
+}
+
+/// A moment for each lane; `None` while nothing was taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Taken {
+    /// Of the interactive lane.
+    pub interactive: Option<UnixMillis>,
+    /// Of the batch lane.
+    pub batch: Option<UnixMillis>,
+}
+
+impl Taken {
+    /// The moment of that lane.
+    #[must_use]
+    pub const fn of(&self, lane: Lane) -> Option<UnixMillis> {
+        match lane {
+            Lane::Interactive => self.interactive,
+            Lane::Batch => self.batch,
+        }
+    }
 }
 
 /// The registry could not be asked.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Fleet, HeldModel, WorkerStatus};
+use super::{Ends, Fleet, GatewayStatus, HeldModel, Member, Taken, Traffic, WorkerStatus};
 use crate::clock::UnixMillis;
 use crate::key::Digest;
 
@@ -14,6 +14,7 @@ macro_rules! fleet_suite {
         $crate::fleet_suite!($make:
             a_fleet_begins_empty
             announced_workers_are_listed_by_id
+            gateways_are_listed_beside_workers
             the_latest_announcement_counts
             a_worker_that_leaves_is_gone_at_once
             the_time_moves_forward_and_is_the_same_for_all
@@ -40,6 +41,14 @@ pub fn worker(id: &str) -> WorkerStatus {
         busy: 1,
         jobs: u64::MAX,
         batches: 3,
+        ended: Ends {
+            succeeded: 5,
+            ..Ends::default()
+        },
+        taken: Taken {
+            interactive: Some(UnixMillis(1_764_000_000_001)),
+            batch: None,
+        },
     };
     WorkerStatus {
         id: id.to_owned(),
@@ -48,16 +57,44 @@ pub fn worker(id: &str) -> WorkerStatus {
     }
 }
 
+/// The same, as it announces itself.
+#[must_use]
+pub fn a_worker(id: &str) -> Member {
+    Member::Worker(worker(id))
+}
+
+/// A gateway of that id.
+#[must_use]
+pub fn gateway(id: &str) -> GatewayStatus {
+    let total = Traffic {
+        cache_hits: u64::MAX,
+        answers: vec![1, 0, 2],
+        ..Traffic::default()
+    };
+    GatewayStatus {
+        id: id.to_owned(),
+        started_at: UnixMillis(1_764_000_000_000),
+        status: "ready".to_owned(),
+        in_flight: 1,
+        in_flight_limit: 2,
+        connections: 3,
+        recent: total.since(&Traffic::default()),
+        total,
+        recent_ms: 60_000,
+    }
+}
+
 async fn announce(fleet: &Arc<dyn Fleet>, worker: &WorkerStatus) -> UnixMillis {
-    let time = fleet.announce(worker).await;
+    let time = fleet.announce(&Member::Worker(worker.clone())).await;
     time.expect("a registry that is up answers")
 }
 
 async fn workers(fleet: &Arc<dyn Fleet>) -> Vec<WorkerStatus> {
     fleet
-        .workers()
+        .members()
         .await
         .expect("a registry that is up answers")
+        .workers
 }
 
 /// Nobody is there until somebody says so; leaving unannounced is no error.
@@ -76,6 +113,21 @@ pub async fn announced_workers_are_listed_by_id(fleet: Arc<dyn Fleet>) {
     }
     let expected = ["host-1/10:ä", "host-1/2:y", "host-2/9:x"].map(worker);
     assert_eq!(workers(&fleet).await, expected);
+}
+
+/// Gateways come as they announced themselves, apart from workers, and leave in the same way.
+pub async fn gateways_are_listed_beside_workers(fleet: Arc<dyn Fleet>) {
+    announce(&fleet, &worker("a")).await;
+    for id in ["c", "b"] {
+        let announced = fleet.announce(&Member::Gateway(gateway(id))).await;
+        announced.expect("a registry that is up answers");
+    }
+    let members = fleet.members().await.expect("a registry that is up");
+    assert_eq!(members.gateways, ["b", "c"].map(gateway));
+    assert_eq!(members.workers, [worker("a")]);
+    fleet.leave("b").await.expect("a registry that is up");
+    let members = fleet.members().await.expect("a registry that is up");
+    assert_eq!(members.gateways, [gateway("c")]);
 }
 
 /// A worker is listed once, as it sees itself now.

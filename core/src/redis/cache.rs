@@ -22,6 +22,8 @@ const RULE: Rule = Rule {
     failures: 3,
     rest: Duration::from_secs(1),
 };
+/// Longest time to say whether the cache is there; nobody's answer waits for it.
+const PING_BUDGET: Duration = Duration::from_millis(500);
 /// Larger values are not kept: 16 thousand labels are no classifier this cache is made for.
 const LARGEST_VALUE: usize = 64 * 1024;
 /// How far a lifetime may be off, so that entries of one moment do not end in one moment.
@@ -129,6 +131,10 @@ impl Cache for RedisCache {
                 .map_err(|error| self.link.failed(error))?;
         }
         Ok(())
+    }
+
+    async fn ping(&self) -> bool {
+        self.link.ping(PING_BUDGET).await
     }
 }
 

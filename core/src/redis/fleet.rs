@@ -1,9 +1,10 @@
-//! The list of workers in Redis: one key per worker that lapses with its silence, and an index of their ids.
+//! The list of processes in Redis: one key for each, which lapses with its silence, and an index of ids for each role.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::Script;
+use serde::de::DeserializeOwned;
 
 use super::breaker::Rule;
 use super::error::{LinkError, OpenError};
@@ -11,7 +12,7 @@ use super::link::Link;
 use super::scripts;
 use crate::clock::UnixMillis;
 use crate::config::{Prefix, RedisUrl};
-use crate::fleet::{Fleet, FleetError, GONE_AFTER, WorkerStatus};
+use crate::fleet::{Fleet, FleetError, GONE_AFTER, Member, Members};
 
 /// Longest time for one call.
 const BUDGET: Duration = Duration::from_secs(2);
@@ -21,13 +22,34 @@ const RULE: Rule = Rule {
     rest: Duration::from_secs(1),
 };
 
-/// Workers of all processes with the same prefix; its time is Redis's.
+/// Members of all processes with the same prefix; its time is Redis's.
 #[derive(Debug)]
 pub struct RedisFleet {
     link: Link,
     announce: Script,
+    workers: Names,
+    gateways: Names,
+}
+
+/// The keys of one role.
+#[derive(Debug)]
+struct Names {
     index: String,
-    worker_prefix: String,
+    member_prefix: String,
+}
+
+impl Names {
+    fn new(prefix: &Prefix, role: &str) -> Self {
+        let prefix = prefix.as_str();
+        Self {
+            index: format!("{prefix}:{role}s"),
+            member_prefix: format!("{prefix}:{role}:"),
+        }
+    }
+
+    fn member(&self, id: &str) -> String {
+        format!("{}{id}", self.member_prefix)
+    }
 }
 
 impl RedisFleet {
@@ -39,35 +61,57 @@ impl RedisFleet {
     /// # Panics
     /// Outside of a Tokio runtime.
     pub fn new(url: &RedisUrl, prefix: &Prefix) -> Result<Self, OpenError> {
-        let prefix = prefix.as_str();
         Ok(Self {
             link: Link::open(url, BUDGET, RULE)?,
             announce: scripts::announce(),
-            index: format!("{prefix}:workers"),
-            worker_prefix: format!("{prefix}:worker:"),
+            workers: Names::new(prefix, "worker"),
+            gateways: Names::new(prefix, "gateway"),
         })
     }
 
-    fn name(&self, id: &str) -> String {
-        format!("{}{id}", self.worker_prefix)
+    /// All of one role, by id.
+    async fn list<S: DeserializeOwned>(&self, names: &Names) -> Result<Vec<S>, FleetError> {
+        let mut index = redis::cmd("ZRANGE");
+        index.arg(&names.index).arg(0).arg(-1);
+        let mut ids: Vec<String> = self.link.command(&index).await?;
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        ids.sort_unstable();
+        let mut found = redis::cmd("MGET");
+        for id in &ids {
+            found.arg(names.member(id));
+        }
+        let found: Vec<Option<Vec<u8>>> = self.link.command(&found).await?;
+        // A status this version cannot read is of another version: better left out than the whole list lost.
+        let statuses = found.into_iter().flatten();
+        Ok(statuses
+            .filter_map(|status| serde_json::from_slice(&status).ok())
+            .collect())
     }
 }
 
 #[async_trait]
 impl Fleet for RedisFleet {
-    async fn announce(&self, worker: &WorkerStatus) -> Result<UnixMillis, FleetError> {
-        let status = serde_json::to_string(worker).map_err(|error| FleetError(error.into()))?;
+    async fn announce(&self, member: &Member) -> Result<UnixMillis, FleetError> {
+        let (names, status) = match member {
+            Member::Worker(worker) => (&self.workers, serde_json::to_string(worker)),
+            Member::Gateway(gateway) => (&self.gateways, serde_json::to_string(gateway)),
+        };
+        let status = status.map_err(|error| FleetError(error.into()))?;
         let stay = u64::try_from(GONE_AFTER.as_millis()).unwrap_or(u64::MAX);
         let mut call = self.announce.prepare_invoke();
-        call.key(&self.index).key(self.name(&worker.id));
-        call.arg(&worker.id).arg(status).arg(stay);
+        call.key(&names.index).key(names.member(member.id()));
+        call.arg(member.id()).arg(status).arg(stay);
         Ok(UnixMillis(self.link.script(&call).await?))
     }
 
-    async fn leave(&self, worker_id: &str) -> Result<(), FleetError> {
+    async fn leave(&self, id: &str) -> Result<(), FleetError> {
         let mut commands = redis::pipe();
-        commands.cmd("DEL").arg(self.name(worker_id));
-        commands.cmd("ZREM").arg(&self.index).arg(worker_id);
+        for names in [&self.workers, &self.gateways] {
+            commands.cmd("DEL").arg(names.member(id));
+            commands.cmd("ZREM").arg(&names.index).arg(id);
+        }
         for reply in self.link.pipeline(&commands).await? {
             reply
                 .extract_error()
@@ -76,24 +120,10 @@ impl Fleet for RedisFleet {
         Ok(())
     }
 
-    async fn workers(&self) -> Result<Vec<WorkerStatus>, FleetError> {
-        let mut index = redis::cmd("ZRANGE");
-        index.arg(&self.index).arg(0).arg(-1);
-        let mut ids: Vec<String> = self.link.command(&index).await?;
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        ids.sort_unstable();
-        let mut found = redis::cmd("MGET");
-        for id in &ids {
-            found.arg(self.name(id));
-        }
-        let found: Vec<Option<Vec<u8>>> = self.link.command(&found).await?;
-        // A status this version cannot read is a worker of another version: better left out than the whole list lost.
-        let statuses = found.into_iter().flatten();
-        Ok(statuses
-            .filter_map(|status| serde_json::from_slice(&status).ok())
-            .collect())
+    async fn members(&self) -> Result<Members, FleetError> {
+        let (workers, gateways) =
+            tokio::try_join!(self.list(&self.workers), self.list(&self.gateways))?;
+        Ok(Members { workers, gateways })
     }
 
     async fn time(&self) -> Result<UnixMillis, FleetError> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use selvage_core::fleet::suite::worker;
+use selvage_core::fleet::suite::{a_worker, worker};
 use selvage_core::fleet::{Fleet, GONE_AFTER};
 
 use crate::support::{Raw, fleet_of, fresh_prefix, shared_redis};
@@ -18,7 +18,7 @@ async fn a_worker_whose_key_lapsed_is_gone_and_a_strange_status_is_left_out() {
     let prefix = fresh_prefix();
     let (fleet, mut raw) = (fleet_of(&prefix), Raw::connect(&shared_redis()));
     for id in ["a", "b", "c"] {
-        fleet.announce(&worker(id)).await.unwrap();
+        fleet.announce(&a_worker(id)).await.unwrap();
     }
     let name = |id: &str| format!("{}:worker:{id}", prefix.as_str());
     let left: u64 = raw.run("PTTL", name("a"));
@@ -28,5 +28,5 @@ async fn a_worker_whose_key_lapsed_is_gone_and_a_strange_status_is_left_out() {
         "SET",
         (name("b"), "{\"of\":\"another version\"}", "PX", 6_000),
     );
-    assert_eq!(fleet.workers().await.unwrap(), [worker("c")]);
+    assert_eq!(fleet.members().await.unwrap().workers, [worker("c")]);
 }

@@ -4,7 +4,8 @@ use selvage_core::cache::Cache;
 use selvage_core::cache::suite::{key, scores};
 use selvage_core::clock::UnixMillis;
 use selvage_core::config::Prefix;
-use selvage_core::fleet::suite::worker;
+use selvage_core::fleet::suite::{a_worker, gateway};
+use selvage_core::fleet::{Member, Members};
 use selvage_core::store::suite::{
     completion, every_end, failure, hooked, keyed, overdue_seed, seed,
 };
@@ -20,11 +21,14 @@ async fn another_prefix_is_another_world() {
     let job = overdue_seed();
     store_of(&here).submit(&job).await.unwrap();
     cache_of(&here).put(&[(key(1), scores(1))]).await.unwrap();
-    fleet_of(&here).announce(&worker("a")).await.unwrap();
+    fleet_of(&here).announce(&a_worker("a")).await.unwrap();
     assert_eq!(store_of(&there).get(&[job.id]).await.unwrap(), [None]);
     assert_eq!(store_of(&there).overdue(10).await.unwrap(), []);
     assert_eq!(cache_of(&there).get(&[key(1)]).await.unwrap(), [None]);
-    assert_eq!(fleet_of(&there).workers().await.unwrap(), []);
+    assert_eq!(
+        fleet_of(&there).members().await.unwrap(),
+        Members::default()
+    );
 }
 
 /// Every operation with every outcome, so that every kind of key there is has been written.
@@ -71,8 +75,10 @@ async fn mixed_run(prefix: &Prefix) {
         .await
         .unwrap();
     cache.get(&[key(1), key(3)]).await.unwrap();
-    fleet.announce(&worker("a")).await.unwrap();
-    fleet.announce(&worker("b")).await.unwrap();
+    fleet.announce(&a_worker("a")).await.unwrap();
+    fleet.announce(&a_worker("b")).await.unwrap();
+    let gateway = Member::Gateway(gateway("c"));
+    fleet.announce(&gateway).await.unwrap();
     fleet.leave("b").await.unwrap();
 }
 
@@ -82,10 +88,10 @@ async fn every_key_has_a_ttl() {
     mixed_run(&prefix).await;
     let mut raw = Raw::connect(&shared_redis());
     let keys = raw.keys(&prefix);
-    assert_eq!(keys.len(), 24 + 6 + 2 + 2 + 1 + 2 + 2 + 1, "{keys:?}");
+    assert_eq!(keys.len(), 24 + 6 + 2 + 2 + 1 + 2 + 2 + 1 + 2, "{keys:?}");
     for key in keys {
         let ttl: i64 = raw.run("PTTL", &key);
-        let longest = if key.contains(":worker") {
+        let longest = if key.contains(":worker") || key.contains(":gateway") {
             6_000
         } else {
             3 * 3_600_000

@@ -64,8 +64,9 @@ async fn a_redis_that_is_away_is_an_error_at_once_everywhere() {
         in_time(store.get(&[seed().id])).await.unwrap_err();
         in_time(store.overdue(1)).await.unwrap_err();
         in_time(fleet.time()).await.unwrap_err();
-        in_time(fleet.workers()).await.unwrap_err();
+        in_time(fleet.members()).await.unwrap_err();
         assert!(!in_time(store.ping()).await);
+        assert!(!in_time(cache.ping()).await);
     }
     let store_error = in_time(store.submit(&seed())).await.unwrap_err();
     for text in [

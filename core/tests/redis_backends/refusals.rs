@@ -6,7 +6,7 @@ use std::time::Duration;
 use selvage_core::cache::Cache;
 use selvage_core::cache::suite::{key, scores};
 use selvage_core::fleet::Fleet;
-use selvage_core::fleet::suite::worker;
+use selvage_core::fleet::suite::a_worker;
 use selvage_core::redis::{RedisCache, RedisFleet, RedisStore};
 use selvage_core::store::suite::{answer, completion, overdue_seed, seed};
 use selvage_core::store::{Cancel, Claim, End, JobStore, Seed, State};
@@ -154,7 +154,7 @@ async fn forgotten_scripts_are_loaded_again_within_the_call() {
             .await
             .unwrap();
         forget();
-        fleet.announce(&worker("a")).await.unwrap();
+        fleet.announce(&a_worker("a")).await.unwrap();
     }
 }
 

@@ -49,6 +49,7 @@ pub enum Code {
     Poison,
     ModelGone,
     Internal,
+    TooManyStreams,
     BrokerUnavailable,
     StoreUnavailable,
     Draining,
@@ -93,6 +94,7 @@ impl Code {
             Self::Poison => (500, "poison", "The job could not be run"),
             Self::ModelGone => (500, "model_gone", "The model is no longer served"),
             Self::Internal => (500, "internal", "Something went wrong here"),
+            Self::TooManyStreams => (503, "too_many_streams", "Too many streams are open here"),
             Self::BrokerUnavailable => (503, "broker_unavailable", "Jobs cannot be queued now"),
             Self::StoreUnavailable => (
                 503,

@@ -102,6 +102,17 @@ impl Source {
     pub const fn is_cache(self) -> bool {
         matches!(self, Self::Cache(_))
     }
+
+    /// The word metrics have for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cache(_) => "cache",
+            Self::Computed { .. } => "computed",
+            Self::Collapsed => "collapsed",
+            Self::Nowhere => "nowhere",
+        }
+    }
 }
 
 /// Why a client gets neither.

@@ -80,6 +80,14 @@ impl Predictions {
     /// # Errors
     /// See [`PredictError`].
     pub async fn answer(&self, ask: &Ask) -> Result<Answer, PredictError> {
+        let answer = self.answer_or_promise(ask).await?;
+        if let Answer::Finished(finished) = &answer {
+            self.metrics.answered(finished);
+        }
+        Ok(answer)
+    }
+
+    async fn answer_or_promise(&self, ask: &Ask) -> Result<Answer, PredictError> {
         let known = self.ask_cache(ask).await;
         if ask.is_recorded() {
             return self.answer_with_record(ask, known).await;

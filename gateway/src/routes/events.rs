@@ -22,7 +22,7 @@ use crate::watch::Version;
 /// Between two comments on a stream where nothing happens: proxies close what is silent for a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// When a client comes back whose stream broke.
-const RETRY: Duration = Duration::from_secs(2);
+pub(super) const RETRY: Duration = Duration::from_secs(2);
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Asks proxies of the nginx family not to hold events back.
 const UNBUFFERED: (HeaderName, HeaderValue) = (
@@ -61,11 +61,15 @@ pub(super) async fn follow(
     };
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE).text("keep-alive");
     let changes = Sse::new(changes(app, id, begin)).keep_alive(keep_alive);
-    let mut response = changes.into_response();
-    let headers = response.headers_mut();
+    Ok(unbuffered(changes.into_response()))
+}
+
+/// Says that a stream is neither to be kept nor to be held back.
+pub(super) fn unbuffered(mut stream: Response) -> Response {
+    let headers = stream.headers_mut();
     headers.insert(header::CACHE_CONTROL, NOT_KEPT);
     headers.extend([UNBUFFERED]);
-    Ok(response)
+    stream
 }
 
 fn changes(

@@ -33,6 +33,7 @@ struct Urls {
     live: &'static str,
     ready: &'static str,
     stats: &'static str,
+    stats_events: &'static str,
     metrics: &'static str,
     open_inference: &'static str,
 }
@@ -48,6 +49,7 @@ const URLS: Urls = Urls {
     live: "/livez",
     ready: "/readyz",
     stats: "/stats",
+    stats_events: "/stats/events",
     metrics: "/metrics",
     open_inference: "/v2",
 };

@@ -13,6 +13,7 @@ mod ops;
 mod predict;
 mod receive;
 mod seen;
+mod stats;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -56,7 +57,8 @@ fn guarded() -> Router<App> {
         .route("/models", get(models::list))
         .route("/models/{name}", get(models::show))
         .route("/models/{name}/input", post(input::input))
-        .route("/stats", get(ops::stats))
+        .route("/stats", get(stats::show))
+        .route("/stats/events", get(stats::follow))
         .route("/metrics", get(ops::metrics))
         .merge(models_v2("/v2/models/{name}"))
         .merge(models_v2("/v2/models/{name}/versions/{version}"))

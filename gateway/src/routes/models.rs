@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use selvage_core::catalog::{Input, Model, Output};
-use selvage_core::fleet::WorkerStatus;
+use selvage_core::fleet::Members;
 use selvage_core::key::Digest;
 use serde::Serialize;
 
@@ -49,7 +49,7 @@ struct Holder<'a> {
 /// All models.
 pub(super) async fn list(State(app): State<App>, uri: Uri) -> Result<Response, ApiError> {
     Query::of(&uri)?.nothing()?;
-    let workers = app.predictions.lanes.read_workers().await;
+    let workers = app.predictions.lanes.read_members().await;
     let models = app.models.all().iter();
     let list = List {
         default: app.models.default_name(),
@@ -69,17 +69,14 @@ pub(super) async fn show(
     Query::of(&uri)?.nothing()?;
     let Path(name) = path.unwrap_or_else(|_| Path(String::new()));
     let model = app.models.find(Some(&name), None)?;
-    let workers = app.predictions.lanes.read_workers().await;
+    let workers = app.predictions.lanes.read_members().await;
     super::jobs::json(StatusCode::OK, &shown(&app, &model, workers.as_ref()))
 }
 
-fn shown<'a>(
-    app: &App,
-    model: &'a Model,
-    workers: Option<&'a Arc<Vec<WorkerStatus>>>,
-) -> Shown<'a> {
-    let holders = |workers: &'a Arc<Vec<WorkerStatus>>| {
-        let held = workers
+fn shown<'a>(app: &App, model: &'a Model, workers: Option<&'a Arc<Members>>) -> Shown<'a> {
+    let holders = |members: &'a Arc<Members>| {
+        let held = members
+            .workers
             .iter()
             .flat_map(|worker| worker.models.iter().map(|held| (&worker.id, held)));
         let same = held.filter(|(_, held)| held.name == model.name && held.digest == model.digest);

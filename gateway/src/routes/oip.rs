@@ -79,9 +79,9 @@ pub(super) async fn model_ready(
     named: ModelPath,
 ) -> Result<Response, ApiError> {
     let model = find(&app, named)?;
-    let workers = app.predictions.lanes.read_workers().await;
-    let held = workers.is_none_or(|workers| {
-        let mut held = workers.iter().flat_map(|worker| &worker.models);
+    let members = app.predictions.lanes.read_members().await;
+    let held = members.is_none_or(|members| {
+        let mut held = members.workers.iter().flat_map(|worker| &worker.models);
         held.any(|held| held.name == model.name && held.digest == model.digest)
     });
     readiness(Some(model.name.as_str()), app.serves() && held)

@@ -129,12 +129,10 @@ async fn programs_get_the_list_of_addresses() {
     for (name, path) in discovery.json["urls"].as_object().unwrap() {
         let path = path.as_str().unwrap();
         if !path.contains('{') {
-            let answer = rig.get(path).await;
-            assert!(
-                [200, 405, 503].contains(&answer.status),
-                "{name}: {}",
-                answer.status
-            );
+            // The head only: a stream has no end.
+            let answer = rig.open(get(path, "accept", "*/*")).await;
+            let status = answer.status().as_u16();
+            assert!([200, 405, 503].contains(&status), "{name}: {status}");
         }
     }
 }

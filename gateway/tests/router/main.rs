@@ -18,3 +18,4 @@ mod oip;
 mod rates;
 mod refusals;
 mod rig;
+mod stats;

@@ -313,7 +313,7 @@ async fn a_worker_announces_what_it_holds_and_takes_its_leave() {
     rig.report().await;
     let seen = async {
         loop {
-            let workers = rig.fleet.workers().await.unwrap();
+            let workers = rig.fleet.members().await.unwrap().workers;
             if let [worker] = workers.as_slice() {
                 return worker.clone();
             }
@@ -329,7 +329,7 @@ async fn a_worker_announces_what_it_holds_and_takes_its_leave() {
     assert_eq!((held.name.as_str(), held.sessions), ("rgb-tiny", 2));
     assert_eq!(held.digest, rig.model.digest);
     rig.end().await;
-    assert!(rig.fleet.workers().await.unwrap().is_empty());
+    assert!(rig.fleet.members().await.unwrap().workers.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,5 @@
--- Says that a worker lives, and forgets those that are gone.
--- KEYS: workers, the worker. ARGV: id, its status (JSON), milliseconds until it is gone. Returns the time now.
+-- Says that a process lives, and forgets those of its role that are gone.
+-- KEYS: the role's index, the process. ARGV: id, its status (JSON), milliseconds until it is gone. Returns the time now.
 local now, stay = now_ms(), tonumber(ARGV[3])
 redis.call('SET', KEYS[2], ARGV[2], 'PX', stay)
 redis.call('ZADD', KEYS[1], now + stay, ARGV[1])

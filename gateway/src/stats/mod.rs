@@ -1,0 +1,135 @@
+//! The fleet in numbers: one task reads them once a second, says what this gateway counts, and feeds all streams.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`recent`] | what came in the last minute |
+//! | [`standing`] | what this gateway depends on, and whether traffic should come here |
+//! | [`snapshot`] | the numbers as JSON |
+
+pub mod recent;
+pub mod snapshot;
+pub mod standing;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use selvage_core::clock::UnixMillis;
+use selvage_core::fleet::{ANNOUNCE_EVERY, GatewayStatus, Member, member_id};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::App;
+use recent::Recent;
+use standing::{Dependencies, standing};
+
+/// How often everything is read.
+const EVERY: Duration = Duration::from_secs(1);
+/// Longest time for one announcement, and for taking leave.
+const LIMIT: Duration = Duration::from_secs(1);
+/// Most streams of these numbers at one gateway; dashboards need a few.
+const MAX_STREAMS: usize = 256;
+
+/// What the sampler found, and places for those who follow it.
+#[derive(Debug)]
+pub struct Stats {
+    id: String,
+    started_at: UnixMillis,
+    found: Mutex<(Recent, Dependencies)>,
+    latest: watch::Sender<Arc<str>>,
+    streams: Arc<Semaphore>,
+}
+
+/// A place among the streams, and what is told on it.
+#[derive(Debug)]
+pub struct Following {
+    /// The numbers as JSON; empty while nothing was read.
+    pub latest: watch::Receiver<Arc<str>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Stats {
+    /// Nothing is known yet.
+    #[must_use]
+    pub fn new(started_at: UnixMillis) -> Self {
+        Self {
+            id: member_id("gateway"),
+            started_at,
+            found: Mutex::default(),
+            latest: watch::Sender::new("".into()),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+        }
+    }
+
+    /// A place among the streams; `None` where all are taken.
+    #[must_use]
+    pub fn follow(&self) -> Option<Following> {
+        let place = Arc::clone(&self.streams).try_acquire_owned().ok()?;
+        let mut latest = self.latest.subscribe();
+        latest.mark_changed();
+        Some(Following {
+            latest,
+            _place: place,
+        })
+    }
+
+    fn dependencies(&self) -> Dependencies {
+        self.lock().1
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, (Recent, Dependencies)> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads and tells until `stop` fires, then takes this gateway off the fleet's list.
+pub async fn run(app: App, stop: CancellationToken) {
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut announced: Option<Instant> = None;
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        app.predictions.admission.pace.tick();
+        let (dependencies, ()) =
+            tokio::join!(Dependencies::check(&app), app.predictions.lanes.read());
+        {
+            let mut found = app.stats.lock();
+            found.0.note(Instant::now(), app.metrics.traffic());
+            found.1 = dependencies;
+        }
+        if announced.is_none_or(|at| at.elapsed() >= ANNOUNCE_EVERY) {
+            announced = Some(Instant::now());
+            let me = Member::Gateway(status(&app));
+            let announcing = app.predictions.lanes.fleet.announce(&me);
+            if !matches!(timeout(LIMIT, announcing).await, Ok(Ok(_))) {
+                tracing::debug!("nobody heard this gateway's announcement");
+            }
+        }
+        match serde_json::to_string(&snapshot::of(&app)) {
+            Ok(json) => drop(app.stats.latest.send_replace(json.into())),
+            Err(error) => tracing::error!(%error, "the fleet's numbers could not be written"),
+        }
+    }
+    // Who cannot say goodbye is missed after a few seconds anyway.
+    let leaving = app.predictions.lanes.fleet.leave(&app.stats.id);
+    timeout(LIMIT, leaving).await.ok();
+}
+
+/// This gateway now.
+fn status(app: &App) -> GatewayStatus {
+    let admission = &app.predictions.admission;
+    let total = app.metrics.traffic();
+    let found = app.stats.lock();
+    let (recent, span) = found.0.until(Instant::now(), &total);
+    let workers = app.predictions.lanes.members();
+    GatewayStatus {
+        id: app.stats.id.clone(),
+        started_at: app.stats.started_at,
+        status: standing(app, found.1, workers.map(|members| members.workers.len())).to_owned(),
+        in_flight: admission.in_flight() as u64,
+        in_flight_limit: admission.max() as u64,
+        connections: u64::try_from(app.metrics.connections.get()).unwrap_or_default(),
+        total,
+        recent,
+        recent_ms: u64::try_from(span.as_millis()).unwrap_or(u64::MAX),
+    }
+}

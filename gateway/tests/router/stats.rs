@@ -1,0 +1,146 @@
+//! The fleet in numbers: once, and as a stream.
+
+use axum::body::Body;
+use axum::http::Request;
+use futures_util::StreamExt as _;
+use selvage_core::job::Lane;
+use serde_json::Value;
+
+use crate::rig::{Answer, Plan, Rig, boots, png};
+
+async fn stats(rig: &Rig) -> Value {
+    let answer = rig.get("/stats").await.expect(200);
+    assert_eq!(answer.header("cache-control"), "no-store");
+    answer.json
+}
+
+/// The next event of a stream, as its name and its data; `None` at its end.
+async fn event(body: &mut axum::body::BodyDataStream) -> Option<(String, Value)> {
+    let mut text = String::new();
+    while !text.ends_with("\n\n") {
+        let frame = body.next().await?;
+        text.push_str(std::str::from_utf8(&frame.unwrap()).unwrap());
+    }
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_default().trim().to_owned()
+    };
+    let data = serde_json::from_str(&field("data:")).unwrap();
+    Some((field("event:"), data))
+}
+
+async fn open(rig: &Rig) -> axum::body::BodyDataStream {
+    let request = Request::get("/stats/events").body(Body::empty()).unwrap();
+    let response = rig.open(request).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    assert_eq!(response.headers()["x-accel-buffering"], "no");
+    response.into_body().into_data_stream()
+}
+
+#[tokio::test]
+async fn what_was_answered_is_counted_at_once() {
+    let rig = Rig::new(Plan::default());
+    let before = stats(&rig).await;
+    assert_eq!(before["latency_ms"]["p50"], Value::Null);
+    assert_eq!(before["cache"]["hit_ratio"], Value::Null);
+    rig.work(boots);
+    // The window begins with the first reading.
+    let mut body = open(&rig).await;
+    event(&mut body).await.unwrap();
+    for image in [1, 2, 2, 2] {
+        rig.post("/predict", png(image)).await.expect(200);
+    }
+    rig.post("/jobs", png(3)).await;
+    let after = stats(&rig).await;
+    assert_eq!(after["mode"], "fleet");
+    assert_eq!(after["cache"]["hits"], 2);
+    assert_eq!(after["cache"]["hit_ratio"], 0.4);
+    assert_eq!(after["jobs"]["promised"], 1);
+    assert_eq!(after["jobs"]["in_flight"], 0);
+    assert_eq!(after["latency_ms"]["count"], 4);
+    let quantile = |name: &str| after["latency_ms"][name].as_f64().unwrap();
+    assert!(quantile("p50") > 0.0 && quantile("p50") <= quantile("p99"));
+    assert!(after["rates"]["answered_per_s"].as_f64().unwrap() > 0.0);
+    assert_eq!(after["gateways"].as_array().unwrap().len(), 1);
+    assert_eq!(after["gateways"][0]["answering"], true);
+    assert_eq!(after["dependencies"]["store"], "ok");
+}
+
+#[tokio::test]
+async fn a_backlog_has_a_depth_and_an_age_and_both_end_with_it() {
+    let rig = Rig::new(Plan::default());
+    let mut body = open(&rig).await;
+    let (_, idle) = event(&mut body).await.unwrap();
+    let batch = |stats: &Value| {
+        let lanes = stats["lanes"].as_array().unwrap().clone();
+        let lane = lanes.into_iter().find(|lane| lane["lane"] == "batch");
+        lane.unwrap()
+    };
+    assert_eq!(batch(&idle)["depth"], 0);
+    assert_eq!(batch(&idle)["oldest_ms"], Value::Null);
+    rig.post("/jobs", png(1)).await.expect(202);
+    rig.wait_for_depth(Lane::Batch, 1).await;
+    let waiting = loop {
+        let (_, stats) = event(&mut body).await.unwrap();
+        if batch(&stats)["depth"] == 1 {
+            break stats;
+        }
+    };
+    assert_eq!(batch(&waiting)["model"], "tiny");
+    let age = batch(&waiting)["oldest_ms"].as_u64().unwrap();
+    let later = loop {
+        let (_, stats) = event(&mut body).await.unwrap();
+        let later = batch(&stats)["oldest_ms"].as_u64().unwrap();
+        if later > age {
+            break later;
+        }
+    };
+    assert!(later < 60_000, "{later}");
+    rig.work(boots);
+    loop {
+        let (name, stats) = event(&mut body).await.unwrap();
+        assert_eq!(name, "stats");
+        if batch(&stats)["depth"] == 0 {
+            assert_eq!(batch(&stats)["oldest_ms"], Value::Null);
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn streams_are_bounded_and_end_with_a_drain() {
+    let rig = Rig::new(Plan::default());
+    let mut bodies = Vec::new();
+    let refused: Answer = loop {
+        match rig.app.stats.follow() {
+            Some(place) => bodies.push(place),
+            None => break rig.get("/stats/events").await,
+        }
+    };
+    let refused = refused.expect_problem(503, "too_many_streams");
+    assert_eq!(refused.header("retry-after"), "2");
+    assert_eq!(bodies.len(), 256);
+    bodies.clear();
+    let mut body = open(&rig).await;
+    event(&mut body).await.unwrap();
+    rig.app.life.draining.cancel();
+    while event(&mut body).await.is_some() {}
+}
+
+#[tokio::test]
+async fn what_is_down_is_said() {
+    let plan = Plan {
+        broker_down: true,
+        store_down: true,
+        ..Plan::default()
+    };
+    let rig = Rig::new(plan);
+    let mut body = open(&rig).await;
+    let (_, stats) = event(&mut body).await.unwrap();
+    let expected = serde_json::json!({"broker": "down", "store": "down", "cache": "ok"});
+    assert_eq!(stats["dependencies"], expected);
+    assert_eq!(stats["gateways"][0]["status"], "unready");
+    let unknown = rig.get("/stats?model=tiny").await;
+    unknown.expect_problem(422, "invalid_option");
+}
