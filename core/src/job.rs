@@ -200,6 +200,9 @@ pub struct Promise {
     /// Where its end is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
+    /// The dead-lettered job whose image is asked about again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<JobId>,
 }
 
 /// Where a waiting gateway takes replies; opaque to all but the queue's backend.

@@ -77,6 +77,8 @@ pub enum FailureCode {
     Poison,
     /// No worker holds the model file the job was accepted for.
     ModelGone,
+    /// The broker set its message aside before it was run to an end.
+    DeadLettered,
 }
 
 impl FailureCode {
@@ -89,6 +91,7 @@ impl FailureCode {
             Self::InferenceFailed => "inference_failed",
             Self::Poison => "poison",
             Self::ModelGone => "model_gone",
+            Self::DeadLettered => "dead_lettered",
         }
     }
 }

@@ -11,6 +11,7 @@ use selvage_core::job::ModelName;
 
 use crate::access::Rate;
 use crate::access::make::MakeKey;
+use crate::dead_letters::command::DeadLettersCommand;
 use crate::webhooks::{Secret, WebhookSettings};
 
 /// Largest body that may be configured: a job must fit into a message, and RabbitMQ takes 16 MiB by default.
@@ -130,6 +131,8 @@ pub struct Settings {
 pub enum Command {
     /// Make an API key.
     Key(MakeKey),
+    /// List, replay or purge messages that were set aside.
+    DeadLetters(DeadLettersCommand),
 }
 
 /// Which settings contradict each other.

@@ -179,6 +179,7 @@ impl Memory {
 
     fn for_gateway(self) -> Backends {
         Backends {
+            dead_letters: self.queue.dead_letters(),
             queue: self.queue,
             reports: self.reports,
             cache: Arc::new(self.cache),

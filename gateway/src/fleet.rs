@@ -65,6 +65,7 @@ pub async fn open(
     let near = MemoryCache::new(settings.near_cache, ttl);
     let cache: Arc<dyn Cache> = Arc::new(Layered::new(near.clone(), Arc::new(far)));
     Ok(Backends {
+        dead_letters: queue.dead_letters(),
         queue,
         reports,
         cache,

@@ -14,11 +14,13 @@
 //! | [`inflight`], [`admission`], [`promised`] | its parts: who shares, who may begin, how a promise is made |
 //! | [`watch`], [`sweeper`], [`webhooks`] | background tasks: polls and streams, overdue records, telling |
 //! | [`stats`], [`lanes`] | the fleet in numbers, read in the background; estimates |
+//! | [`dead_letters`] | what was set aside: filed, listed, replayed |
 //! | [`start`], [`fleet`], `embedded` | from settings to a running gateway, in either mode |
 
 pub mod access;
 pub mod admission;
 pub mod config;
+pub mod dead_letters;
 pub mod depth;
 pub mod descriptors;
 #[cfg(feature = "embedded")]
@@ -58,6 +60,7 @@ use selvage_core::cache::{Cache, MemoryCache};
 use selvage_core::clock::Clock;
 use selvage_core::fleet::Fleet;
 use selvage_core::job::Lane;
+use selvage_core::queue::dead_letters::DeadLetters;
 use selvage_core::queue::{Health, Queue, Reports};
 use selvage_core::store::{JobStore, Record};
 use tokio::time::{MissedTickBehavior, interval};
@@ -68,6 +71,7 @@ pub use server::serve;
 use crate::access::Access;
 use crate::admission::Admission;
 use crate::config::Limits;
+use crate::dead_letters::{DeadLetterOffice, Filing};
 use crate::inflight::Inflight;
 use crate::lanes::Lanes;
 use crate::lifecycle::{Lifecycle, Phase};
@@ -90,6 +94,8 @@ const LAPSE_EVERY: Duration = Duration::from_millis(250);
 pub struct Backends {
     /// The way to the workers.
     pub queue: Arc<dyn Queue>,
+    /// What was set aside on it.
+    pub dead_letters: Arc<dyn DeadLetters>,
     /// What comes back from them.
     pub reports: Reports,
     /// Results.
@@ -123,6 +129,8 @@ pub struct Gateway {
     pub predictions: Predictions,
     /// Records of promised jobs.
     pub store: Arc<dyn JobStore>,
+    /// What was set aside.
+    pub dead_letters: DeadLetterOffice,
     /// What tells clients' servers of their jobs' ends.
     pub webhooks: Webhooks,
     /// Bounds of bodies.
@@ -159,6 +167,7 @@ impl App {
     ) -> prometheus::Result<Self> {
         let Backends {
             queue,
+            dead_letters,
             reports,
             cache,
             near,
@@ -188,6 +197,21 @@ impl App {
             metrics: metrics.clone(),
         };
         let (watch, watching) = Watch::new(Arc::clone(&store), life.draining.clone());
+        let filing = Filing {
+            letters: Arc::clone(&dead_letters),
+            store: Arc::clone(&store),
+            cache: Arc::clone(&cache),
+            catalog: models.catalog(),
+            watch: watch.clone(),
+            metrics: metrics.clone(),
+        };
+        let dead_letters = DeadLetterOffice::new(
+            dead_letters,
+            promised.clone(),
+            models.clone(),
+            clock.clone(),
+            limits.job_deadline,
+        );
         let bodies = BodyLimits::new(limits.max_body, limits.max_buffered, life.tasks.clone());
         let predictions = Predictions {
             cache,
@@ -206,6 +230,7 @@ impl App {
         };
         let webhooks = Webhooks::new(&limits.webhooks);
         let gateway = Gateway {
+            dead_letters,
             webhooks,
             limits,
             access: Arc::new(access),
@@ -219,7 +244,7 @@ impl App {
             stats,
         };
         let app = Self(Arc::new(gateway));
-        app.run(reports, watching, sweeper);
+        app.run(reports, watching, sweeper, filing);
         Ok(app)
     }
 
@@ -229,11 +254,13 @@ impl App {
         reports: Reports,
         watching: impl Future<Output = ()> + Send + 'static,
         sweeper: Sweeper,
+        filing: Filing,
     ) {
         let (tasks, stop) = (&self.life.tasks, &self.life.stop);
         tasks.spawn(watching);
         tasks.spawn(Arc::clone(&self.access).follow_hangups(stop.clone()));
         tasks.spawn(sweeper.run(stop.clone()));
+        tasks.spawn(filing.run(stop.clone()));
         tasks.spawn(take_reports(self.clone(), reports, stop.clone()));
         tasks.spawn(lapse(self.clone(), stop.clone()));
         tasks.spawn(webhooks::run(self.clone(), stop.clone()));

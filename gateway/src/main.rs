@@ -34,7 +34,12 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return Failure::Internal(error.into()).report(),
     };
-    let ended = runtime.block_on(run(settings));
+    let ended = runtime.block_on(async {
+        match settings.command.clone() {
+            Some(Command::DeadLetters(command)) => command.run(&settings, std::io::stdout()).await,
+            Some(Command::Key(_)) | None => run(settings).await,
+        }
+    });
     // A file system or a model that hangs must not keep a drained program alive.
     runtime.shutdown_timeout(Duration::from_secs(1));
     match ended {

@@ -48,6 +48,10 @@ pub struct Metrics {
     pub late_reports: IntCounter,
     /// Overdue records ended by this gateway, by the state they were given.
     pub swept: IntCounterVec,
+    /// Dead letters taken in by this gateway, by reason.
+    pub dead_letters: IntCounterVec,
+    /// Dead letters there are in the fleet.
+    pub dead_letters_kept: IntGauge,
     /// Messages waiting, by model and lane.
     pub queue_depth: IntGaugeVec,
     /// Jobs finished per second, as measured, by model.
@@ -135,6 +139,15 @@ impl Metrics {
                 "swept_total",
                 "Overdue records ended here, by state",
                 &["state"],
+            )?,
+            dead_letters: counters(
+                "dead_letters_total",
+                "Dead letters taken in here, by reason",
+                &["reason"],
+            )?,
+            dead_letters_kept: gauge(
+                "dead_letters",
+                "Dead letters kept in the fleet, but for those somebody reads in this moment",
             )?,
             queue_depth: registered(
                 registry,

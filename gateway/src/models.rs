@@ -5,7 +5,9 @@ use std::sync::Arc;
 use selvage_core::catalog::{Catalog, Model};
 use selvage_core::job::ModelName;
 
+use crate::config::Settings;
 use crate::error::{ApiError, Code};
+use crate::start::Failure;
 
 /// The model that answers where several could and none is named.
 const PREFERRED: &str = "fashion-mnist";
@@ -36,6 +38,18 @@ impl Models {
         };
         let default = Arc::clone(chosen.ok_or(None)?);
         Ok(Self { catalog, default })
+    }
+
+    /// The models of these settings.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] where the folder, a model in it or the default model is wrong.
+    pub fn of(settings: &Settings) -> Result<Self, Failure> {
+        let catalog = Catalog::read(&settings.shared.models).map_err(|error| {
+            Failure::Usage(anyhow::Error::new(error).context("--models / SELVAGE_MODELS"))
+        })?;
+        let models = Self::new(Arc::new(catalog), settings.default_model.as_ref());
+        models.map_err(|name| Failure::Usage(no_such_model(name.as_ref())))
     }
 
     /// The model of that name and version; the default model's where no name is given.
@@ -75,5 +89,14 @@ impl Models {
     #[must_use]
     pub fn default_name(&self) -> &str {
         self.default.name.as_str()
+    }
+}
+
+fn no_such_model(name: Option<&ModelName>) -> anyhow::Error {
+    match name {
+        Some(name) => anyhow::anyhow!(
+            "--default-model / SELVAGE_DEFAULT_MODEL: the models folder has no `{name}`"
+        ),
+        None => anyhow::anyhow!("--models / SELVAGE_MODELS: the folder has no model"),
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Unknown names and wrong values are refused here, each with a pointer to its place.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
@@ -268,6 +269,31 @@ impl Query {
         Ok(reader.finish().wait)
     }
 
+    /// Whole numbers within their bounds, in a query that may have nothing else.
+    ///
+    /// # Errors
+    /// `invalid_option` for any other parameter, a wrong number, or one that was given twice.
+    pub fn numbers<const N: usize>(
+        &self,
+        known: &[(&str, RangeInclusive<u64>); N],
+    ) -> Result<[Option<u64>; N], ApiError> {
+        let mut numbers = [None; N];
+        for (name, value) in &self.0 {
+            let wrong = |detail: String| ApiError::option(pointer(Place::Query, name), detail);
+            let place = known.iter().position(|(known, _)| known == name);
+            let place = place.ok_or_else(|| wrong("there is no such option here".to_owned()))?;
+            let (_, bounds) = &known[place];
+            let number = Given::Text(value).integer();
+            let number = number.filter(|number| bounds.contains(number));
+            let (least, most) = (bounds.start(), bounds.end());
+            let number = number.ok_or_else(|| wrong(format!("must be {least} to {most}")))?;
+            if numbers[place].replace(number).is_some() {
+                return Err(wrong("was given twice".to_owned()));
+            }
+        }
+        Ok(numbers)
+    }
+
     /// Nothing, for endpoints that know no parameter.
     ///
     /// # Errors
@@ -369,6 +395,29 @@ mod tests {
                 "{query}: {response}"
             );
         }
+    }
+
+    #[test]
+    fn numbers_are_bounded_and_named() {
+        let read = |text: &str| {
+            let uri = format!("/x?{text}").parse().unwrap();
+            Query::of(&uri)?.numbers(&[("limit", 1..=9), ("offset", 0..=99)])
+        };
+        assert_eq!(read("").unwrap(), [None, None]);
+        assert_eq!(read("offset=7&limit=9").unwrap(), [Some(9), Some(7)]);
+        for bad in [
+            "limit=0",
+            "limit=10",
+            "limit=-1",
+            "limit=",
+            "limit=1&limit=1",
+            "offset=x",
+        ] {
+            let pointer = &bad[..bad.find('=').unwrap()];
+            let error = read(bad).unwrap_err().to_string();
+            assert!(error.contains(&format!("?{pointer}")), "{bad}: {error}");
+        }
+        assert!(read("page=1").is_err());
     }
 
     #[test]

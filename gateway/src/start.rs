@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use prometheus::Registry;
-use selvage_core::catalog::Catalog;
 use selvage_core::config::{EXIT_UNAVAILABLE, EXIT_USAGE};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
@@ -62,11 +61,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let mode = settings
         .mode()
         .map_err(|error| Failure::Usage(error.into()))?;
-    let catalog = Arc::new(Catalog::read(&settings.shared.models).map_err(|error| {
-        Failure::Usage(anyhow::Error::new(error).context("--models / SELVAGE_MODELS"))
-    })?);
-    let models = Models::new(Arc::clone(&catalog), settings.default_model.as_ref());
-    let models = models.map_err(|name| Failure::Usage(no_such_model(name.as_ref())))?;
+    let models = Models::of(&settings)?;
     let access = access(&settings)?;
     descriptors::make_room(settings.max_connections);
     let listener = bind(&settings)?;
@@ -75,15 +70,6 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     match mode {
         Mode::Fleet => run_fleet(&settings, prepared, listener, shutdown).await,
         Mode::Embedded => run_embedded(&settings, prepared, listener, shutdown).await,
-    }
-}
-
-fn no_such_model(name: Option<&selvage_core::job::ModelName>) -> anyhow::Error {
-    match name {
-        Some(name) => anyhow::anyhow!(
-            "--default-model / SELVAGE_DEFAULT_MODEL: the models folder has no `{name}`"
-        ),
-        None => anyhow::anyhow!("--models / SELVAGE_MODELS: the folder has no model"),
     }
 }
 

@@ -74,9 +74,11 @@ impl Sweeper {
         let keys: Vec<PredictionKey> = overdue.iter().map(|record| record.seed.key).collect();
         let found = self.cache.get(&keys).await.unwrap_or_default();
         let mut found = found.into_iter();
-        let ends = overdue
-            .iter()
-            .map(|record| self.end(record, found.next().flatten()));
+        let ends = overdue.iter().map(|record| {
+            completion(&self.catalog, record, found.next().flatten(), || {
+                End::Expired
+            })
+        });
         let completions: Vec<Completion> = ends.collect();
         let ended = self.store.complete(&completions).await?;
         for (completion, _) in completions.iter().zip(&ended).filter(|(_, ended)| **ended) {
@@ -86,20 +88,25 @@ impl Sweeper {
         }
         Ok(ended.into_iter().filter(|ended| *ended).count())
     }
+}
 
-    /// An answer that is there completes a job even after its deadline: nobody is better served by `expired`.
-    fn end(&self, record: &Record, cached: Option<Cached>) -> Completion {
-        let model = self.catalog.by_digest(&record.seed.key.model);
-        let answer = cached.zip(model).and_then(|(cached, model)| {
-            Output::rank(&cached.scores, &model.labels, record.seed.top_k)
-        });
-        let cached = answer.is_some();
-        let end = answer.map_or(End::Expired, End::Succeeded);
-        Completion {
-            id: record.seed.id,
-            end,
-            cost: Cost::default(),
-            cached,
-        }
+/// The end of a job that no worker will end any more: the answer, where it is there all the same, since nobody is better
+/// served by less.
+pub(crate) fn completion(
+    catalog: &Catalog,
+    record: &Record,
+    cached: Option<Cached>,
+    otherwise: impl FnOnce() -> End,
+) -> Completion {
+    let model = catalog.by_digest(&record.seed.key.model);
+    let answer = cached
+        .zip(model)
+        .and_then(|(cached, model)| Output::rank(&cached.scores, &model.labels, record.seed.top_k));
+    let cached = answer.is_some();
+    Completion {
+        id: record.seed.id,
+        end: answer.map_or_else(otherwise, End::Succeeded),
+        cost: Cost::default(),
+        cached,
     }
 }

@@ -1,6 +1,7 @@
 //! The job object as clients see it: names, order and units of its JSON. No decision is taken here.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
 
 use selvage_core::catalog::Model;
@@ -29,6 +30,8 @@ pub struct JobView<'a> {
     queue: Option<QueueView>,
     timings: Option<Timings>,
     attempts: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_of: Option<JobId>,
     created_at: Time,
     started_at: Option<Time>,
     finished_at: Option<Time>,
@@ -139,10 +142,16 @@ pub(crate) struct Time(pub(crate) UnixMillis);
 /// The last millisecond of the year 9999, the last RFC 3339 can write.
 const LAST_MOMENT: u64 = 253_402_300_799_999;
 
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since_epoch = Duration::from_millis(self.0.0.min(LAST_MOMENT));
+        humantime::format_rfc3339_millis(UNIX_EPOCH + since_epoch).fmt(f)
+    }
+}
+
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let since_epoch = Duration::from_millis(self.0.0.min(LAST_MOMENT));
-        serializer.collect_str(&humantime::format_rfc3339_millis(UNIX_EPOCH + since_epoch))
+        serializer.collect_str(self)
     }
 }
 
@@ -203,6 +212,7 @@ impl<'a> JobView<'a> {
             queue: None,
             timings: Some(timings),
             attempts: finished.attempts,
+            retry_of: None,
             created_at: Time(ask.created_at),
             started_at: ran.then_some(Time(started_at.max(ask.created_at))),
             finished_at: Some(Time(finished_at)),
@@ -234,6 +244,7 @@ impl<'a> JobView<'a> {
             queue: None,
             timings: None,
             attempts: 0,
+            retry_of: None,
             created_at: Time(failed.created_at),
             started_at: None,
             finished_at: Some(Time(finished_at)),
@@ -267,6 +278,7 @@ impl<'a> JobView<'a> {
             queue: (record.state == State::Queued).then_some(queue),
             timings: total.map(|total| Timings::of(&record.cost, total)),
             attempts: record.attempts,
+            retry_of: seed.retry_of,
             created_at: Time(seed.created_at),
             started_at: time(record.started_at),
             finished_at: time(record.finished_at),
@@ -315,6 +327,7 @@ mod tests {
             once: None,
             owner: None,
             webhook: None,
+            retry_of: None,
         };
         let ended = state.is_terminal().then_some(UnixMillis(1_700_000_000_010));
         Record {

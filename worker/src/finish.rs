@@ -217,7 +217,11 @@ impl Finisher {
             if let Some((outcome, _)) = outcome(&ended.end) {
                 self.metrics.ended(&ended.task.job.model, outcome.as_str());
             }
-            ended.task.ticket.done();
+            if is_poison(&ended) {
+                ended.task.ticket.set_aside();
+            } else {
+                ended.task.ticket.done();
+            }
         }
     }
 
@@ -235,6 +239,14 @@ const fn outcome(end: &End) -> Option<(&Outcome, bool)> {
         End::Outcome(outcome) => Some((outcome, false)),
         End::Cached(outcome) => Some((outcome, true)),
         End::HandedBack => None,
+    }
+}
+
+/// Whether the job took its workers down: somebody will want to see what it was.
+const fn is_poison(ended: &Ended) -> bool {
+    match &ended.end {
+        End::Outcome(Outcome::Failed(failure)) => matches!(failure.code, FailureCode::Poison),
+        End::Outcome(_) | End::Cached(_) | End::HandedBack => false,
     }
 }
 

@@ -30,6 +30,8 @@ impl Ticket {
     ) -> Vec<Self> {
         let delivery = Arc::new(Unsettled {
             settle: Some(settle),
+            jobs,
+            aside: AtomicBool::new(false),
             back: AtomicBool::new(false),
             room,
             tasks: tasks.clone(),
@@ -47,6 +49,14 @@ impl Ticket {
         self.done = true;
     }
 
+    /// The job has ended in a way that people may want to look into: its message becomes a dead letter. One that carries
+    /// other jobs too is only done.
+    pub fn set_aside(self) {
+        let alone = self.delivery.jobs == 1;
+        self.delivery.aside.store(alone, Ordering::Release);
+        self.done();
+    }
+
     /// The job is for another worker.
     pub fn hand_back(self) {}
 }
@@ -62,6 +72,8 @@ impl Drop for Ticket {
 #[derive(Debug)]
 struct Unsettled {
     settle: Option<Box<dyn Settle>>,
+    jobs: usize,
+    aside: AtomicBool,
     back: AtomicBool,
     room: Option<OwnedSemaphorePermit>,
     tasks: TaskTracker,
@@ -75,9 +87,12 @@ impl Drop for Unsettled {
         };
         let room = self.room.take();
         let back = self.back.load(Ordering::Acquire);
+        let aside = self.aside.load(Ordering::Acquire);
         let settling = async move {
             if back {
                 settle.give_back().await;
+            } else if aside {
+                settle.dead_letter().await;
             } else {
                 settle.ack().await;
             }
@@ -114,9 +129,18 @@ mod tests {
     }
 
     async fn settled(act: impl FnOnce(Vec<Ticket>)) -> Vec<&'static str> {
+        settled_of(3, act).await
+    }
+
+    async fn settled_of(jobs: usize, act: impl FnOnce(Vec<Ticket>)) -> Vec<&'static str> {
         let recorder = Recorder::default();
         let tasks = TaskTracker::new();
-        act(Ticket::shares(Box::new(recorder.clone()), 3, None, &tasks));
+        act(Ticket::shares(
+            Box::new(recorder.clone()),
+            jobs,
+            None,
+            &tasks,
+        ));
         tasks.close();
         tasks.wait().await;
         let seen = recorder.0.lock().unwrap();
@@ -144,6 +168,13 @@ mod tests {
             shares.into_iter().for_each(Ticket::done);
         });
         assert_eq!(seen.await, ["give back"]);
+    }
+
+    #[tokio::test]
+    async fn only_a_job_alone_is_set_aside() {
+        let aside = |shares: Vec<Ticket>| shares.into_iter().for_each(Ticket::set_aside);
+        assert_eq!(settled_of(1, aside).await, ["dead letter"]);
+        assert_eq!(settled_of(2, aside).await, ["ack"]);
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 //! function of the job's key.
 
 mod backoff;
+pub mod dead_letters;
 pub mod memory;
 pub mod rabbit;
 mod split;
@@ -106,7 +107,7 @@ pub trait Settle: Debug + Send + Sync {
     /// Puts the message back for another worker.
     async fn give_back(self: Box<Self>);
 
-    /// Sets the message aside in the dead-letter queue.
+    /// Sets the message aside: it becomes a dead letter, see [`dead_letters`].
     async fn dead_letter(self: Box<Self>);
 }
 

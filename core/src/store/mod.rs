@@ -153,6 +153,9 @@ pub struct Seed {
     /// Where its end is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
+    /// The dead-lettered job whose image it asks about again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<JobId>,
 }
 
 impl Seed {
@@ -172,6 +175,7 @@ impl Seed {
             once: promise.once,
             owner: promise.owner.clone(),
             webhook: promise.webhook.clone(),
+            retry_of: promise.retry_of,
         })
     }
 }

@@ -9,7 +9,7 @@ use selvage_core::config::{AmqpUrl, Prefix};
 use selvage_core::job::{Job, Lane, ModelName};
 use selvage_core::queue::rabbit::testing::Broker;
 use selvage_core::queue::rabbit::{RabbitQueue, RabbitSettings, Role};
-use selvage_core::queue::suite::{DeadLetters, Fixture, job};
+use selvage_core::queue::suite::{CleanUp, Fixture, job};
 use selvage_core::queue::{Consumer, Delivery, Queue, Reports};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -95,12 +95,7 @@ pub(crate) async fn take(consumer: &mut Box<dyn Consumer>) -> Delivery {
 }
 
 #[async_trait]
-impl DeadLetters for Fleet {
-    async fn count(&self) -> u64 {
-        let waiting = self.broker.waiting(&self.broker.dead()).await;
-        waiting.unwrap().unwrap_or(0)
-    }
-
+impl CleanUp for Fleet {
     async fn clean_up(&self) {
         self.broker.delete_fleet().await.unwrap();
     }
@@ -117,6 +112,7 @@ pub(crate) async fn fixture(capacity: usize) -> Fixture {
     let (gateway, reports) = RabbitQueue::connect(limited(Role::Gateway)).await.unwrap();
     let (worker, _) = RabbitQueue::connect(limited(Role::Worker)).await.unwrap();
     Fixture {
+        dead_letters: gateway.dead_letters(),
         gateway,
         reports,
         worker,
@@ -124,6 +120,6 @@ pub(crate) async fn fixture(capacity: usize) -> Fixture {
         other_model: fleet.other_model.clone(),
         capacity,
         sends_ahead: true,
-        dead_letters: Box::new(fleet),
+        clean_up: Some(Box::new(fleet)),
     }
 }

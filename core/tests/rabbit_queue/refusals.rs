@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use selvage_core::job::{Job, Lane};
 use selvage_core::queue::rabbit::{QueueCounters, RabbitQueue, Role};
-use selvage_core::queue::suite::{DeadLetters, eventually, job, promised};
+use selvage_core::queue::suite::{eventually, job, promised};
 use selvage_core::queue::wire::encode_jobs;
 use selvage_core::queue::{Health, PublishError, Queue, QueueError};
 use tokio_util::sync::CancellationToken;
@@ -132,10 +132,19 @@ async fn what_cannot_be_read_is_set_aside_and_the_next_arrives() {
     let delivery = take(&mut consumer).await;
     assert_eq!(delivery.jobs, [good]);
     delivery.settle.ack().await;
+    let letters = worker.dead_letters();
     eventually("all bad ones among the dead letters", || async {
-        fleet.count().await == 5
+        letters.count().await.is_ok_and(|count| count.arrived == 5)
     })
     .await;
+    let mut reasons = Vec::new();
+    while let Some(arrival) = letters.next().await.unwrap() {
+        reasons.extend(arrival.letters.iter().map(|letter| letter.reason.as_str()));
+        arrival.done().await;
+    }
+    reasons.sort_unstable();
+    let junk = "undecodable";
+    assert_eq!(reasons, ["rejected", "rejected", junk, junk, junk]);
     assert_eq!(counters.undecodable.get(), 5);
     fleet.end(&[&worker]).await;
 }

@@ -34,6 +34,7 @@ pub enum Code {
     BodyTimeout,
     JobFinished,
     JobCanceled,
+    NotReplayable,
     JobExpired,
     PayloadTooLarge,
     UnsupportedMediaType,
@@ -48,6 +49,7 @@ pub enum Code {
     InferenceFailed,
     Poison,
     ModelGone,
+    DeadLettered,
     Internal,
     TooManyStreams,
     BrokerUnavailable,
@@ -74,6 +76,7 @@ impl Code {
             Self::BodyTimeout => (408, "body_timeout", "The body came too slowly"),
             Self::JobFinished => (409, "job_finished", "The job has ended already"),
             Self::JobCanceled => (409, "job_canceled", "The job was canceled"),
+            Self::NotReplayable => (409, "not_replayable", "The dead letter cannot be replayed"),
             Self::JobExpired => (410, "job_expired", "The job's record is gone"),
             Self::PayloadTooLarge => (413, "payload_too_large", "The body is too large"),
             Self::UnsupportedMediaType => {
@@ -93,6 +96,7 @@ impl Code {
             Self::InferenceFailed => (500, "inference_failed", "The model gave no answer"),
             Self::Poison => (500, "poison", "The job could not be run"),
             Self::ModelGone => (500, "model_gone", "The model is no longer served"),
+            Self::DeadLettered => (500, "dead_lettered", "The job was set aside"),
             Self::Internal => (500, "internal", "Something went wrong here"),
             Self::TooManyStreams => (503, "too_many_streams", "Too many streams are open here"),
             Self::BrokerUnavailable => (503, "broker_unavailable", "Jobs cannot be queued now"),
@@ -127,6 +131,7 @@ impl From<FailureCode> for Code {
             FailureCode::InferenceFailed => Self::InferenceFailed,
             FailureCode::Poison => Self::Poison,
             FailureCode::ModelGone => Self::ModelGone,
+            FailureCode::DeadLettered => Self::DeadLettered,
         }
     }
 }
@@ -180,6 +185,13 @@ impl ApiError {
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
+        self
+    }
+
+    /// With another sentence for the client.
+    #[must_use]
+    pub fn saying(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
+        self.detail = detail.into();
         self
     }
 
@@ -308,7 +320,10 @@ impl ApiError {
             FailureCode::InvalidImage | FailureCode::ImageTooLarge => {
                 Self::new(failure.code.into(), failure.detail)
             }
-            FailureCode::InferenceFailed | FailureCode::Poison | FailureCode::ModelGone => {
+            FailureCode::InferenceFailed
+            | FailureCode::Poison
+            | FailureCode::ModelGone
+            | FailureCode::DeadLettered => {
                 let cause = format!("{}: {}", failure.code.as_str(), failure.detail);
                 Self::new(Code::InferenceFailed, "the image could not be classified").because(cause)
             }

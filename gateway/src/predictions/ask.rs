@@ -170,6 +170,7 @@ impl Ask {
             once: self.once,
             owner: self.owner.clone(),
             webhook: self.webhook.clone(),
+            retry_of: None,
         }
     }
 

@@ -13,7 +13,7 @@ use std::task::{Context, Waker};
 
 use selvage_core::cache::{Cache, Cached, MemoryCache};
 use selvage_core::clock::Clock;
-use selvage_core::job::{CachePolicy, Job, Lane};
+use selvage_core::job::{CachePolicy, Job, Lane, ModelName};
 use selvage_core::outcome::{Cost, Failure, FailureCode, Outcome, Report};
 use selvage_core::output::Output;
 use selvage_core::queue::Queue;
@@ -289,28 +289,35 @@ impl Predictions {
         let job = ask.job(Some(ask.promise()));
         match self.promised.submit(job, known).await {
             Ok(record) => Ok(Answer::Recorded(Box::new(record))),
-            Err(PromiseError::Mismatch) => Err(PredictError::Mismatch),
-            Err(PromiseError::Full) => Err(self.full(ask, Lane::Batch)),
-            Err(PromiseError::TooLarge) => Err(PredictError::TooLarge),
-            Err(PromiseError::Broker(source)) => Err(PredictError::Broker(Some(source))),
-            Err(PromiseError::Store(source)) => Err(PredictError::Store(source)),
+            Err(error) => Err(self.not_promised(&ask.model.name, error)),
+        }
+    }
+
+    /// What a client is told whose job of this model was not promised.
+    pub fn not_promised(&self, model: &ModelName, error: PromiseError) -> PredictError {
+        match error {
+            PromiseError::Mismatch => PredictError::Mismatch,
+            PromiseError::Full => self.full(model, Lane::Batch),
+            PromiseError::TooLarge => PredictError::TooLarge,
+            PromiseError::Broker(source) => PredictError::Broker(Some(source)),
+            PromiseError::Store(source) => PredictError::Store(source),
         }
     }
 
     fn refused(&self, ask: &Ask, refusal: Refusal) -> PredictError {
         match refusal {
-            Refusal::Full => self.full(ask, Lane::Interactive),
+            Refusal::Full => self.full(&ask.model.name, Lane::Interactive),
             Refusal::TooLarge => PredictError::TooLarge,
             Refusal::Unavailable => PredictError::Broker(None),
         }
     }
 
-    fn full(&self, ask: &Ask, lane: Lane) -> PredictError {
-        let depth = self.lanes.depth(&ask.model.name, lane);
+    fn full(&self, model: &ModelName, lane: Lane) -> PredictError {
+        let depth = self.lanes.depth(model, lane);
         PredictError::Full {
             // What was last read may be older than the crowd.
             waiting: depth.max(self.inflight.len() as u64),
-            retry_after: self.lanes.retry_after(&ask.model.name, lane),
+            retry_after: self.lanes.retry_after(model, lane),
         }
     }
 

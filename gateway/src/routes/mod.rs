@@ -2,6 +2,7 @@
 
 mod access;
 mod batch;
+mod dead_letters;
 mod events;
 mod home;
 mod input;
@@ -59,6 +60,15 @@ fn guarded() -> Router<App> {
         .route("/models/{name}/input", post(input::input))
         .route("/stats", get(stats::show))
         .route("/stats/events", get(stats::follow))
+        .route(
+            "/admin/dead-letters",
+            get(dead_letters::list).delete(dead_letters::purge),
+        )
+        .route("/admin/dead-letters/replay", post(dead_letters::replay_all))
+        .route(
+            "/admin/dead-letters/{id}/replay",
+            post(dead_letters::replay),
+        )
         .route("/metrics", get(ops::metrics))
         .merge(models_v2("/v2/models/{name}"))
         .merge(models_v2("/v2/models/{name}/versions/{version}"))

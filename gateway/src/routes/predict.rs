@@ -111,7 +111,7 @@ fn cache_status(policy: CachePolicy, source: Source) -> Option<HeaderValue> {
     HeaderValue::try_from(text).ok()
 }
 
-fn promised_response(app: &App, record: &Record) -> Result<Response, ApiError> {
+pub(super) fn promised_response(app: &App, record: &Record) -> Result<Response, ApiError> {
     let queue = app.place_in_queue(record);
     let job = JobView::recorded(record, queue, app.predictions.durable);
     let mut response = super::jobs::json(StatusCode::ACCEPTED, &job)?;

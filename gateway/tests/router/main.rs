@@ -8,6 +8,7 @@
 mod access;
 mod answers;
 mod batches;
+mod dead_letters;
 mod drains;
 mod events;
 mod home;

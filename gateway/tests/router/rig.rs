@@ -173,6 +173,7 @@ impl Rig {
             } else {
                 Arc::clone(&queue) as _
             },
+            dead_letters: queue.dead_letters(),
             reports,
             cache: Arc::new(cache.clone()),
             near: None,

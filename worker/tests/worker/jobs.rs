@@ -199,7 +199,7 @@ async fn jobs_past_their_deadline_end_expired_or_are_let_go() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_never_finished_three_starts_is_poison() {
-    let rig = Rig::running().await;
+    let mut rig = Rig::running().await;
     let job = rig.promised(picture(RED, 1));
     rig.submit(&job).await;
     for start in 1..=3 {
@@ -209,6 +209,9 @@ async fn a_job_that_never_finished_three_starts_is_poison() {
     rig.publish([job.clone()]).await;
     let record = rig.ended(job.id).await;
     assert_eq!(record.failure.unwrap().code, FailureCode::Poison);
+    rig.end().await;
+    let arrival = rig.queue.dead_letters().next().await.unwrap();
+    assert_eq!(arrival.unwrap().letters[0].job(), Some(&job));
 }
 
 #[tokio::test(flavor = "multi_thread")]

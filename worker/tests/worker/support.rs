@@ -169,6 +169,7 @@ impl Rig {
                 once: None,
                 owner: None,
                 webhook: None,
+                retry_of: None,
             }),
             ..self.waited_for(image)
         }

@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::lane::{MemoryLane, Message};
+use crate::queue::dead_letters::Reason;
 use crate::queue::{Consumer, Delivery, Settle};
 
 pub(super) struct MemoryConsumer {
@@ -105,7 +106,7 @@ impl Settle for MemorySettle {
 
     async fn dead_letter(mut self: Box<Self>) {
         if let Some(message) = self.message.take() {
-            self.lane.set_aside(message);
+            self.lane.set_aside(message, Reason::Rejected);
         }
     }
 }

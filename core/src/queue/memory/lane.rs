@@ -5,20 +5,22 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
+use super::letters::MemoryLetters;
 use super::lock;
 use crate::job::Job;
+use crate::queue::dead_letters::Reason;
 use crate::queue::{DELIVERY_LIMIT, PublishError};
 
 /// Jobs that are ready in the same moment and may share one delivery, so that they share the cost of its hand-over.
 const GROUP_JOBS: usize = 16;
-/// Dead letters kept for reading; the oldest goes first.
-pub(super) const DEAD_LETTERS: usize = 1000;
 
 /// One lane's waiting jobs.
 pub(super) struct MemoryLane {
     pub(super) waiting: Mutex<Waiting>,
     pub(super) arrived: Notify,
-    dead_letters: Arc<Mutex<VecDeque<Job>>>,
+    /// What a broker would call the lane's queue.
+    name: String,
+    dead_letters: Arc<MemoryLetters>,
 }
 
 #[derive(Default)]
@@ -42,10 +44,11 @@ impl Message {
 }
 
 impl MemoryLane {
-    pub(super) fn new(dead_letters: Arc<Mutex<VecDeque<Job>>>) -> Self {
+    pub(super) fn new(name: String, dead_letters: Arc<MemoryLetters>) -> Self {
         Self {
             waiting: Mutex::default(),
             arrived: Notify::new(),
+            name,
             dead_letters,
         }
     }
@@ -90,7 +93,7 @@ impl MemoryLane {
     pub(super) fn put_back(&self, message: Message) {
         let earlier_deliveries = message.earlier_deliveries + 1;
         if earlier_deliveries > DELIVERY_LIMIT {
-            self.set_aside(message);
+            self.set_aside(message, Reason::DeliveryLimit);
             return;
         }
         let mut waiting = lock(&self.waiting);
@@ -103,10 +106,11 @@ impl MemoryLane {
         self.arrived.notify_one();
     }
 
-    pub(super) fn set_aside(&self, message: Message) {
-        let mut dead_letters = lock(&self.dead_letters);
-        dead_letters.extend(message.jobs);
-        let excess = dead_letters.len().saturating_sub(DEAD_LETTERS);
-        dead_letters.drain(..excess);
+    pub(super) fn set_aside(&self, message: Message, reason: Reason) {
+        let handed_out = message.earlier_deliveries + 1;
+        for job in message.jobs {
+            self.dead_letters
+                .arrive(&self.name, job, reason, handed_out);
+        }
     }
 }

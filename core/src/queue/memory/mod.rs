@@ -2,8 +2,9 @@
 
 mod consumer;
 mod lane;
+mod letters;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -15,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::consumer::MemoryConsumer;
 use self::lane::MemoryLane;
+use self::letters::MemoryLetters;
+use super::dead_letters::DeadLetters;
 use super::{Consumer, Health, PublishError, Queue, QueueError, Reports};
 use crate::job::{Job, Lane, ModelName, ReplyAddress};
 use crate::outcome::Report;
@@ -28,7 +31,7 @@ const REPLY_WAIT: Duration = Duration::from_secs(5);
 pub struct MemoryQueue {
     lanes: RwLock<HashMap<(ModelName, Lane), Arc<MemoryLane>>>,
     capacity_jobs: usize,
-    dead_letters: Arc<Mutex<VecDeque<Job>>>,
+    dead_letters: Arc<MemoryLetters>,
     reports: mpsc::Sender<Vec<Report>>,
     address: ReplyAddress,
     closed: CancellationToken,
@@ -50,10 +53,10 @@ impl MemoryQueue {
         (Arc::new(queue), reports)
     }
 
-    /// The jobs that were set aside last, oldest first.
+    /// The messages that were set aside.
     #[must_use]
-    pub fn dead_letters(&self) -> Vec<Job> {
-        lock(&self.dead_letters).iter().cloned().collect()
+    pub fn dead_letters(&self) -> Arc<dyn DeadLetters> {
+        Arc::clone(&self.dead_letters) as _
     }
 
     fn lane(&self, model: &ModelName, lane: Lane) -> Arc<MemoryLane> {
@@ -64,7 +67,10 @@ impl MemoryQueue {
         }
         drop(known);
         let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(MemoryLane::new(Arc::clone(&self.dead_letters)));
+        let new = || {
+            let queue = format!("{model}.{}", lane.as_str());
+            Arc::new(MemoryLane::new(queue, Arc::clone(&self.dead_letters)))
+        };
         Arc::clone(lanes.entry(name).or_insert_with(new))
     }
 }
@@ -147,18 +153,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use std::future::{Ready, ready};
 
-    use super::lane::DEAD_LETTERS;
+    use super::letters::MAX_LETTERS;
     use super::*;
-    use crate::queue::suite::{DeadLetters, Fixture, job};
-
-    struct Kept(Arc<MemoryQueue>);
-
-    #[async_trait]
-    impl DeadLetters for Kept {
-        async fn count(&self) -> u64 {
-            u64::try_from(self.0.dead_letters().len()).unwrap()
-        }
-    }
+    use crate::queue::suite::{Fixture, job};
 
     fn fixture(capacity: usize) -> Ready<Fixture> {
         let (queue, reports) = MemoryQueue::new(capacity);
@@ -170,7 +167,8 @@ mod tests {
             other_model: "second".parse().unwrap(),
             capacity,
             sends_ahead: false,
-            dead_letters: Box::new(Kept(queue)),
+            dead_letters: queue.dead_letters(),
+            clean_up: None,
         })
     }
 
@@ -191,9 +189,9 @@ mod tests {
 
     #[tokio::test]
     async fn only_so_many_dead_letters_are_kept() {
-        let (queue, _reports) = MemoryQueue::new(DEAD_LETTERS + 1);
+        let (queue, _reports) = MemoryQueue::new(MAX_LETTERS + 1);
         let model: ModelName = "first".parse().unwrap();
-        let count = u32::try_from(DEAD_LETTERS).unwrap() + 1;
+        let count = u32::try_from(MAX_LETTERS).unwrap() + 1;
         for n in 0..count {
             queue.publish(job(&model, n)).await.unwrap();
         }
@@ -205,8 +203,11 @@ mod tests {
         while queue.depth(&model, Lane::Interactive).await.unwrap() > 0 {
             consumer.next().await.unwrap().settle.dead_letter().await;
         }
-        let kept = queue.dead_letters();
-        assert_eq!(kept.len(), DEAD_LETTERS);
-        assert_eq!(kept[0].request_id.as_deref(), Some("1"), "the oldest went");
+        let letters = queue.dead_letters();
+        let kept = letters.count().await.unwrap().arrived;
+        assert_eq!(kept, u64::try_from(MAX_LETTERS).unwrap());
+        let oldest = letters.next().await.unwrap().unwrap();
+        let job = oldest.letters[0].job().unwrap();
+        assert_eq!(job.request_id.as_deref(), Some("1"), "the oldest went");
     }
 }

@@ -4,11 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use lapin::options::QueueDeclareOptions;
-use lapin::types::FieldTable;
-
 use super::replies::SharedChannel;
-use super::topology::{Topology, in_time};
+use super::topology::{Topology, waiting};
 use super::trouble::Trouble;
 use crate::job::{Lane, ModelName};
 
@@ -63,15 +60,10 @@ impl Depths {
 
     async fn ask(&self, model: &ModelName, lane: Lane) -> Result<u64, Trouble> {
         let channel = self.channel.get().await?;
-        let queue = self.topology.lane(model, lane).into();
-        let options = QueueDeclareOptions::durable().passive();
-        let asking = channel.queue_declare(queue, options, FieldTable::default());
-        match in_time(asking).await {
-            Ok(queue) => Ok(u64::from(queue.message_count())),
-            Err(trouble) => {
-                self.channel.discard().await;
-                Err(trouble)
-            }
+        let waiting = waiting(&channel, self.topology.lane(model, lane)).await;
+        if waiting.is_err() {
+            self.channel.discard().await;
         }
+        waiting
     }
 }

@@ -10,6 +10,7 @@
 //! | `consumer`, `settle` | messages to deliveries, and their end |
 //! | `replies` | reports on their way back |
 //! | `depth` | how much waits |
+//! | `dead_letters`, `letter`, `walk` | what was set aside: taken, filed, walked over |
 //!
 //! Each process has two connections, because a broker that runs short of memory stops reading from those that publish,
 //! and acknowledgements must get through all the same.
@@ -17,9 +18,11 @@
 mod connection;
 mod consumer;
 mod counters;
+mod dead_letters;
 mod depth;
 mod dial;
 mod hand_over;
+mod letter;
 mod probe;
 mod publisher;
 mod replies;
@@ -29,6 +32,7 @@ mod settle;
 pub mod testing;
 mod topology;
 mod trouble;
+mod walk;
 
 use std::fmt;
 use std::sync::Arc;
@@ -36,7 +40,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -48,11 +52,13 @@ pub use topology::LaneLimits;
 
 use self::connection::{Link, SetUp, Supervisor};
 use self::consumer::Order;
+use self::dead_letters::RabbitLetters;
 use self::depth::Depths;
 use self::hand_over::HandOver;
 use self::publisher::{CONFIRM, Publishing};
 use self::replies::{ConsumeSetUp, PublishSetUp, ReplyInbox, ReplySender, SharedChannel};
 use self::topology::Topology;
+use super::dead_letters::DeadLetters;
 use super::{Consumer, Health, PublishError, Queue, QueueError, Reports};
 use crate::job::{Job, Lane, ModelName, ReplyAddress};
 use crate::outcome::Report;
@@ -70,6 +76,7 @@ pub struct RabbitQueue {
     address: watch::Receiver<Option<ReplyAddress>>,
     replies: ReplySender,
     depths: Depths,
+    letters: Arc<RabbitLetters>,
     publishers: TaskTracker,
     supervisors: TaskTracker,
     stop: CancellationToken,
@@ -100,6 +107,12 @@ impl RabbitQueue {
                 Err(trouble.into())
             }
         }
+    }
+
+    /// The messages that were set aside.
+    #[must_use]
+    pub fn dead_letters(&self) -> Arc<dyn DeadLetters> {
+        Arc::clone(&self.letters) as _
     }
 
     fn start(settings: RabbitSettings) -> (Self, Reports) {
@@ -149,21 +162,30 @@ impl RabbitQueue {
             let nowhere = format!("{}.nowhere", settings.prefix.as_str());
             supervisors.spawn(probe::probe(shared(&publishing), nowhere, stop.clone()));
         }
+        let depths = Depths::new(shared(&publishing), Arc::clone(&topology));
+        let replies = ReplySender {
+            channel: shared(&publishing),
+            topology: Arc::clone(&topology),
+        };
+        let publishing = Arc::new(Publishing {
+            link: publishing,
+            topology,
+            hand_over: Arc::new(HandOver::new(settings.hand_over, settings.grouping)),
+            counters: settings.counters,
+            tasks: publishers.clone(),
+            redeclaring: AtomicBool::new(false),
+        });
         let queue = Self {
             role: settings.role,
-            replies: ReplySender {
-                channel: shared(&publishing),
-                topology: Arc::clone(&topology),
-            },
-            depths: Depths::new(shared(&publishing), Arc::clone(&topology)),
-            publishing: Arc::new(Publishing {
-                link: publishing,
-                topology,
-                hand_over: Arc::new(HandOver::new(settings.hand_over, settings.grouping)),
-                counters: settings.counters,
-                tasks: publishers.clone(),
-                redeclaring: AtomicBool::new(false),
+            replies,
+            depths,
+            letters: Arc::new(RabbitLetters {
+                channel: shared(&consuming),
+                consuming: consuming.clone(),
+                publishing: Arc::clone(&publishing),
+                filing: Mutex::default(),
             }),
+            publishing,
             consuming,
             address: current_address,
             publishers,

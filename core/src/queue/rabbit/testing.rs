@@ -11,7 +11,7 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection};
 
 use super::dial::{Cord, dial};
-use super::topology::{LaneLimits, Topology, table, text};
+use super::topology::{LaneLimits, Topology, number, table, text};
 use crate::BoxError;
 use crate::config::{AmqpUrl, Prefix};
 use crate::job::{Lane, ModelName};
@@ -67,10 +67,16 @@ impl Broker {
         self.topology.lane(model, lane)
     }
 
-    /// The name of the dead-letter queue.
+    /// The name of the queue that lanes set messages aside into.
     #[must_use]
     pub fn dead(&self) -> String {
         self.topology.dead()
+    }
+
+    /// The name of the queue that dead letters are filed in.
+    #[must_use]
+    pub fn letters(&self) -> String {
+        self.topology.letters()
     }
 
     /// Messages waiting in a queue; `None` where there is no such queue.
@@ -92,12 +98,40 @@ impl Broker {
     /// # Errors
     /// Whatever the broker answers.
     pub async fn publish(&self, queue: &str, body: &[u8]) -> Result<(), BoxError> {
+        self.put(queue, body, BasicProperties::default()).await
+    }
+
+    /// The same, with headers of the names that RabbitMQ uses, but of other types.
+    ///
+    /// # Errors
+    /// Whatever the broker answers.
+    pub async fn publish_with_strange_headers(
+        &self,
+        queue: &str,
+        body: &[u8],
+    ) -> Result<(), BoxError> {
+        let headers = table([
+            ("x-delivery-count", text("many")),
+            ("selvage-reason", number(7)),
+            ("selvage-attempts", text("none")),
+        ]);
+        let properties = BasicProperties::default()
+            .with_message_id("x".repeat(255).into())
+            .with_headers(headers);
+        self.put(queue, body, properties).await
+    }
+
+    async fn put(
+        &self,
+        queue: &str,
+        body: &[u8],
+        properties: BasicProperties,
+    ) -> Result<(), BoxError> {
         let channel = self.channel().await?;
         channel
             .confirm_select(ConfirmSelectOptions::default())
             .await?;
         let options = BasicPublishOptions::default();
-        let properties = BasicProperties::default();
         channel
             .basic_publish("".into(), queue.into(), options, body, properties)
             .await?
@@ -143,6 +177,7 @@ impl Broker {
             }
         }
         self.delete(&self.dead()).await?;
+        self.delete(&self.letters()).await?;
         let exchange = self.topology.dead_letter_exchange();
         self.channel()
             .await?

@@ -68,6 +68,16 @@ impl Topology {
         format!("{}.v1.dead", self.prefix.as_str())
     }
 
+    /// Where dead letters are filed.
+    pub(super) fn letters(&self) -> String {
+        format!("{}.v1.letters", self.prefix.as_str())
+    }
+
+    /// The queue whose only consumer may walk over the letters.
+    pub(super) fn letters_floor(&self) -> String {
+        format!("{}.v1.letters.floor", self.prefix.as_str())
+    }
+
     /// What all reply queues of the fleet begin with.
     pub(super) fn reply_prefix(&self) -> String {
         format!("{}.v1.reply.", self.prefix.as_str())
@@ -101,7 +111,8 @@ impl Topology {
         self.declare_lane(&channel, model, lane).await
     }
 
-    async fn declare_dead(&self, channel: &Channel) -> Result<(), Trouble> {
+    /// Declares where lanes set messages aside.
+    pub(super) async fn declare_dead(&self, channel: &Channel) -> Result<(), Trouble> {
         let exchange = ShortString::from(self.dead_letter_exchange());
         let queue = ShortString::from(self.dead());
         let durable = ExchangeDeclareOptions {
@@ -131,6 +142,22 @@ impl Topology {
         in_time(binding).await
     }
 
+    /// Declares where dead letters are filed; how many are there.
+    ///
+    /// Not part of [`Topology::declare`]: a classic queue lives on one node of a cluster, and while that is away nothing but
+    /// the letters is to be.
+    pub(super) async fn declare_letters(&self, channel: &Channel) -> Result<u64, Trouble> {
+        let arguments = table([
+            ("x-queue-type", text("classic")),
+            ("x-max-length", AMQPValue::LongLongInt(DEAD_LETTERS)),
+            ("x-max-length-bytes", number(self.limits.bytes)),
+            ("x-overflow", text("drop-head")),
+        ]);
+        let options = QueueDeclareOptions::durable();
+        let declaring = channel.queue_declare(self.letters().into(), options, arguments);
+        Ok(u64::from(in_time(declaring).await?.message_count()))
+    }
+
     async fn declare_lane(
         &self,
         channel: &Channel,
@@ -152,6 +179,13 @@ impl Topology {
         in_time(channel.queue_declare(queue, options, arguments)).await?;
         Ok(())
     }
+}
+
+/// How many messages wait in a queue that is there.
+pub(super) async fn waiting(channel: &Channel, queue: String) -> Result<u64, Trouble> {
+    let options = QueueDeclareOptions::durable().passive();
+    let asking = channel.queue_declare(queue.into(), options, FieldTable::default());
+    Ok(u64::from(in_time(asking).await?.message_count()))
 }
 
 /// Waits for the broker's answer to one declaration, but not for ever.

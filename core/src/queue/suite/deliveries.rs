@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use super::fixture::{take, take_end};
 use super::{Fixture, alone, eventually, job, promised};
 use crate::job::{CachePolicy, Job, JobId, Lane, ReplyAddress};
+use crate::queue::dead_letters::Reason;
 use crate::queue::{DELIVERY_LIMIT, Delivery, split};
 
 fn ids(jobs: &[Job]) -> Vec<JobId> {
@@ -91,7 +92,7 @@ pub async fn a_delivery_set_aside_is_kept_and_not_delivered(fixture: &mut Fixtur
     let delivery = take(&mut consumer).await;
     assert_eq!(ids(&delivery.jobs), [jobs[1].id]);
     delivery.settle.ack().await;
-    one_dead_letter(fixture).await;
+    one_dead_letter(fixture, Reason::Rejected).await;
 }
 
 /// A delivery that is always given back ends among the dead letters, not in an endless round.
@@ -103,14 +104,20 @@ pub async fn a_delivery_that_always_goes_back_is_set_aside_in_the_end(fixture: &
         assert_eq!(delivery.earlier_deliveries, earlier);
         delivery.settle.give_back().await;
     }
-    one_dead_letter(fixture).await;
+    one_dead_letter(fixture, Reason::DeliveryLimit).await;
 }
 
-async fn one_dead_letter(fixture: &Fixture) {
+async fn one_dead_letter(fixture: &Fixture, reason: Reason) {
     eventually("one dead letter", || async {
-        fixture.dead_letters.count().await == 1
+        let count = fixture.dead_letters.count().await;
+        count.is_ok_and(|count| (count.arrived, count.filed) == (1, 0))
     })
     .await;
+    let next = fixture.dead_letters.next().await;
+    let arrival = next.expect("dead letters can be read");
+    let letter = &arrival.as_ref().expect("just counted").letters[0];
+    assert_eq!(letter.reason, reason);
+    assert!(letter.queue.ends_with("first.interactive"), "{letter:?}");
 }
 
 /// Nine mebibytes arrive whole.

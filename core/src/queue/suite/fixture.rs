@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::UnixMillis;
 use crate::job::{CachePolicy, Job, JobId, Lane, ModelName, Promise};
 use crate::key::{Digest, PredictionKey};
+use crate::queue::dead_letters::DeadLetters;
 use crate::queue::{Consumer, Delivery, Queue, Reports};
 
 /// Long enough for a busy machine; reached only by a failure.
@@ -19,14 +20,11 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at a condition.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Counts what was set aside.
+/// Removes what a test leaves behind.
 #[async_trait]
-pub trait DeadLetters: Send + Sync {
-    /// Messages in the dead-letter queue.
-    async fn count(&self) -> u64;
-
+pub trait CleanUp: Send + Sync {
     /// Removes all that the test has made.
-    async fn clean_up(&self) {}
+    async fn clean_up(&self);
 }
 
 /// Both ends of a fresh queue.
@@ -46,7 +44,9 @@ pub struct Fixture {
     /// Whether messages leave a lane before the consumer asks for them, up to its prefetch.
     pub sends_ahead: bool,
     /// Where messages are set aside.
-    pub dead_letters: Box<dyn DeadLetters>,
+    pub dead_letters: Arc<dyn DeadLetters>,
+    /// Removes what is left behind.
+    pub clean_up: Option<Box<dyn CleanUp>>,
 }
 
 impl fmt::Debug for Fixture {
@@ -60,7 +60,9 @@ impl Fixture {
     pub async fn end(self) {
         self.worker.close().await;
         self.gateway.close().await;
-        self.dead_letters.clean_up().await;
+        if let Some(clean_up) = self.clean_up {
+            clean_up.clean_up().await;
+        }
     }
 
     /// A job somebody waits for; each number makes another one.
@@ -183,6 +185,7 @@ pub fn promised(job: Job) -> Job {
         once: None,
         owner: Some("acme".parse().expect("a good name")),
         webhook: None,
+        retry_of: None,
     };
     Job {
         promise: Some(promise),

@@ -137,6 +137,7 @@ const fn code_to_byte(code: FailureCode) -> u8 {
         FailureCode::InferenceFailed => 3,
         FailureCode::Poison => 4,
         FailureCode::ModelGone => 5,
+        FailureCode::DeadLettered => 6,
     }
 }
 
@@ -147,6 +148,7 @@ const fn code_from_byte(byte: u8) -> Result<FailureCode, WireError> {
         3 => FailureCode::InferenceFailed,
         4 => FailureCode::Poison,
         5 => FailureCode::ModelGone,
+        6 => FailureCode::DeadLettered,
         _ => return Err(WireError::Malformed("failure code")),
     })
 }

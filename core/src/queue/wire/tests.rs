@@ -11,12 +11,13 @@ use crate::job::{CachePolicy, Job, JobId, Once, Promise, ReplyAddress};
 use crate::key::{Digest, PredictionKey};
 use crate::outcome::{Cost, Failure, FailureCode, Outcome, Report, Scores};
 
-const CODES: [FailureCode; 5] = [
+const CODES: [FailureCode; 6] = [
     FailureCode::InvalidImage,
     FailureCode::ImageTooLarge,
     FailureCode::InferenceFailed,
     FailureCode::Poison,
     FailureCode::ModelGone,
+    FailureCode::DeadLettered,
 ];
 
 fn promises() -> impl Strategy<Value = Promise> {
@@ -35,6 +36,7 @@ fn promises() -> impl Strategy<Value = Promise> {
             }),
             owner: owner.map(|name| name.parse().unwrap()),
             webhook: None,
+            retry_of: None,
         }
     })
 }
@@ -178,6 +180,7 @@ fn sample_jobs() -> Vec<Job> {
             once: None,
             owner: None,
             webhook: None,
+            retry_of: None,
         }),
         image: Bytes::new(),
         ..second.clone()

@@ -120,6 +120,7 @@ pub fn seed_due(deadline: UnixMillis) -> Seed {
         once: None,
         owner: Some("acme".parse().expect("a good name")),
         webhook: None,
+        retry_of: None,
     }
 }
 

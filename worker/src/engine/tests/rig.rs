@@ -222,6 +222,7 @@ pub(super) fn task(value: u8, lane: Lane) -> Task {
         once: None,
         owner: None,
         webhook: None,
+        retry_of: None,
     };
     let image = bmp(value);
     let now = UnixMillis::wall();

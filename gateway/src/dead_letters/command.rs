@@ -1,0 +1,192 @@
+//! `selvage-gateway dead-letters`: lists, replays and purges the dead letters of a fleet, by its broker and its store.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use prometheus::Registry;
+use selvage_core::job::JobId;
+use tokio_util::task::TaskTracker;
+
+use super::{DeadLetterOffice, LetterView, Page};
+use crate::Backends;
+use crate::config::{Mode, Settings};
+use crate::fleet;
+use crate::metrics::Metrics;
+use crate::models::Models;
+use crate::promised::Promised;
+use crate::start::Failure;
+
+/// Looks at messages that were set aside: jobs that took their workers down, and what no worker could read.
+///
+/// Needs the settings of the fleet's gateways: --amqp-url, --redis-url, --prefix and --models, or their variables.
+#[derive(Clone, Debug, Args)]
+pub struct DeadLettersCommand {
+    #[command(subcommand)]
+    #[expect(missing_docs, reason = "a doc comment would become help text")]
+    pub action: Action,
+}
+
+/// What is done with them.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Action {
+    /// List them, oldest first.
+    List {
+        /// Most letters to list.
+        #[arg(long, default_value_t = 100, value_name = "LETTERS")]
+        limit: u64,
+        /// Leave out so many of the oldest.
+        #[arg(long, default_value_t = 0, value_name = "LETTERS")]
+        offset: u64,
+    },
+    /// Ask about their images again, each as a new job whose `retry_of` names the old one.
+    Replay {
+        /// Ids of the letters.
+        #[arg(
+            value_name = "ID",
+            required_unless_present = "all",
+            conflicts_with = "all"
+        )]
+        ids: Vec<JobId>,
+        /// All that hold a job.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Throw all of them away.
+    Purge,
+}
+
+impl DeadLettersCommand {
+    /// Does it, and writes what came of it to `out`.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn run(&self, settings: &Settings, out: impl Write) -> Result<(), Failure> {
+        let mode = settings.mode();
+        let mode = mode.map_err(|error| Failure::Usage(error.into()))?;
+        let (Mode::Fleet, Some(amqp), Some(redis)) =
+            (mode, &settings.shared.amqp_url, &settings.shared.redis_url)
+        else {
+            return Err(Failure::Usage(anyhow::anyhow!(
+                "set --amqp-url / SELVAGE_AMQP_URL and --redis-url / SELVAGE_REDIS_URL to those of the fleet; the dead \
+                 letters of an embedded gateway are in its process: ask it for /admin/dead-letters"
+            )));
+        };
+        let models = Models::of(settings)?;
+        let registry = Registry::new();
+        let catalog = models.catalog();
+        let backends = fleet::open(settings, (amqp, redis), &catalog, &registry).await?;
+        let queue = Arc::clone(&backends.queue);
+        let done = match office(settings, models, &backends, &registry) {
+            Ok(office) => self.act(&office, out).await,
+            Err(error) => Err(error.into()),
+        };
+        queue.close().await;
+        done.map_err(Failure::Internal)
+    }
+
+    async fn act(&self, office: &DeadLetterOffice, mut out: impl Write) -> anyhow::Result<()> {
+        match &self.action {
+            Action::List { limit, offset } => {
+                let page = office.list(*offset, *limit).await?;
+                let unfiled = office.unfiled().await?;
+                write_page(&page, unfiled, &mut out)?;
+            }
+            Action::Replay { ids, all: false } => {
+                for id in ids {
+                    let record = office.replay(*id, None).await?;
+                    writeln!(out, "{id} replayed as {}", record.seed.id)?;
+                }
+            }
+            Action::Replay { all: true, .. } => {
+                let replayed = office.replay_all(u64::MAX, None).await?;
+                for (id, job) in &replayed.jobs {
+                    writeln!(out, "{id} replayed as {job}")?;
+                }
+                let (done, skipped) = (replayed.jobs.len(), replayed.skipped);
+                writeln!(out, "{done} replayed, {skipped} cannot be replayed")?;
+                if let Some(error) = replayed.stopped {
+                    out.flush()?;
+                    return Err(error).context("the other dead letters stay");
+                }
+            }
+            Action::Purge => {
+                let purged = office.purge().await?;
+                writeln!(out, "{purged} dead letters thrown away")?;
+            }
+        }
+        Ok(out.flush()?)
+    }
+}
+
+/// The office of a fleet, without a gateway around it.
+fn office(
+    settings: &Settings,
+    models: Models,
+    backends: &Backends,
+    registry: &Registry,
+) -> prometheus::Result<DeadLetterOffice> {
+    let limits = settings.limits();
+    let clock = backends.clock.clone();
+    let promised = Promised::new(
+        (
+            Arc::clone(&backends.store),
+            Arc::clone(&backends.queue),
+            clock.clone(),
+        ),
+        limits.retention,
+        TaskTracker::new(),
+        Metrics::register(registry)?,
+    );
+    let letters = Arc::clone(&backends.dead_letters);
+    Ok(DeadLetterOffice::new(
+        letters,
+        promised,
+        models,
+        clock,
+        limits.job_deadline,
+    ))
+}
+
+fn write_page(page: &Page, unfiled: u64, out: &mut impl Write) -> io::Result<()> {
+    let heads = [
+        "ID",
+        "REASON",
+        "ATTEMPTS",
+        "MODEL",
+        "LANE",
+        "BYTES",
+        "SET ASIDE",
+    ];
+    let mut rows = vec![heads.map(str::to_owned)];
+    rows.extend(page.items.iter().map(row));
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: [usize; 7] = std::array::from_fn(width);
+    for row in &rows {
+        let cells = row.iter().zip(widths);
+        let line: Vec<String> = cells
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        writeln!(out, "{}", line.join("  ").trim_end())?;
+    }
+    writeln!(out, "{} of {} dead letters", page.items.len(), page.total)?;
+    if unfiled > 0 {
+        writeln!(out, "{unfiled} more wait for a gateway to take them in")?;
+    }
+    Ok(())
+}
+
+fn row(letter: &LetterView) -> [String; 7] {
+    let model = letter.model.as_ref().map_or("-", |model| model.as_str());
+    let lane = letter.lane.map_or("-", |lane| lane.as_str());
+    [
+        letter.id.to_string(),
+        letter.reason.as_str().to_owned(),
+        letter.attempts.to_string(),
+        model.to_owned(),
+        lane.to_owned(),
+        letter.size.to_string(),
+        letter.died_at.to_string(),
+    ]
+}

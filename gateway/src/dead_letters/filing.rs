@@ -1,0 +1,175 @@
+//! Files what was set aside: ends its job, so that nobody waits for the deadline, and keeps the letter with its reason. Any
+//! gateway does it for the whole fleet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng as _;
+use selvage_core::BoxError;
+use selvage_core::cache::Cache;
+use selvage_core::catalog::Catalog;
+use selvage_core::outcome::{Failure, FailureCode};
+use selvage_core::queue::dead_letters::{Arrival, DeadLetters, Letter, Reason};
+use selvage_core::store::{End, JobStore, Record};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+use crate::sweeper::completion;
+use crate::watch::Watch;
+
+/// Mean time between two turns: how long the job of a dead letter goes on as if nothing had happened.
+const EVERY: Duration = Duration::from_secs(1);
+/// Longest time one call of a dependency may take; the queue's own limits are shorter.
+const CALL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Takes in dead letters.
+#[derive(Clone, Debug)]
+pub struct Filing {
+    /// Where they arrive, and are filed.
+    pub letters: Arc<dyn DeadLetters>,
+    /// Where the records of their jobs are.
+    pub store: Arc<dyn JobStore>,
+    /// Where an answer may be after all.
+    pub cache: Arc<dyn Cache>,
+    /// For the labels.
+    pub catalog: Arc<Catalog>,
+    /// Who waits for their jobs.
+    pub watch: Watch,
+    /// Counts them.
+    pub metrics: Metrics,
+}
+
+impl Filing {
+    /// Takes turn after turn, until `stop` fires.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut failing = false;
+        loop {
+            // Gateways started together do not look together.
+            let pause = EVERY.mul_f64(rand::rng().random_range(0.8..1.2));
+            if stop.run_until_cancelled(sleep(pause)).await.is_none() {
+                return;
+            }
+            match self.turn(&stop).await {
+                Ok(()) => failing = false,
+                Err(error) if !failing => {
+                    failing = true;
+                    tracing::warn!(%error, "dead letters cannot be looked for; trying again every second");
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Files all that has arrived by now.
+    async fn turn(&self, stop: &CancellationToken) -> Result<(), BoxError> {
+        while !stop.is_cancelled()
+            && let Some(arrival) = timeout(CALL_LIMIT, self.letters.next()).await??
+        {
+            self.take_in(arrival, stop).await;
+        }
+        let count = timeout(CALL_LIMIT, self.letters.count()).await??;
+        let kept = i64::try_from(count.arrived.saturating_add(count.filed));
+        self.metrics.dead_letters_kept.set(kept.unwrap_or(i64::MAX));
+        Ok(())
+    }
+
+    /// Ends the jobs of a message and files its letters. While the store or the broker is away the message is held: given
+    /// back, it would wear out.
+    async fn take_in(&self, arrival: Arrival, stop: &CancellationToken) {
+        for letter in &arrival.letters {
+            let ended = insist(stop, "end the job of a dead letter", || self.end(letter)).await;
+            let Some(record) = ended else { return };
+            let letter = with_record(letter.clone(), record.as_ref());
+            let filing = insist(stop, "file a dead letter", || self.letters.file(&letter));
+            if filing.await.is_none() {
+                return;
+            }
+            let reason = letter.reason.as_str();
+            self.metrics.dead_letters.with_label_values(&[reason]).inc();
+            tracing::warn!(job.id = %letter.id, reason, queue = letter.queue, attempts = letter.attempts,
+                "a message was set aside: {reason}");
+        }
+        arrival.done().await;
+    }
+
+    /// Ends the letter's job, unless it has ended; its record, where it has one.
+    async fn end(&self, letter: &Letter) -> Result<Option<Record>, BoxError> {
+        let Some(job) = letter.job().filter(|job| job.promise.is_some()) else {
+            return Ok(None);
+        };
+        let Some(record) = self.store.get(&[job.id]).await?.pop().flatten() else {
+            return Ok(None);
+        };
+        if !record.state.is_terminal() {
+            let found = self.cache.get(&[job.key]).await.unwrap_or_default();
+            let failed = || End::Failed(failure(letter));
+            let completion = completion(
+                &self.catalog,
+                &record,
+                found.into_iter().next().flatten(),
+                failed,
+            );
+            self.store.complete(&[completion]).await?;
+            self.watch.nudge(job.id);
+        }
+        Ok(Some(record))
+    }
+}
+
+/// The letter with what the record knows better than the broker: the starts, and that the job was poison.
+fn with_record(letter: Letter, record: Option<&Record>) -> Letter {
+    let Some(record) = record else { return letter };
+    let code = record.failure.as_ref().map(|failure| failure.code);
+    let reason = match code {
+        Some(FailureCode::Poison) => Reason::Poison,
+        _ => letter.reason,
+    };
+    Letter {
+        reason,
+        attempts: record.attempts,
+        ..letter
+    }
+}
+
+/// Why the job of a letter has failed.
+fn failure(letter: &Letter) -> Failure {
+    let detail = match letter.reason {
+        Reason::DeliveryLimit => {
+            format!(
+                "the job was handed out {} times without an end",
+                letter.attempts
+            )
+        }
+        Reason::Expired => "the job waited longer than the broker lets it".to_owned(),
+        Reason::Overflow => "the job had to make room in the broker's queue".to_owned(),
+        Reason::Poison | Reason::Undecodable | Reason::Rejected => {
+            "no worker could use the job's message".to_owned()
+        }
+    };
+    Failure::new(FailureCode::DeadLettered, detail)
+}
+
+/// Does it until it is done; `None` once `stop` fires.
+async fn insist<T, E: Into<BoxError>, F: Future<Output = Result<T, E>>>(
+    stop: &CancellationToken,
+    what: &str,
+    call: impl Fn() -> F,
+) -> Option<T> {
+    let insisting = async {
+        let mut failing = false;
+        loop {
+            let error: BoxError = match timeout(CALL_LIMIT, call()).await {
+                Ok(Ok(done)) => return done,
+                Ok(Err(error)) => error.into(),
+                Err(elapsed) => elapsed.into(),
+            };
+            if !failing {
+                failing = true;
+                tracing::warn!(%error, "cannot {what}; trying again every second");
+            }
+            sleep(EVERY).await;
+        }
+    };
+    stop.run_until_cancelled(insisting).await
+}

@@ -1,0 +1,168 @@
+//! `/admin/dead-letters`: what was set aside, for API keys with the scope `admin`.
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, Uri, header};
+use axum::response::Response;
+use selvage_core::job::JobId;
+use selvage_core::store::Record;
+use serde::Serialize;
+
+use super::jobs::{NOT_KEPT, json};
+use super::predict::promised_response;
+use crate::App;
+use crate::access::Caller;
+use crate::dead_letters::LetterError;
+use crate::error::{ApiError, Code, Problem};
+use crate::lifecycle::Phase;
+use crate::options::Query;
+use crate::predictions::PredictError;
+
+/// Letters on a page, and letters replayed by one request, unless the request says otherwise.
+const USUAL: u64 = 50;
+/// Most of either: a page is read while the client waits, and so is a replay.
+const MOST: u64 = 500;
+/// Largest offset; more letters are not kept.
+const LAST: u64 = 10_000;
+
+/// A page of letters, oldest first.
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    caller.must_be_admin()?;
+    let [limit, offset] = Query::of(&uri)?.numbers(&[("limit", 1..=MOST), ("offset", 0..=LAST)])?;
+    let page = app
+        .dead_letters
+        .list(offset.unwrap_or(0), limit.unwrap_or(USUAL));
+    let page = page.await.map_err(|error| refused(&app, error))?;
+    answer(StatusCode::OK, &page)
+}
+
+/// One letter as a new job.
+pub(super) async fn replay(
+    State(app): State<App>,
+    caller: Caller,
+    path: Result<Path<String>, PathRejection>,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    caller.must_be_admin()?;
+    let Path(text) = path.unwrap_or_else(|_| Path(String::new()));
+    let id = text.parse().map_err(|_| not_found())?;
+    Query::of(&uri)?.nothing()?;
+    takes_work(&app)?;
+    let replaying = app.clone();
+    // In a task of its own: a client that goes away leaves no letter between two places.
+    let replayed = app.life.tasks.spawn(async move {
+        let replayed = replaying.dead_letters.replay(id, caller.owner()).await;
+        replayed.map_err(|error| refused(&replaying, error))
+    });
+    let record: Record = replayed.await.map_err(broken)??;
+    let mut response = promised_response(&app, &record)?;
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, NOT_KEPT);
+    Ok(response)
+}
+
+#[derive(Serialize)]
+struct ReplayedView<'a> {
+    replayed: Vec<ReplayView>,
+    skipped: u64,
+    error: Option<Problem<'a>>,
+}
+
+#[derive(Serialize)]
+struct ReplayView {
+    id: JobId,
+    job: JobId,
+}
+
+/// Many letters, each as a new job.
+pub(super) async fn replay_all(
+    State(app): State<App>,
+    caller: Caller,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    caller.must_be_admin()?;
+    let [limit] = Query::of(&uri)?.numbers(&[("limit", 1..=MOST)])?;
+    takes_work(&app)?;
+    let replaying = app.clone();
+    let replayed = app.life.tasks.spawn(async move {
+        let limit = limit.unwrap_or(USUAL);
+        let replayed = replaying
+            .dead_letters
+            .replay_all(limit, caller.owner())
+            .await;
+        replayed.map_err(|error| refused(&replaying, error))
+    });
+    let replayed = replayed.await.map_err(broken)??;
+    let stopped = replayed.stopped.map(|error| refused(&app, error));
+    if let (Some(error), true) = (&stopped, replayed.jobs.is_empty()) {
+        return Err(error.clone());
+    }
+    let jobs = replayed.jobs.into_iter();
+    let view = ReplayedView {
+        replayed: jobs.map(|(id, job)| ReplayView { id, job }).collect(),
+        skipped: replayed.skipped,
+        error: stopped.as_ref().map(ApiError::problem),
+    };
+    answer(StatusCode::OK, &view)
+}
+
+#[derive(Serialize)]
+struct Purged {
+    purged: u64,
+}
+
+/// All letters, thrown away.
+pub(super) async fn purge(
+    State(app): State<App>,
+    caller: Caller,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    caller.must_be_admin()?;
+    Query::of(&uri)?.nothing()?;
+    let purged = app.dead_letters.purge().await;
+    let purged = purged.map_err(|error| refused(&app, error))?;
+    answer(StatusCode::OK, &Purged { purged })
+}
+
+fn answer(status: StatusCode, body: &impl Serialize) -> Result<Response, ApiError> {
+    let mut response = json(status, body)?;
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, NOT_KEPT);
+    Ok(response)
+}
+
+fn takes_work(app: &App) -> Result<(), ApiError> {
+    if app.life.phase() >= Phase::Draining {
+        return Err(PredictError::Draining.into());
+    }
+    Ok(())
+}
+
+fn not_found() -> ApiError {
+    let detail = "no such dead letter; GET /admin/dead-letters lists them";
+    ApiError::new(Code::NotFound, detail)
+}
+
+fn broken(died: tokio::task::JoinError) -> ApiError {
+    ApiError::new(Code::Internal, "see the log").because(died)
+}
+
+fn refused(app: &App, error: LetterError) -> ApiError {
+    match error {
+        LetterError::Unavailable(cause) => ApiError::from(PredictError::Broker(Some(cause)))
+            .saying("the dead letters cannot be read now: the broker is away, or somebody else reads them"),
+        LetterError::Unknown(_) => not_found(),
+        LetterError::Foreign(_) | LetterError::NoModel(..) => {
+            ApiError::new(Code::NotReplayable, error.to_string())
+        }
+        LetterError::NotPromised(model, error) => {
+            app.predictions.not_promised(&model, error).into()
+        }
+    }
+}
