@@ -3,13 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use selvage_core::job::Lane;
 use selvage_core::key::Digest;
+use selvage_core::queue::rabbit::testing::Broker;
 use selvage_tests::{Settings, eventually, pictures};
+
+use tokio::time::{Instant, sleep};
 
 use super::Stage;
 
 /// Longest time until a poisonous job is set aside: three starts, each with a worker's start before it.
 const END_LIMIT: Duration = Duration::from_secs(90);
+
+/// Longest time until what was set aside is filed.
+const FILED_LIMIT: Duration = Duration::from_secs(30);
 
 /// Workers that die when they have computed one certain picture.
 pub(super) fn poisonous() -> Settings {
@@ -50,4 +57,46 @@ pub(super) async fn poison(stage: Arc<Stage>, _: Duration) {
     assert_eq!(ended.json["attempts"], 3, "{}", ended.json);
     stage.fleet.revive_workers();
     assert!(crashes >= 3, "three starts are three crashes: {crashes}");
+}
+
+/// Somebody puts messages into the lanes that are none of ours; all of them end among the dead letters.
+pub(super) async fn foreign_messages(stage: Arc<Stage>, duration: Duration) {
+    let url = stage.private.services().amqp_url.parse();
+    let prefix = stage.fleet.prefix().parse();
+    let model = "fashion-mnist".parse().expect("a good name");
+    let broker = Broker::connect(
+        &url.expect("the broker's address"),
+        prefix.expect("the fleet's prefix"),
+        vec![model],
+    );
+    let broker = broker.await.expect("the broker answers");
+    let model = "fashion-mnist".parse().expect("a good name");
+    let large = vec![7; 1 << 20];
+    let kinds = [
+        &b""[..],
+        b"junk",
+        b"\x63SJ\x01\x00",
+        b"\x01SJ\xff\xff",
+        &large,
+    ];
+    let end = Instant::now() + duration;
+    let mut sent = 0;
+    while Instant::now() < end {
+        for (lane, junk) in Lane::ALL.iter().cycle().zip(kinds) {
+            let queue = broker.lane(&model, *lane);
+            broker
+                .publish(&queue, junk)
+                .await
+                .expect("the broker takes it");
+            sent += 1;
+        }
+        // How often, not how long: the faults of the matrix are paced.
+        sleep(Duration::from_millis(250)).await;
+    }
+    let filed = || async {
+        let filed = broker.waiting(&broker.letters()).await.ok()??;
+        (filed >= sent).then_some(filed)
+    };
+    let filed = eventually("all of them are filed", FILED_LIMIT, filed).await;
+    assert_eq!(filed, sent, "each of them once, and none of ours");
 }

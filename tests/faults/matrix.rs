@@ -98,6 +98,7 @@ pub(crate) fn all() -> Vec<Fault> {
         Fault::new("inference-hang", by!(jobs::poison))
             .settings(jobs::endless)
             .short(),
+        Fault::new("foreign-messages", by!(jobs::foreign_messages)).short(),
         Fault::new("overload", by!(overload::tenfold))
             .settings(overload::few_places)
             .mix(overload::beside),

@@ -7,6 +7,7 @@ mod bad_requests;
 mod cache;
 mod cli;
 mod crafted_images;
+mod dead_letters;
 mod discovery;
 mod edge;
 mod events;
@@ -111,6 +112,9 @@ pub(crate) fn all() -> Vec<Scenario> {
         oip::the_stock_client_gets_the_scores_of_predict;
         oip::the_stock_client_needs_a_key_where_keys_are_needed with keys::guarded;
         oip::colours_are_taken_in_the_layout_of_the_model;
+        dead_letters::an_idle_deployment_has_none with keys::guarded;
+        dead_letters::a_poisonous_job_is_listed_and_replayed on Fleet with dead_letters::poisonous;
+        dead_letters::foreign_messages_are_set_aside_and_harm_nobody on Fleet with keys::guarded;
         discovery::the_home_page_needs_nothing_from_elsewhere;
         discovery::health_and_metrics_are_served;
         discovery::request_ids_are_kept_or_made;

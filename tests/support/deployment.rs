@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::Output;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::client::Client;
 use crate::eventually::eventually;
-use crate::program::{Program, project};
+use crate::program::{self, Program, project};
 use crate::services::Services;
 
 /// Longest start that is waited for; programs on a machine that compiles beside them are slow.
@@ -244,6 +245,16 @@ impl Deployment {
             .lock()
             .unwrap()
             .retain(|(setting, _)| *setting != name);
+    }
+
+    /// Runs a command of the gateway's program with the deployment's settings, to its end.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Output {
+        let environment = self.environment.lock().unwrap().clone();
+        program::output("selvage-gateway", arguments, &environment)
     }
 
     /// Runs `with` on the workers.

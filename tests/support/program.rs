@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -86,6 +86,30 @@ pub fn project() -> PathBuf {
         .to_owned()
 }
 
+/// The command in the project's folder, with these settings and no others.
+fn with_settings<'c>(command: &'c mut Command, settings: &[(&str, String)]) -> &'c mut Command {
+    let others =
+        |(name, _): &(String, String)| !name.starts_with("SELVAGE_") && name != "ORT_DYLIB_PATH";
+    command
+        .env_clear()
+        .envs(std::env::vars().filter(others))
+        .env("SELVAGE_LOG_FORMAT", "json")
+        .envs(settings.iter().map(|(name, value)| (*name, value)))
+        .current_dir(project())
+        .stdin(Stdio::null())
+}
+
+/// Runs a built program with these arguments and settings to its end.
+///
+/// # Panics
+/// When it cannot be started.
+#[must_use]
+pub fn output(name: &str, arguments: &[&str], settings: &[(&str, String)]) -> Output {
+    let mut command = Command::new(binary(name));
+    let output = with_settings(command.args(arguments), settings).output();
+    output.unwrap_or_else(|error| panic!("{name} does not start: {error}"))
+}
+
 impl Program {
     /// Starts a built program with these settings; its log goes to memory.
     ///
@@ -116,19 +140,9 @@ impl Program {
     }
 
     fn run(name: &'static str, mut command: Command, settings: &[(&str, String)]) -> Self {
-        command
-            .env_clear()
-            .envs(
-                std::env::vars()
-                    .filter(|(name, _)| !name.starts_with("SELVAGE_") && name != "ORT_DYLIB_PATH"),
-            )
-            .env("SELVAGE_LOG_FORMAT", "json")
-            .envs(settings.iter().map(|(name, value)| (*name, value)))
-            .current_dir(project())
-            .stdin(Stdio::null())
+        let mut child = with_settings(&mut command, settings)
             .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        let mut child = command
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
         let log = Arc::new(Log {
