@@ -16,7 +16,10 @@ use sha2::{Digest as _, Sha256};
 /// Folders whose files are served, beside this script.
 const FOLDERS: [&str; 2] = ["ui", "../models/fashion-mnist/samples"];
 /// Pages, by the name of their constant.
-const PAGES: [(&str, &str, &str); 1] = [("HOME", "index.html", "home.js")];
+const PAGES: [(&str, &str, &str); 2] = [
+    ("HOME", "index.html", "home.js"),
+    ("FLEET", "fleet.html", "fleet.js"),
+];
 /// Brotli's best quality and its default window.
 const BROTLI: (u32, u32) = (11, 22);
 const BUFFER_BYTES: usize = 4096;

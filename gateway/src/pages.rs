@@ -2,7 +2,7 @@
 //! it may keep it. Which address means which page is the route table's affair.
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 
 include!(concat!(env!("OUT_DIR"), "/pages.rs"));
@@ -17,6 +17,9 @@ const ASK_AGAIN: HeaderValue = HeaderValue::from_static("no-cache");
 /// A path that names its content means the same for ever.
 const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 
+/// Room for all headers of an answer, those of layers and server too, so that they are never moved.
+const MOST_HEADERS: usize = 16;
+
 /// A file that is part of the program.
 #[derive(Debug)]
 pub(crate) struct File {
@@ -30,6 +33,11 @@ pub(crate) struct File {
 /// The home page.
 pub(crate) fn home(headers: &HeaderMap) -> Response {
     page(&HOME, headers)
+}
+
+/// The page that shows the fleet at work.
+pub(crate) fn fleet(headers: &HeaderMap) -> Response {
+    page(&FLEET, headers)
 }
 
 /// What stands at a path below `/ui/`.
@@ -67,22 +75,21 @@ impl File {
         if known {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
         }
-        let fixed = [
-            (header::CONTENT_TYPE, HeaderValue::from_static(self.kind)),
-            (header::ETAG, HeaderValue::from_static(self.tag)),
-            (header::CACHE_CONTROL, keep),
-            (header::VARY, HeaderValue::from_static("accept-encoding")),
-            (
-                header::X_CONTENT_TYPE_OPTIONS,
-                HeaderValue::from_static("nosniff"),
-            ),
-        ];
-        let encoding =
-            encoding.map(|name| (header::CONTENT_ENCODING, HeaderValue::from_static(name)));
-        let all = fixed.into_iter().chain(encoding.filter(|_| !known));
-        response
-            .headers_mut()
-            .extend(all.collect::<Vec<(HeaderName, HeaderValue)>>());
+        let to = response.headers_mut();
+        to.reserve(MOST_HEADERS);
+        to.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.kind));
+        to.insert(header::ETAG, HeaderValue::from_static(self.tag));
+        to.insert(header::CACHE_CONTROL, keep);
+        to.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+        to.insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        if let Some(encoding) = encoding
+            && !known
+        {
+            to.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
+        }
         response
     }
 
@@ -136,7 +143,7 @@ mod tests {
     fn all_of_it_is_small() {
         let least = |file: &File| file.brotli.unwrap_or(file.plain).len();
         let all: usize = ASSETS.iter().map(|(_, file)| least(file)).sum();
-        let all = all + least(&HOME);
+        let all = all + least(&HOME) + least(&FLEET);
         assert!(all < BUDGET, "{all} bytes");
         assert!(ASSETS.is_sorted_by_key(|(path, _)| path));
     }
@@ -144,7 +151,7 @@ mod tests {
     #[test]
     fn nothing_of_it_is_fetched_from_elsewhere() {
         let files = ASSETS.iter().map(|(path, file)| (*path, file));
-        for (path, file) in files.chain([("/", &HOME)]) {
+        for (path, file) in files.chain([("/", &HOME), ("/fleet", &FLEET)]) {
             let text = String::from_utf8_lossy(file.plain);
             // The name of SVG's namespace is no address that anything is fetched from.
             let text = text.replace("http://www.w3.org/2000/svg", "");

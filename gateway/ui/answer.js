@@ -15,7 +15,9 @@ export function show(item, acts) {
 }
 
 function pictures(item) {
-  const original = item.thumb ? h("img", { src: item.thumb, alt: "" }) : h("span", { class: "nothing", text: "not kept" });
+  const nothing = (text) => h("span", { class: "nothing", text });
+  const instead = (event) => event.target.replaceWith(nothing("cannot be shown"));
+  const original = item.thumb ? h("img", { src: item.thumb, alt: "", onerror: instead }) : nothing("not kept");
   const figures = [figure(original, item.name)];
   if (item.seen) {
     const { width, height } = item.seenSize;
@@ -32,12 +34,11 @@ function figure(picture, caption) {
 function text(item, { cancel, again }) {
   const { output, job } = item;
   if (!output) {
-    const failed = item.status === "failed" || item.status === "expired";
     const offered = item.ended ? item.blob && h("button", { type: "button", onclick: again, text: "Try again" }) : h("button", { type: "button", onclick: cancel, text: "Cancel" });
     return h(
       "div",
       { class: "told" },
-      h("p", { class: failed ? "error" : "", id: "state", text: item.sentence }),
+      h("p", { class: item.isBad ? "error" : "", id: "state", text: item.sentence }),
       item.ended ? null : h("progress", { "aria-label": "Working" }),
       h("p", { class: "actions" }, offered || null),
     );

@@ -21,6 +21,7 @@ const SENTENCES = {
   payload_too_large: "This file is too large",
   poison: "This picture could not be computed",
   queue_full: "The queue is full",
+  rate_limited: "Too many requests came from here",
   store_unavailable: "Jobs cannot be recorded right now",
   unauthenticated: "This gateway wants an API key",
   unsupported_media_type: "This kind of file is not taken",

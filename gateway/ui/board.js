@@ -26,6 +26,11 @@ export class Item {
     return ENDED.has(this.status);
   }
 
+  /** Whether it has no answer and nobody wanted that. */
+  get isBad() {
+    return this.status === "failed" || this.status === "expired";
+  }
+
   /** What it shows, once that is known. */
   get output() {
     return this.status === "succeeded" ? this.job.output : null;
@@ -87,14 +92,15 @@ export class Board {
 
   remove(item) {
     this.items = this.items.filter((other) => other !== item);
+    this.#listener.removed(item);
+    if (this.selected === item) {
+      this.select(this.items.at(-1) ?? null);
+    }
+    // Only now does no element show them any more.
     for (const url of [item.thumb, item.seen]) {
       if (url?.startsWith("blob:")) {
         URL.revokeObjectURL(url);
       }
-    }
-    this.#listener.removed(item);
-    if (this.selected === item) {
-      this.select(this.items.at(-1) ?? null);
     }
   }
 

@@ -41,7 +41,7 @@ const board = new Board({
       present(item);
     }
     if (board.items.length > 1 && board.done === board.items.length) {
-      say(`All ${board.items.length} pictures are done.`);
+      say(`${board.selected.sentence} All ${board.items.length} pictures are done.`, board.selected.isBad);
     }
   },
   selected(item) {
@@ -62,7 +62,7 @@ function present(item) {
     say("No picture yet.");
     return;
   }
-  say(item.sentence, item.status === "failed" || item.status === "expired");
+  say(item.sentence, item.isBad);
   answer.look(board, item);
 }
 
@@ -127,6 +127,7 @@ async function listModels() {
 function unlock() {
   useKey($("key").value.trim());
   listModels();
+  snippets.show(board.selected);
   for (const item of board.items.filter(({ problem }) => problem?.code === "unauthenticated")) {
     board.update(item, { status: "waiting", problem: null });
     runner.run(item);
@@ -144,7 +145,10 @@ $("locked").addEventListener("submit", (event) => {
 $("csv").addEventListener("click", () => table.download("selvage.csv", "text/csv", table.csv(board.items)));
 $("json").addEventListener("click", () => table.download("selvage.json", "application/json", table.json(board.items)));
 $("cancel-all").addEventListener("click", () => board.items.filter((item) => !item.ended).forEach((item) => runner.cancel(item)));
-$("clear").addEventListener("click", () => [...board.items].forEach((item) => runner.remove(item)));
+$("clear").addEventListener("click", () => {
+  board.select(null);
+  [...board.items].forEach((item) => runner.remove(item));
+});
 setInterval(() => {
   for (const item of board.items.filter(({ status }) => status === "retrying")) {
     table.change(item);

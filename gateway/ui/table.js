@@ -13,7 +13,7 @@ export function add(items, acts) {
       time: h("td", { class: "number" }),
       action: h("td", { class: "action" }),
     };
-    const thumb = item.thumb ? h("img", { src: item.thumb, alt: "", loading: "lazy" }) : null;
+    const thumb = item.thumb ? h("img", { src: item.thumb, alt: "", loading: "lazy", onerror: (event) => event.target.remove() }) : null;
     const open = h("button", { class: "link", type: "button", onclick: () => acts.open(item) }, thumb, h("span", { text: item.name }));
     const row = h("tr", {}, h("th", { scope: "row" }, open), ...Object.values(cells));
     rows.set(item, { row, cells, acts });
@@ -27,7 +27,7 @@ export function change(item) {
   const { cells, acts } = rows.get(item);
   const { output, job } = item;
   cells.answer.textContent = output ? output.label : item.sentence;
-  cells.answer.className = item.status === "failed" || item.status === "expired" ? "error" : "";
+  cells.answer.className = item.isBad ? "error" : "";
   cells.score.textContent = output ? percent(output.score) : "";
   cells.time.textContent = output ? job.timings.total_ms.toFixed(1) : "";
   const offered = item.ended ? "Remove" : "Cancel";

@@ -40,7 +40,7 @@ export function bar(item) {
   return h(
     "div",
     { class: "timing" },
-    h("h3", { text: `${ms(total)} in all` }),
+    h("p", { class: "total", text: `${ms(total)} in all` }),
     h("div", { class: "stack", role: "img", "aria-label": `Time: ${told}` }, ...pieces),
     h("ul", { class: "legend" }, ...legend),
   );

@@ -72,6 +72,11 @@ pub(super) async fn home(State(app): State<App>, headers: HeaderMap) -> Result<R
     Ok(response)
 }
 
+/// The fleet at work, for people.
+pub(super) async fn fleet(headers: HeaderMap) -> Response {
+    pages::fleet(&headers)
+}
+
 /// What the pages are made of.
 pub(super) async fn asset(uri: Uri, headers: HeaderMap) -> Result<Response, ApiError> {
     let missing = || ApiError::new(Code::NotFound, "no such file; GET / names those there are");

@@ -38,6 +38,7 @@ pub(crate) fn table(app: App) -> Router {
 fn open() -> Router<App> {
     Router::new()
         .route("/", get(home::home))
+        .route("/fleet", get(home::fleet))
         .route("/ui/{version}/{file}", get(home::asset))
         .route("/livez", get(ops::alive))
         .route("/readyz", get(ops::ready))

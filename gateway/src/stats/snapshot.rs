@@ -42,6 +42,8 @@ struct Jobs {
     refused: u64,
     #[serde(flatten)]
     ended: Ends,
+    /// Set aside and kept, as this gateway last counted them.
+    dead_letters: u64,
 }
 
 /// Per second, over the window.
@@ -148,6 +150,7 @@ pub fn of(app: &App) -> Snapshot {
             promised: total.promised,
             refused: total.refused,
             ended: ended(members.as_deref(), total.expired),
+            dead_letters: u64::try_from(app.metrics.dead_letters_kept.get()).unwrap_or_default(),
         },
         rates: rates(&gateways),
         cache: CacheStats {
