@@ -1,5 +1,6 @@
 //! What the black-box tests share: programs under test, services, pictures, a client. No scenario here.
 
+pub mod browser;
 pub mod cli;
 pub mod client;
 pub mod deployment;
