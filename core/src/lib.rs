@@ -31,6 +31,7 @@ pub mod key_name;
 pub mod outcome;
 pub mod output;
 pub mod preview;
+pub mod probe;
 pub mod queue;
 pub mod redis;
 pub mod shutdown;

@@ -133,6 +133,8 @@ pub enum Command {
     Key(MakeKey),
     /// List, replay or purge messages that were set aside.
     DeadLetters(DeadLettersCommand),
+    /// Ask the gateway that runs here, by the same settings, whether it is ready; for health checks.
+    Check,
 }
 
 /// Which settings contradict each other.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use selvage_core::config::EXIT_USAGE;
-use selvage_core::{config, shutdown, telemetry};
+use selvage_core::{config, probe, shutdown, telemetry};
 use selvage_gateway::config::{Command, Settings};
 use selvage_gateway::start::{self, Failure};
 use tokio_util::sync::CancellationToken;
@@ -15,11 +15,15 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(code) => return code,
     };
-    if let Some(Command::Key(make)) = &settings.command {
-        return match make.run(std::io::stdout(), std::io::stderr()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
-        };
+    match &settings.command {
+        Some(Command::Key(make)) => {
+            return match make.run(std::io::stdout(), std::io::stderr()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            };
+        }
+        Some(Command::Check) => return probe::answer(probe::ready(settings.listen)),
+        Some(Command::DeadLetters(_)) | None => {}
     }
     if let Err(error) = telemetry::start(&settings.shared.log) {
         use std::io::Write as _;
@@ -37,7 +41,7 @@ fn main() -> ExitCode {
     let ended = runtime.block_on(async {
         match settings.command.clone() {
             Some(Command::DeadLetters(command)) => command.run(&settings, std::io::stdout()).await,
-            Some(Command::Key(_)) | None => run(settings).await,
+            Some(Command::Key(_) | Command::Check) | None => run(settings).await,
         }
     });
     // A file system or a model that hangs must not keep a drained program alive.

@@ -122,3 +122,23 @@ pub(super) async fn unknown_paths_and_methods_are_problems(
     }
     Ok(())
 }
+
+/// What a container's health check does.
+pub(super) async fn a_program_tells_whether_its_running_copy_is_ready(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let check = |address: String| {
+        let program = selvage_tests::program::binary("selvage-gateway");
+        let mut check = tokio::process::Command::new(program);
+        check.arg("check").env("SELVAGE_LISTEN", address);
+        async move { check.output().await }
+    };
+    let ready = check(on.gateways[0].to_string()).await?;
+    assert!(ready.status.success(), "{ready:?}");
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let absent = check(closed.to_string()).await?;
+    assert_eq!(absent.status.code(), Some(1), "{absent:?}");
+    let said = String::from_utf8(absent.stderr)?;
+    assert!(said.contains(&closed.to_string()), "{said}");
+    Ok(())
+}

@@ -118,6 +118,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         discovery::the_home_page_needs_nothing_from_elsewhere;
         discovery::health_and_metrics_are_served;
         discovery::request_ids_are_kept_or_made;
+        discovery::a_program_tells_whether_its_running_copy_is_ready;
         discovery::unknown_paths_and_methods_are_problems;
         bad_images::no_bad_image_does_harm;
         crafted_images::no_crafted_image_does_harm;

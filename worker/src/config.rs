@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
-use clap::{Args, Parser};
+use clap::{Args, Parser, Subcommand};
 use selvage_core::config::{AmqpUrl, GuestElsewhere, RedisUrl, SharedSettings};
 use selvage_core::job::ModelName;
 
@@ -59,6 +59,16 @@ pub struct Config {
     #[arg(long, env = "SELVAGE_DRAIN_TIMEOUT", default_value_t = 20, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub drain_timeout: u64,
+    /// What to do instead of working.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What the program does instead of working.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum Command {
+    /// Ask the worker that runs here, by the same settings, whether it is ready; for health checks.
+    Check,
 }
 
 /// How models are run; the same in a worker and in a gateway that runs one in its own process.

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use selvage_core::config::EXIT_USAGE;
-use selvage_core::{config, shutdown, telemetry};
-use selvage_worker::config::Config;
+use selvage_core::{config, probe, shutdown, telemetry};
+use selvage_worker::config::{Command, Config, OpsListen};
 use selvage_worker::start::{self, Failure};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,6 +14,14 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(code) => return code,
     };
+    if let Some(Command::Check) = settings.command {
+        return probe::answer(match settings.ops_listen {
+            OpsListen::At(address) => probe::ready(address),
+            OpsListen::Off => Err(probe::NotReady::Said(
+                "--ops-listen / SELVAGE_OPS_LISTEN is off: nobody can be asked".to_owned(),
+            )),
+        });
+    }
     if let Err(error) = telemetry::start(&settings.shared.log) {
         use std::io::Write as _;
         // Without a log, this is the last place to be told.
