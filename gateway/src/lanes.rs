@@ -8,8 +8,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use selvage_core::catalog::Model;
 use selvage_core::clock::{Clock, UnixMillis};
-use selvage_core::fleet::{Fleet, Members};
+use selvage_core::fleet::{Fleet, HeldModel, Members};
 use selvage_core::job::{Lane, ModelName};
+use selvage_core::key::Digest;
 use selvage_core::queue::Queue;
 use tokio::time::timeout;
 
@@ -36,6 +37,7 @@ pub struct Lanes {
 #[derive(Debug)]
 struct ModelLanes {
     name: ModelName,
+    digest: Digest,
     interactive: Backlog,
     batch: Backlog,
     pace: Pace,
@@ -83,14 +85,15 @@ impl Lanes {
         metrics: Metrics,
     ) -> Self {
         let now = clock.now();
-        let lanes = |name: &ModelName| ModelLanes {
-            name: name.clone(),
+        let lanes = |model: &Arc<Model>| ModelLanes {
+            name: model.name.clone(),
+            digest: model.digest,
             interactive: Backlog::new(now),
             batch: Backlog::new(now),
             pace: Pace::default(),
         };
         Self {
-            models: models.iter().map(|model| lanes(&model.name)).collect(),
+            models: models.iter().map(lanes).collect(),
             members: RwLock::new(None),
             queue,
             fleet,
@@ -133,11 +136,9 @@ impl Lanes {
             .set(i64::try_from(members.workers.len()).unwrap_or(i64::MAX));
         for model in &self.models {
             let held = members.workers.iter().flat_map(|worker| &worker.models);
-            let finished = held
-                .filter(|held| held.name == model.name)
-                .map(|held| held.jobs)
-                .sum();
-            model.pace.set(finished);
+            let held: Vec<_> = held.filter(|held| held.name == model.name).collect();
+            self.show_holders(model, &held);
+            model.pace.set(held.iter().map(|held| held.jobs).sum());
             model.pace.tick();
             let gauge = self
                 .metrics
@@ -149,6 +150,16 @@ impl Lanes {
         let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
         members.clone_from(&known);
         known
+    }
+
+    fn show_holders(&self, model: &ModelLanes, held: &[&HeldModel]) {
+        let current = held.iter().filter(|held| held.digest == model.digest);
+        let current = current.count();
+        for (file, count) in [("current", current), ("other", held.len() - current)] {
+            let labels = [model.name.as_str(), file];
+            let gauge = self.metrics.model_workers.with_label_values(&labels);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// The processes as they were last read; `None` while they never were.

@@ -60,6 +60,8 @@ pub struct Metrics {
     pub queue_oldest: prometheus::GaugeVec,
     /// Workers that announce themselves.
     pub workers: IntGauge,
+    /// Workers that hold a model, by model and whether its file is the one this gateway asks for.
+    pub model_workers: IntGaugeVec,
     /// 1 while a dependency answers, by its name.
     pub dependency_up: IntGaugeVec,
     /// Open connections.
@@ -177,6 +179,16 @@ impl Metrics {
                 )?,
             )?,
             workers: gauge("workers", "Workers that announce themselves")?,
+            model_workers: registered(
+                registry,
+                IntGaugeVec::new(
+                    opts(
+                        "model_workers",
+                        "Workers that hold a model: the file this gateway asks for, or another",
+                    ),
+                    &["model", "file"],
+                )?,
+            )?,
             dependency_up: registered(
                 registry,
                 IntGaugeVec::new(

@@ -54,6 +54,10 @@ impl Metrics {
             registry.register(Box::new(histogram.clone()))?;
             Ok::<_, prometheus::Error>(histogram)
         };
+        let build = Opts::new("selvage_worker_build_info", "Version of this program");
+        let build = IntGaugeVec::new(build, &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        registry.register(Box::new(build))?;
         let jobs = IntCounterVec::new(
             Opts::new("selvage_worker_jobs_total", "Jobs this worker ended"),
             &["model", "outcome"],

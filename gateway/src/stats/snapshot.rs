@@ -27,6 +27,8 @@ pub struct Snapshot {
     latency_ms: Latency,
     models: Vec<ModelStats>,
     lanes: Vec<LaneStats>,
+    /// Messages that were set aside and wait for somebody to look at them.
+    dead_letters: i64,
     /// Unknown while the list could never be read.
     workers: Option<Vec<WorkerStats>>,
     gateways: Vec<GatewayStats>,
@@ -163,6 +165,7 @@ pub fn of(app: &App) -> Snapshot {
         latency_ms: latency(&recent),
         models: models(app, members.as_deref()),
         lanes: lanes(app),
+        dead_letters: app.metrics.dead_letters_kept.get(),
         workers: members.map(|members| workers(&members.workers, now)),
         gateways: gateways
             .iter()

@@ -141,6 +141,17 @@ async fn what_is_down_is_said() {
     let expected = serde_json::json!({"broker": "down", "store": "down", "cache": "ok"});
     assert_eq!(stats["dependencies"], expected);
     assert_eq!(stats["gateways"][0]["status"], "unready");
+    let metrics = rig.get("/metrics").await.expect(200);
+    let metrics = String::from_utf8(metrics.body).unwrap();
+    for line in [
+        "selvage_gateway_dependency_up{dependency=\"store\"} 0",
+        "selvage_gateway_dependency_up{dependency=\"cache\"} 1",
+        "selvage_gateway_model_workers{file=\"current\",model=\"tiny\"} 0",
+        "selvage_gateway_queue_oldest_seconds{lane=\"batch\",model=\"tiny\"} 0",
+        "selvage_gateway_ready 0",
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
     let unknown = rig.get("/stats?model=tiny").await;
     unknown.expect_problem(422, "invalid_option");
 }
