@@ -62,13 +62,10 @@ pub(super) async fn poison(stage: Arc<Stage>, _: Duration) {
 /// Somebody puts messages into the lanes that are none of ours; all of them end among the dead letters.
 pub(super) async fn foreign_messages(stage: Arc<Stage>, duration: Duration) {
     let url = stage.private.services().amqp_url.parse();
+    let url = url.expect("the broker's address");
     let prefix = stage.fleet.prefix().parse();
     let model = "fashion-mnist".parse().expect("a good name");
-    let broker = Broker::connect(
-        &url.expect("the broker's address"),
-        prefix.expect("the fleet's prefix"),
-        vec![model],
-    );
+    let broker = Broker::connect(&url, prefix.expect("the fleet's prefix"), vec![model]);
     let broker = broker.await.expect("the broker answers");
     let model = "fashion-mnist".parse().expect("a good name");
     let large = vec![7; 1 << 20];
