@@ -23,7 +23,6 @@ const SENTENCES = {
   queue_full: "The queue is full",
   rate_limited: "Too many requests came from here",
   store_unavailable: "Jobs cannot be recorded right now",
-  unauthenticated: "This gateway wants an API key",
   unsupported_media_type: "This kind of file is not taken",
 };
 /** Answers after which the same request may succeed. */
@@ -46,8 +45,14 @@ export class Problem extends Error {
   }
 }
 
+/** What a page can say better than the gateway, whose detail is for programs. */
+const OWN = { unauthenticated: "This gateway wants an API key: type it in above." };
+
 /** A problem's sentence. */
 export function sentence(code, title, detail) {
+  if (code in OWN) {
+    return OWN[code];
+  }
   const what = SENTENCES[code] ?? title ?? "Something went wrong";
   return detail ? `${what}: ${detail}.` : `${what}.`;
 }
