@@ -7,10 +7,10 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PICTURE := models/fashion-mnist/samples/9-ankle-boot.png
 
 .DEFAULT_GOAL := help
-.PHONY: help run fleet build test chaos check fix train bench locust
+.PHONY: help run fleet build test chaos test-compose check fix train bench locust capacity
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo "Variables: LISTEN (address of run and fleet, now $(LISTEN)), WORKERS (of the fleet, now $(WORKERS))"
 
 run: ## Build and start the embedded gateway: one process, no services
@@ -34,12 +34,17 @@ test: ## Run every test, those on a real RabbitMQ and Redis included, and print 
 chaos: ## Break things under load and judge every job: the whole matrix, or FAULT=worker-kill DURATION=10m
 	@scripts/chaos
 
+test-compose: ## Build the images and scale, kill and roll the stack of docker-compose.yml under load; needs a Docker engine
+	@cargo test --package selvage-tests --test compose --locked
+
 check: ## Formatting, lints, documentation and links, with warnings as errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo clippy --package selvage-tests --test chaos --locked -- -D warnings
+	cargo clippy --package selvage-tests --test chaos --test compose --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
 	scripts/check-links
+	scripts/check-alerts
+	scripts/check-kubernetes
 
 fix: ## Format, and apply what clippy can fix by itself
 	cargo clippy --workspace --all-targets --locked --fix --allow-dirty --allow-staged
@@ -53,3 +58,6 @@ bench: build ## Measure on this machine and print the table
 
 locust: build ## Run the Locust scenario, 100 users, on the embedded gateway and on a fleet
 	bench/locust
+
+capacity: ## Say how many cores of each process RATE needs; MODEL_MS (of one image) and HIT_RATIO (0 to 1) if they matter
+	@scripts/capacity --rate $(or $(RATE),1000) $(if $(MODEL_MS),--model-ms $(MODEL_MS)) $(if $(HIT_RATIO),--hit-ratio $(HIT_RATIO))

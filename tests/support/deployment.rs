@@ -172,6 +172,23 @@ impl Deployment {
         deployment
     }
 
+    /// A fleet that somebody else has started and ends, known by the address of its gateway only.
+    ///
+    /// # Panics
+    /// When there is no room for temporary files.
+    #[must_use]
+    pub fn attached(gateway: SocketAddr) -> Self {
+        Self {
+            shape: Shape::Fleet,
+            gateways: vec![gateway],
+            environment: Mutex::default(),
+            key: None,
+            workers: Mutex::default(),
+            gateway_programs: Mutex::default(),
+            models: models_folder(),
+        }
+    }
+
     /// Starts so many more workers; they join by themselves.
     ///
     /// # Panics

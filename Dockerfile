@@ -1,0 +1,94 @@
+# Two images, `--target gateway` and `--target worker`. Needs BuildKit.
+#
+# The order of stages is the order in which things change: the library and the dependencies seldom, the sources often.
+# `rust-toolchain.toml` stays outside: the base image brings the compiler.
+
+# ONNX Runtime, the pinned wheel by its hash; only the worker's image gets it.
+FROM python:3.11-slim-bookworm AS onnxruntime
+WORKDIR /selvage
+COPY scripts/onnxruntime scripts/onnxruntime
+RUN python3 scripts/onnxruntime
+
+# Manifests, and empty crates in the places of the real ones.
+FROM debian:bookworm-slim AS manifests
+WORKDIR /selvage
+COPY . .
+RUN mkdir /empty \
+ && find . -name 'Cargo.*' -exec cp --parents --target-directory /empty {} + \
+ && find . -path '*/src/main.rs' -o -path '*/benches/*.rs' -o -name lib.rs | while read -r file; do \
+      mkdir -p "/empty/$(dirname "$file")"; \
+      case "$file" in */lib.rs) : ;; *) echo 'fn main() {}' ;; esac > "/empty/$file"; \
+    done
+
+# All dependencies: this layer stays until a manifest or the lock file changes.
+FROM rust:1-slim-bookworm AS dependencies
+WORKDIR /selvage
+# Line tables would double the images; a release that is to be debugged is built without these two.
+ENV CARGO_PROFILE_RELEASE_DEBUG=none CARGO_PROFILE_RELEASE_STRIP=symbols
+COPY --from=manifests /empty .
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    cargo build --release --locked --package selvage-gateway --no-default-features \
+ && cargo build --release --locked --package selvage-worker
+
+FROM dependencies AS build
+COPY core core
+COPY gateway gateway
+COPY worker worker
+COPY models models
+# cargo goes by times, and the sources are older than the empty crates.
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    find core gateway worker -name '*.rs' -exec touch {} + \
+ && cargo build --release --locked --package selvage-gateway --no-default-features \
+ && cargo build --release --locked --package selvage-worker
+
+# Only what serving needs of a model: not its training, not its samples.
+FROM debian:bookworm-slim AS models
+COPY models /models
+RUN find /models -type f ! -name model.toml ! -name model.onnx -delete && find /models -type d -empty -delete
+
+FROM debian:bookworm-slim AS base
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+COPY --from=models /models /opt/selvage/models
+COPY LICENSE /opt/selvage/
+ENV SELVAGE_MODELS=/opt/selvage/models SELVAGE_LOG_FORMAT=json
+WORKDIR /opt/selvage
+# By number, so that an orchestrator can see that it is not root; no entry in passwd is needed.
+USER 10001:10001
+
+FROM base AS gateway
+ARG VERSION=0.1.0 REVISION=unknown
+LABEL org.opencontainers.image.title="selvage-gateway" \
+      org.opencontainers.image.description="Selvage's gateway: HTTP in, jobs out" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
+ENV SELVAGE_LISTEN=0.0.0.0:8000
+EXPOSE 8000
+COPY --from=build /selvage/target/release/selvage-gateway /usr/local/bin/
+HEALTHCHECK --interval=5s --timeout=3s --start-period=20s --retries=3 CMD ["selvage-gateway", "check"]
+ENTRYPOINT ["selvage-gateway"]
+
+FROM base AS worker
+ARG VERSION=0.1.0 REVISION=unknown
+LABEL org.opencontainers.image.title="selvage-worker" \
+      org.opencontainers.image.description="Selvage's worker: jobs in, predictions out" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
+ENV SELVAGE_OPS_LISTEN=0.0.0.0:9100 ORT_DYLIB_PATH=/opt/selvage/onnxruntime/libonnxruntime.so
+EXPOSE 9100
+COPY --from=onnxruntime /selvage/.onnxruntime/libonnxruntime.so /selvage/.onnxruntime/LICENSE \
+     /selvage/.onnxruntime/ThirdPartyNotices.txt /opt/selvage/onnxruntime/
+COPY --from=build /selvage/target/release/selvage-worker /usr/local/bin/
+HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 CMD ["selvage-worker", "check"]
+ENTRYPOINT ["selvage-worker"]
+
+# The load scenario, for the compose profile `load`.
+FROM python:3.11-slim-bookworm AS load
+COPY bench/requirements-locust.txt /selvage/bench/
+RUN pip install --no-cache-dir --disable-pip-version-check --requirement /selvage/bench/requirements-locust.txt
+COPY bench/locustfile.py /selvage/bench/
+COPY models/fashion-mnist/samples /selvage/models/fashion-mnist/samples
+WORKDIR /tmp
+USER 10001:10001
+ENTRYPOINT ["locust", "--locustfile", "/selvage/bench/locustfile.py"]

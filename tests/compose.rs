@@ -1,0 +1,166 @@
+//! The containers as they are shipped, on a real engine: `make test-compose`. Builds the images, brings the stack of
+//! `docker-compose.yml` up, runs the scenarios that need nothing but an address, then scales, kills, restarts and rolls it
+//! under load and judges the history of every job. How the engine is spoken to is in `compose/stack.rs`.
+
+mod scenarios;
+#[path = "compose/stack.rs"]
+mod stack;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use selvage_tests::load::{Load, Mix};
+use selvage_tests::{Deployment, Shape, eventually};
+use stack::Stack;
+use tokio::task::JoinSet;
+
+/// How long unfinished jobs are waited for in the end.
+const SETTLE_LIMIT: Duration = Duration::from_secs(120);
+
+/// Longest time to a container's first health check.
+const CHECK_LIMIT: Duration = Duration::from_secs(60);
+
+/// Scenarios that need more than a published port: models of the tests, a second gateway, a look at processes, programs that
+/// are built or installed apart.
+const NOT_HERE: [&str; 9] = [
+    "cli::",
+    "models::",
+    "oip::",
+    "memory::",
+    "stats::",
+    "workers::",
+    "cache::another_model",
+    "cache::a_result_is_shared",
+    "bad_images::hostile",
+];
+
+fn main() -> ExitCode {
+    if let Err(reason) = stack::engine() {
+        println!("compose: NOT TESTED: {reason:#}");
+        return ExitCode::SUCCESS;
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime can be made");
+    match runtime.block_on(run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("compose: FAILED: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> anyhow::Result<()> {
+    let stack = Arc::new(Stack::new()?);
+    let judging = Arc::clone(&stack);
+    // Waiting for what does not come panics; the containers are to go all the same.
+    let judged = guarded(async move { on(&judging).await }).await;
+    if judged.is_err() {
+        stack.show_logs();
+    }
+    // The containers go whatever has become of the test; a failure of the test is the one to be told.
+    let down = stack.down();
+    judged.and(down)
+}
+
+/// Runs a part of the test; where it panics, as a broken assumption does, that is its error.
+async fn guarded(
+    part: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+) -> anyhow::Result<()> {
+    let mut parts = JoinSet::new();
+    parts.spawn(part);
+    parts.join_next().await.context("nothing was run")??
+}
+
+async fn on(stack: &Stack) -> anyhow::Result<()> {
+    stack.compose(&["build", "gateway", "worker"])?;
+    for image in ["selvage-gateway", "selvage-worker"] {
+        stack.say(&format!("{image}: {}", stack.image(image)?));
+    }
+    stack.compose(&["up", "--detach", "--scale", "worker=3"])?;
+    stack.wait_for(3).await?;
+    hardened(stack).await?;
+    scenarios_pass(stack).await?;
+    let load = Load::start(&[stack.gateway()], Mix::default());
+    let broken = break_things(stack).await;
+    let history = load.finish(SETTLE_LIMIT).await;
+    broken?;
+    let verdict = history.verdict();
+    stack.say(&format!("{verdict}"));
+    ensure!(verdict.is_clean(), "{}", history.problems().join("\n"));
+    ensure!(
+        verdict.answered > 0 && verdict.finished > 0,
+        "the load did nothing"
+    );
+    Ok(())
+}
+
+/// What the containers are not able to do; and that each finds itself healthy.
+async fn hardened(stack: &Stack) -> anyhow::Result<()> {
+    const FACTS: &str = "{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.State.Health.Status}}";
+    for service in ["gateway", "worker"] {
+        for container in stack.containers(service)? {
+            let facts = || stack::docker(&["inspect", "--format", FACTS, &container]);
+            let checked = || async { facts().ok().filter(|facts| !facts.contains("starting")) };
+            let found = eventually("the first health check", CHECK_LIMIT, checked).await;
+            let expected = "10001:10001 true [ALL] healthy";
+            ensure!(found.trim() == expected, "{service}: {found}");
+        }
+    }
+    stack.say("all programs run as 10001, on a read-only root, without capabilities, and healthy");
+    Ok(())
+}
+
+async fn scenarios_pass(stack: &Stack) -> anyhow::Result<()> {
+    let deployment = Arc::new(Deployment::attached(stack.gateway()));
+    let applies = |scenario: &scenarios::Scenario| {
+        scenario.settings.is_none()
+            && scenario.shapes.contains(&Shape::Fleet)
+            && !NOT_HERE.iter().any(|name| scenario.name.starts_with(name))
+    };
+    let (mut passed, mut failed) = (0, Vec::new());
+    for scenario in scenarios::all().into_iter().filter(applies) {
+        match guarded((scenario.run)(Arc::clone(&deployment))).await {
+            Ok(()) => passed += 1,
+            Err(error) => failed.push(format!("{}: {error:#}", scenario.name)),
+        }
+    }
+    stack.say(&format!(
+        "{passed} scenarios passed against the published port"
+    ));
+    ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    ensure!(passed > 10, "only {passed} scenarios were found");
+    Ok(())
+}
+
+async fn break_things(stack: &Stack) -> anyhow::Result<()> {
+    stack.scale(1).await.context("down to one worker")?;
+    stack.scale(4).await.context("up to four workers")?;
+    let victim = stack.containers("worker")?.swap_remove(0);
+    stack::docker(&["kill", "--signal", "KILL", &victim])?;
+    stack
+        .wait_for(3)
+        .await
+        .context("without the killed worker")?;
+    stack
+        .scale(4)
+        .await
+        .context("after the death of a worker")?;
+    stack.compose(&["restart", "rabbitmq"])?;
+    stack
+        .wait_for(4)
+        .await
+        .context("after the broker's restart")?;
+    for service in ["worker", "gateway", "rabbitmq", "redis"] {
+        let mut roll = vec!["up", "--detach", "--no-deps", "--force-recreate"];
+        if service == "worker" {
+            roll.extend(["--scale", "worker=4"]);
+        }
+        roll.push(service);
+        stack.compose(&roll)?;
+        let rolled = stack.wait_for(4).await;
+        rolled.with_context(|| format!("after {service} was rolled"))?;
+    }
+    Ok(())
+}
