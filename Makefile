@@ -2,6 +2,7 @@
 
 LISTEN ?= $(or $(SELVAGE_LISTEN),127.0.0.1:8000)
 WORKERS ?= 2
+MODEL ?= fashion-mnist
 # Where cargo puts what it builds.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PICTURE := models/fashion-mnist/samples/9-ankle-boot.png
@@ -11,7 +12,7 @@ PICTURE := models/fashion-mnist/samples/9-ankle-boot.png
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo "Variables: LISTEN (address of run and fleet, now $(LISTEN)), WORKERS (of the fleet, now $(WORKERS))"
+	@echo "Variables: LISTEN (address of run and fleet, now $(LISTEN)), WORKERS (of the fleet, now $(WORKERS)), MODEL (of train, now $(MODEL))"
 
 run: ## Build and start the embedded gateway: one process, no services
 	@library=$$(scripts/onnxruntime) && \
@@ -50,8 +51,8 @@ fix: ## Format, and apply what clippy can fix by itself
 	cargo clippy --workspace --all-targets --locked --fix --allow-dirty --allow-staged
 	cargo fmt --all
 
-train: ## Train the Fashion-MNIST model anew, in about half an hour; ARGUMENTS go to train.py
-	@scripts/train $(ARGUMENTS)
+train: ## Train a model anew: MODEL=fashion-mnist or clothing; ARGUMENTS go to its train.py
+	@scripts/train $(MODEL) $(ARGUMENTS)
 
 bench: build ## Measure on this machine and print the table
 	bench/run

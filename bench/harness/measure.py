@@ -45,7 +45,7 @@ class Length:
 
 def load(setup: Setup, system: System, point: Point, length: Length, right: list[str]) -> dict:
     """Puts one load on a system and returns the client's report; `right` says which answers are right."""
-    command = [setup.programs / "selvage-bench", "load", "--url", system.url, *point.arguments(), *right]
+    command = [setup.programs / "selvage-bench", "load", "--url", system.url, *point.arguments(), *right, *pictures(setup)]
     command += ["--warmup", str(length.warmup), "--seconds", str(length.seconds)]
     for name, pid in system.watched():
         command += ["--watch", f"{name}={pid}"]
@@ -55,12 +55,17 @@ def load(setup: Setup, system: System, point: Point, length: Length, right: list
 
 def raw(setup: Setup, length: Length, threads: int, batches: list[int], answers: Path | None = None) -> dict:
     """Measures ONNX Runtime alone; writes the file of right answers if asked to."""
-    command = [setup.programs / "selvage-bench", "raw", "--models", setup.models, "--model", setup.model]
+    command = [setup.programs / "selvage-bench", "raw", "--models", setup.models, "--model", setup.model, *pictures(setup)]
     command += ["--threads", str(threads), "--seconds", str(length.seconds)]
     command += [part for batch in batches for part in ("--batch", str(batch))]
     if answers is not None:
         command += ["--answers", answers]
     return call(command, setup.project, "raw ONNX Runtime")
+
+
+def pictures(setup: Setup) -> list[str | Path]:
+    """Which pictures are sent; the bench's own choice where none were named."""
+    return [] if setup.pictures is None else ["--pictures", setup.pictures]
 
 
 def call(command: list[str | Path], project: Path, what: str) -> dict:

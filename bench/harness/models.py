@@ -13,6 +13,11 @@ from .procs import Problem
 MADE = ("cheap", "heavy")
 
 
+def max_batch(folder: Path, name: str) -> int:
+    """Most images in one inference of that model; 16 where its description says nothing."""
+    return tomllib.loads((folder / name / "model.toml").read_text()).get("max_batch", 16)
+
+
 def folder_with(project: Path, models: Path, name: str, target: Path) -> Path:
     """Makes a folder with that model, copied out of `models` or made anew, and returns it."""
     target.mkdir()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import measure
+from . import measure, models
 from .measure import Length, Point
 from .procs import Problem
 from .systems import Celery, Constant, Embedded, FastApi, Fleet, FleetOfOne, Setup, System
@@ -64,7 +64,8 @@ class Plan:
 
     def measure_raw(self, results: Results) -> None:
         """The limits: a thread per core in batches, and one thread with one picture at a time."""
-        for threads, batches in ((self.setup.cores, list(RAW_BATCHES)), (1, [1])):
+        most = models.max_batch(self.setup.models, self.setup.model)
+        for threads, batches in ((self.setup.cores, sorted({min(batch, most) for batch in RAW_BATCHES})), (1, [1])):
             report = measure.raw(self.setup, self.length, threads, batches)
             results.raw.append(report)
             for run in report["runs"]:

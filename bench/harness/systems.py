@@ -34,6 +34,7 @@ class Setup:
     models: Path
     model: str
     cores: int
+    pictures: Path | None = None
     amqp_url: str | None = None
     redis_url: str | None = None
 

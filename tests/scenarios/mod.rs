@@ -18,6 +18,8 @@ mod limits;
 mod memory;
 mod models;
 mod oip;
+mod photographs;
+mod pools;
 mod raw_http;
 mod readme;
 mod stats;
@@ -109,6 +111,9 @@ pub(crate) fn all() -> Vec<Scenario> {
         models::a_second_model_answers_by_name;
         models::the_input_is_what_the_model_is_given;
         models::an_inference_without_end_is_broken_off on Embedded with models::endless;
+        photographs::photographs_are_told_as_python_tells_them;
+        pools::a_model_that_is_stuck_delays_no_other with pools::one_worker;
+        pools::each_model_can_have_workers_of_its_own on Fleet with || Settings::default().workers(0);
         oip::the_stock_client_gets_the_scores_of_predict;
         oip::the_stock_client_needs_a_key_where_keys_are_needed with keys::guarded;
         oip::colours_are_taken_in_the_layout_of_the_model;

@@ -15,7 +15,7 @@ pub(super) async fn models_are_listed_with_their_rules(on: Arc<Deployment>) -> a
         .iter()
         .filter_map(|model| model["name"].as_str())
         .collect();
-    assert_eq!(names, ["fashion-mnist", "rgb-tiny"]);
+    assert_eq!(names, ["clothing", "fashion-mnist", "rgb-tiny"]);
     let model = client.get("/models/fashion-mnist").await?.expect(200).json;
     assert_eq!(model["labels"].as_array().map(Vec::len), Some(10));
     assert_eq!(model["labels"][9], "Ankle boot");

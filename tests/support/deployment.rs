@@ -103,7 +103,7 @@ pub struct Deployment {
 }
 
 impl Deployment {
-    /// Starts a deployment with both test models and waits until it is ready.
+    /// Starts a deployment with the shipped models and a small one and waits until it is ready.
     ///
     /// # Panics
     /// When a program does not become ready; the message has its log.
@@ -194,7 +194,20 @@ impl Deployment {
     /// # Panics
     /// When a worker cannot be started.
     pub fn add_workers(&self, count: usize) {
-        let environment = self.environment.lock().unwrap().clone();
+        self.add_workers_with(count, &[]);
+    }
+
+    /// Starts so many more workers with settings of their own.
+    ///
+    /// # Panics
+    /// When a worker cannot be started.
+    pub fn add_workers_with(&self, count: usize, settings: &[(&'static str, &str)]) {
+        let mut environment = self.environment.lock().unwrap().clone();
+        environment.extend(
+            settings
+                .iter()
+                .map(|(name, value)| (*name, (*value).to_owned())),
+        );
         let started = (0..count).map(|_| Program::start("selvage-worker", &environment));
         self.workers.lock().unwrap().extend(started);
     }
@@ -340,14 +353,16 @@ impl Deployment {
         eventually("a gateway becomes ready", START_LIMIT, ready).await;
     }
 
-    /// Waits until the gateways know of so many workers.
+    /// Waits until the first gateway knows of so many workers of its first model.
     ///
     /// # Panics
     /// When they do not within the limit.
     pub async fn wait_for_workers(&self, count: usize) {
         let client = self.client();
         let known = || async {
-            let answer = client.get("/models/fashion-mnist").await.ok()?;
+            let models = client.get("/models").await.ok()?;
+            let name = models.json["models"][0]["name"].as_str()?.to_owned();
+            let answer = client.get(&format!("/models/{name}")).await.ok()?;
             (answer.json["workers"].as_array()?.len() >= count).then_some(())
         };
         eventually("the workers announce themselves", START_LIMIT, known).await;
@@ -362,10 +377,11 @@ fn ended(program: &mut Program) -> Option<&mut Program> {
     }
 }
 
-/// A models folder with the shipped model and the small RGB one, in a place of its own.
+/// A models folder with the shipped models and the small RGB one, in a place of its own.
 fn models_folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for (name, source) in [
+        ("clothing", "models/clothing"),
         ("fashion-mnist", "models/fashion-mnist"),
         ("rgb-tiny", "tests/fixtures/rgb-tiny"),
     ] {

@@ -53,6 +53,33 @@ pub fn boot_pixels() -> GrayImage {
         .into_luma8()
 }
 
+/// File names of the photographs in `models/clothing/samples`, in the order of the labels, which they are.
+pub const PHOTOGRAPHS: [&str; 10] = [
+    "dress",
+    "hat",
+    "longsleeve",
+    "outwear",
+    "pants",
+    "shirt",
+    "shoes",
+    "shorts",
+    "skirt",
+    "t-shirt",
+];
+
+/// A photograph's JPEG bytes.
+///
+/// # Panics
+/// When the file is missing.
+#[must_use]
+pub fn photograph(name: &str) -> Vec<u8> {
+    let path = project()
+        .join("models/clothing/samples")
+        .join(format!("{name}.jpg"));
+    std::fs::read(&path)
+        .unwrap_or_else(|error| panic!("{} is part of the project: {error}", path.display()))
+}
+
 /// Encodes a picture.
 ///
 /// # Panics

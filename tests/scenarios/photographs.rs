@@ -1,0 +1,52 @@
+//! Photographs of clothes, told by the model that is for them.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use selvage_tests::program::project;
+use selvage_tests::{Deployment, pictures};
+use serde_json::Value;
+
+/// Most a score may differ from Python's for the same pixels.
+const TOLERANCE: f64 = 1e-3;
+/// Where Python's best score leads by so much, the label is the same for a JPEG too: its decoder rounds some values by one
+/// level otherwise, which in int8 can move a score by a tenth.
+const LEAD: f64 = 0.2;
+
+pub(super) async fn photographs_are_told_as_python_tells_them(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let file = project().join("tests/fixtures/clothing-reference.json");
+    let reference: Value = serde_json::from_slice(&std::fs::read(&file)?)?;
+    let expected = reference["probabilities"].as_object().context("pictures")?;
+    assert_eq!(expected.len(), pictures::PHOTOGRAPHS.len() + 2);
+    for (path, scores) in expected {
+        let jpeg = std::fs::read(project().join(path))?;
+        let answer = on
+            .client()
+            .post_image("/predict?model=clothing&top_k=10", jpeg)
+            .await?
+            .expect(200);
+        assert_eq!(
+            answer.json["model"]["digest"], reference["digest"],
+            "the reference is of another model file"
+        );
+        let top = answer.json["output"]["top"].as_array().context("top")?;
+        assert_eq!(top.len(), 10);
+        let theirs = |index: usize| scores[index].as_f64().context("p");
+        let best = usize::try_from(top[0]["index"].as_u64().context("index")?)?;
+        for entry in top {
+            let index = usize::try_from(entry["index"].as_u64().context("index")?)?;
+            let (ours, expected) = (entry["score"].as_f64().context("score")?, theirs(index)?);
+            assert!(
+                (ours - expected).abs() < TOLERANCE || path.ends_with(".jpg"),
+                "{path}, label {index}: {ours} here, {expected} there"
+            );
+            assert!(
+                expected - theirs(best)? < LEAD,
+                "{path}: label {best} here, {index} there"
+            );
+        }
+    }
+    Ok(())
+}
