@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--tables", type=Path, help="print the tables of this report.json and end")
     args = parser.parse_args()
     if args.tables:
-        print(tables(json.loads(args.tables.read_text())["test"]))
+        print(tables(json.loads(args.tables.read_text())["int8"]["test"]))
         return
     if args.service:
         print(json.dumps(through_service(args.service, *load(args.data, "t10k"))))

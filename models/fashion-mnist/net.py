@@ -1,4 +1,4 @@
-"""The networks (student and teacher are one family), batch-norm folding, ONNX export.
+"""The networks (student and teachers are one family), batch-norm folding, ONNX export.
 
 No training and no data belong here.
 """
@@ -80,9 +80,25 @@ def student() -> Net:
     return Net(16, [[(16, 16)], [(48, 48)], [(64, 64), (64, 64)]], hidden=128)
 
 
-def teacher() -> Net:
-    """The larger network whose answers the student learns from; never served."""
-    return Net(32, [[(32, 32)], [(96, 96)], [(192, 192), (128, 192)]], hidden=256, squeeze=64, drop=0.2)
+def wide() -> Net:
+    """A network of three times the cost that makes other mistakes; a teacher, never served."""
+    return Net(32, [[(32, 32)], [(64, 64)], [(128, 128), (128, 128)]], hidden=128, squeeze=64, drop=0.2)
+
+
+# Whose answers the student learns from: its own architecture, trained on labels alone, and the wider one.
+TEACHERS = (student, wide)
+
+
+class Mirrored(nn.Module):
+    """Asks the network about each picture and its mirror image, in one batch, and returns the mean."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        both = self.net(torch.cat([x, x.flip(3)]))
+        return both.unflatten(0, (2, x.shape[0])).mean(0)
 
 
 def reference() -> nn.Module:

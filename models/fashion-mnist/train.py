@@ -3,13 +3,14 @@
     python models/fashion-mnist/train.py              # everything; writes model.onnx and report.json
     python models/fashion-mnist/train.py --quick      # a smoke run of a few minutes, into a scratch folder
 
-Steps: hold out part of the training images; train on the rest; fold, export, compare ONNX
-Runtime with PyTorch; measure accuracy on the held-out images, then once on the test images;
-measure cost. The test images are read in the last step only.
+Steps: hold out part of the training images; train on the rest; fit one temperature on the
+held-out images and divide the last layer by it; fold, export with the mean over each picture and
+its mirror image, compare ONNX Runtime with PyTorch; quantise; measure accuracy on the held-out
+images, then once on the test images; measure cost. The test images are read in the last step only.
 
-With `--teachers N` larger networks are trained first, and the student learns from their answers
-on a number of augmented passes too. The served model was trained without. Finished teachers are
-kept in `.train/`, so an ended run goes on from there.
+With `--teachers` the student's architecture and a wider one are trained first, and the student
+learns from their answers too. Networks trained on labels are kept in `.train/`, so an ended run
+goes on from there.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import json
 import math
 import multiprocessing
 import os
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -35,6 +37,11 @@ import net
 from data import DEBIAN_FOLDER, augment, load, normalise, split
 
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent))
+from quantise import quantise  # noqa: E402, shared by the models
+
+# Training images whose activations say what range each tensor has.
+CALIBRATION = 1024
 
 
 @dataclass(frozen=True)
@@ -52,12 +59,14 @@ class Recipe:
     average: float = 0.999  # of the weights, per step
     views: int = 0  # augmented passes that are repeated in turn; 0: every pass is new
     soft: float = 0.0  # weight of the teachers' answers in the loss
-    temperature: float = 2.0
 
 
-TEACHER = Recipe(epochs=20, smooth=0.05)
-STUDENT = Recipe(epochs=30)
-TAUGHT = replace(STUDENT, views=10, soft=0.9)
+# Says how a network does on the held-out images.
+Check = Callable[[nn.Module], str]
+
+
+LABELLED = Recipe(epochs=30)  # teachers, and the student where there are none
+TAUGHT = replace(LABELLED, views=5, soft=0.9)
 
 
 def log(text: str) -> None:
@@ -88,12 +97,13 @@ def passes(x: torch.Tensor, recipe: Recipe, seed: int, view: int) -> Iterator[tu
 
 @torch.inference_mode()
 def answers_of(teacher: nn.Module, x: torch.Tensor, recipe: Recipe, seed: int) -> torch.Tensor:
-    """The teacher's logits for each view and image: float16 [views, n, 10]."""
-    answers = torch.zeros(recipe.views, len(x), 10, dtype=torch.float16)
+    """The teacher's scores for each view and image, over the picture and its mirror image: [views, n, 10]."""
+    answers = torch.zeros(recipe.views, len(x), 10)
     teacher.eval()
     for view in range(recipe.views):
         for chosen, batch in passes(x, recipe, seed, view):
-            answers[view, chosen] = fast(batch, teacher).half()
+            answers[view, chosen] = fast(batch, net.Mirrored(teacher)).softmax(1)
+        log(f"asked {view + 1} of {recipe.views} times")
     return answers
 
 
@@ -116,18 +126,16 @@ def average(mean: nn.Module, network: nn.Module, keep: float) -> None:
 
 
 def loss_of(z: torch.Tensor, y: torch.Tensor, soft: torch.Tensor | None, recipe: Recipe) -> torch.Tensor:
-    """Cross entropy with smoothed labels, mixed with the divergence from the teachers' answers."""
+    """Cross entropy with smoothed labels, mixed with that to the teachers' scores."""
     hard = F.cross_entropy(z, y, label_smoothing=recipe.smooth)
     if soft is None:
         return hard
-    t = recipe.temperature
-    learnt = F.kl_div(F.log_softmax(z / t, 1), soft, reduction="batchmean") * t * t
-    return (1 - recipe.soft) * hard + recipe.soft * learnt
+    return (1 - recipe.soft) * hard + recipe.soft * F.cross_entropy(z, soft)
 
 
 def fit(
     network: nn.Module, x: torch.Tensor, y: torch.Tensor, recipe: Recipe, seed: int,
-    answers: torch.Tensor | None = None, check: Callable[[nn.Module], str] = lambda _: "", name: str = "",
+    answers: torch.Tensor | None = None, check: Check = lambda _: "", name: str = "",
 ) -> nn.Module:
     """Trains and returns the averaged network."""
     network = network.to(memory_format=torch.channels_last)
@@ -167,46 +175,73 @@ def training_data(args: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor,
     return x, y, images[held], labels[held]
 
 
-def checker(images: np.ndarray, labels: np.ndarray) -> Callable[[nn.Module], str]:
+def checker(images: np.ndarray, labels: np.ndarray) -> Check:
     """Returns what says how a network does on the held-out images (nothing, if there are none)."""
     x, y = torch.from_numpy(normalise(images)), torch.from_numpy(labels)
     return lambda network: f"held out {accuracy(network, x, y):.4f}" if len(y) else ""
 
 
-def teach(args: argparse.Namespace, number: int, recipe: Recipe, student: Recipe) -> torch.Tensor:
-    """Trains teacher `number` on one thread, or reads it if an earlier run finished it; asks it."""
-    torch.set_num_threads(1)
-    x, y, *held = training_data(args)
-    check, seed = checker(*held), args.seed + number
-    torch.manual_seed(seed)
-    network = net.teacher()
-    key = json.dumps([asdict(recipe), str(network), seed, len(x)])
-    file = args.work / f"teacher-{hashlib.sha256(key.encode()).hexdigest()[:12]}.pt"
+def labelled(args: argparse.Namespace, build: Callable[[], net.Net], x: torch.Tensor, y: torch.Tensor, check: Check) -> net.Net:
+    """Trains a network on labels alone, or reads it if an earlier run finished it."""
+    recipe = replace(LABELLED, epochs=args.epochs)
+    torch.manual_seed(args.seed)
+    network = build()
+    key = json.dumps([asdict(recipe), str(network), args.seed, len(x)])
+    file = args.work / f"labelled-{hashlib.sha256(key.encode()).hexdigest()[:12]}.pt"
     if file.exists():
         network.load_state_dict(torch.load(file, weights_only=True))
         network = network.to(memory_format=torch.channels_last)
-        log(f"teacher {number}: read from {file.name}")
+        log(f"{build.__name__}: read from {file.name}")
     else:
-        network = fit(network, x, y, recipe, seed, check=check, name=f"teacher {number}, ")
+        network = fit(network, x, y, recipe, args.seed, check=check, name=f"{build.__name__}, ")
         torch.save(network.state_dict(), file)
-    log(f"teacher {number}: {check(network)}")
-    return answers_of(network, x, student, args.seed)
+    log(f"{build.__name__}: {check(network)}")
+    return network
 
 
-def ask_teachers(args: argparse.Namespace, recipe: Recipe, student: Recipe) -> torch.Tensor:
+def teach(args: argparse.Namespace, number: int, student: Recipe) -> torch.Tensor:
+    """Trains teacher `number` on one thread, and asks it."""
+    torch.set_num_threads(1)
+    x, y, *held = training_data(args)
+    return answers_of(labelled(args, net.TEACHERS[number], x, y, checker(*held)), x, student, args.seed)
+
+
+def ask_teachers(args: argparse.Namespace, student: Recipe) -> torch.Tensor:
     """Trains the teachers side by side, a process and a thread each (two threads in one
-    process wait for each other); returns their mean softened answers, [views, n, 10]."""
-    workers = min(args.teachers, os.cpu_count() or 1)
+    process wait for each other); returns their mean scores, [views, n, 10]."""
+    workers = min(len(net.TEACHERS), os.cpu_count() or 1)
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        jobs = [pool.submit(teach, args, n + 1, recipe, student) for n in range(args.teachers)]
-        return sum(F.softmax(job.result().float() / student.temperature, -1) for job in jobs) / len(jobs)
+        jobs = [pool.submit(teach, args, number, student) for number in range(len(net.TEACHERS))]
+        return sum(job.result() for job in jobs) / len(jobs)
+
+
+def distilled(args: argparse.Namespace, x: torch.Tensor, y: torch.Tensor, check: Check) -> net.Net:
+    """Trains the student on the teachers' answers and the labels."""
+    recipe = replace(TAUGHT, epochs=args.epochs, views=min(TAUGHT.views, args.epochs))
+    answers = ask_teachers(args, recipe)
+    torch.manual_seed(args.seed)
+    return fit(net.student(), x, y, recipe, args.seed, answers, check, "distilled student, ")
+
+
+@torch.no_grad()
+def calibrate(network: net.Net, images: np.ndarray, labels: np.ndarray) -> float:
+    """Divides the last layer by the temperature that makes the held-out labels likeliest (Guo et
+    al., 2017), so that scores say how often they are right; returns it."""
+    x, y = torch.from_numpy(normalise(images)), torch.from_numpy(labels)
+    asked = net.Mirrored(network.eval())
+    z = torch.cat([asked(part) for part in x.split(500)])
+    best = min((t / 100 for t in range(30, 200)), key=lambda t: F.cross_entropy(z / t, y).item())
+    network.head[-1].weight /= best
+    network.head[-1].bias /= best
+    return best
 
 
 def verify(network: nn.Module, model: Path, images: np.ndarray) -> float:
     """The largest difference between the exported file and PyTorch in float32, in logits."""
     with torch.inference_mode():
         x = torch.from_numpy(normalise(images))
-        expected = torch.cat([network.eval()(part) for part in x.split(500)]).numpy()
+        asked = net.Mirrored(network.eval())
+        expected = torch.cat([asked(part) for part in x.split(500)]).numpy()
     difference = float(np.abs(measure.logits(model, images) - expected).max())
     if difference > 1e-3:
         raise SystemExit(f"{model} differs from PyTorch by {difference}")
@@ -219,16 +254,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="where model.onnx and report.json go (default: beside this file)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--held-out", type=int, default=5000, help="training images kept back for choices")
-    parser.add_argument("--epochs", type=int, default=STUDENT.epochs, help="of the student")
-    parser.add_argument("--teacher-epochs", type=int, default=TEACHER.epochs)
-    parser.add_argument("--teachers", type=int, default=0, help="0 trains the student on labels only")
+    parser.add_argument("--epochs", type=int, default=LABELLED.epochs)
+    parser.add_argument("--teachers", action="store_true", help="train two teachers first and distil the student from them")
     parser.add_argument("--threads", type=int, help="threads of PyTorch (default: its own choice)")
     parser.add_argument("--no-test", action="store_true", help="leave the test images alone: for trying recipes")
     parser.add_argument("--quick", action="store_true", help="one pass over 6,000 images, no test: does it run?")
     args = parser.parse_args()
     args.work = HERE / ".train"
     if args.quick:
-        args.epochs, args.teacher_epochs, args.no_test = 2, 1, True
+        args.epochs, args.no_test = 2, True
     args.out = args.out or (args.work / "quick" if args.quick else HERE)
     return args
 
@@ -240,28 +274,24 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     x, y, images, labels = training_data(args)
-    recipe = TAUGHT if args.teachers else STUDENT
-    recipe = replace(recipe, epochs=args.epochs, views=min(recipe.views, args.epochs))
-    answers = None
-    if args.teachers:
-        answers = ask_teachers(args, replace(TEACHER, epochs=args.teacher_epochs), recipe)
-    torch.manual_seed(args.seed)
-    network = fit(net.student(), x, y, recipe, args.seed, answers, checker(images, labels))
+    check = checker(images, labels)
+    network = distilled(args, x, y, check) if args.teachers else labelled(args, net.student, x, y, check)
+    report: dict = {"temperature": calibrate(network, images, labels)}
 
-    model = args.out / "model.onnx"
-    net.export(network, model)
-    report = {"difference_from_torch": verify(network, model, load(args.data, "train")[0][:5000])}
-    if len(labels):
-        report["held_out"] = measure.answers(model, images, labels)
-    if not args.no_test:
-        report["test"] = measure.answers(model, *load(args.data, "t10k"))
-    report["cost"] = measure.cost(model)
+    plain, served = args.work / "float32.onnx", args.out / "model.onnx"
+    net.export(net.Mirrored(network), plain)
+    report["difference_from_torch"] = verify(network, plain, load(args.data, "train")[0][:5000])
+    quantise(plain, served, x[:CALIBRATION].numpy().reshape(-1, 64, 1, 28, 28))
+    for name, model in ("float32", plain), ("int8", served):
+        report[name] = {"held_out": measure.answers(model, images, labels)}
+        if not args.no_test:
+            report[name]["test"] = measure.answers(model, *load(args.data, "t10k"))
+        report[name]["cost"] = measure.cost(model)
+        accuracies = {part: report[name][part]["accuracy"] for part in report[name] if part != "cost"}
+        log(f"{name}: {accuracies}, cost {report[name]['cost']}")
     report["seconds"] = round(time.time() - start)
-    (args.out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
-    for part in "held_out", "test":
-        if part in report:
-            log(f"{part}: {100 * report[part]['accuracy']:.2f} % of {report[part]['images']}")
-    log(f"wrote {model} and report.json; cost {report['cost']}")
+    (args.out / "report.json").write_text(json.dumps(report) + "\n")
+    log(f"wrote {served} and report.json")
 
 
 if __name__ == "__main__":
