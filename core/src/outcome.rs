@@ -57,7 +57,7 @@ impl Scores {
 }
 
 /// FNV-1a, 32 bits: finds accidents, not attacks; the cache belongs to the operator.
-fn checksum(bytes: &[u8]) -> u32 {
+pub(crate) fn checksum(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |hash, byte| {
         (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
     })

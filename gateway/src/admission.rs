@@ -158,6 +158,23 @@ impl Pace {
         });
     }
 
+    /// As [`Pace::tick`], where more could have been counted had there been more to do: the rate does not fall.
+    pub fn tick_at_least(&self) {
+        let before = self.per_second();
+        self.tick();
+        if let Some(measured) = self.lock().as_mut() {
+            measured.per_second = measured.per_second.max(before);
+        }
+    }
+
+    /// Passes over the time since it last measured: there was nothing to do.
+    pub fn rest(&self) {
+        let counted = self.counted.load(Ordering::Relaxed);
+        if let Some(measured) = self.lock().as_mut() {
+            (measured.at, measured.counted) = (Instant::now(), counted);
+        }
+    }
+
     /// Events per second; 0 while nothing has been measured.
     #[must_use]
     pub fn per_second(&self) -> f64 {

@@ -15,6 +15,7 @@
 //! | [`watch`], [`sweeper`], [`webhooks`] | background tasks: polls and streams, overdue records, telling |
 //! | [`stats`], [`lanes`] | the fleet in numbers, read in the background; estimates |
 //! | [`dead_letters`] | what was set aside: filed, listed, replayed |
+//! | `places` | where queued jobs stand |
 //! | [`start`], [`fleet`], `embedded` | from settings to a running gateway, in either mode |
 
 pub mod access;
@@ -37,6 +38,7 @@ pub mod oip;
 pub mod options;
 mod pages;
 pub mod peer;
+mod places;
 pub mod predictions;
 pub mod prefer;
 pub mod promised;
@@ -59,10 +61,9 @@ use prometheus::Registry;
 use selvage_core::cache::{Cache, MemoryCache};
 use selvage_core::clock::Clock;
 use selvage_core::fleet::Fleet;
-use selvage_core::job::Lane;
 use selvage_core::queue::dead_letters::DeadLetters;
 use selvage_core::queue::{Health, Queue, Reports};
-use selvage_core::store::{JobStore, Record};
+use selvage_core::store::JobStore;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -82,7 +83,6 @@ use crate::promised::Promised;
 use crate::stats::Stats;
 use crate::sweeper::Sweeper;
 use crate::upload::BodyLimits;
-use crate::view::QueueView;
 use crate::watch::Watch;
 use crate::webhooks::Webhooks;
 
@@ -180,7 +180,8 @@ impl App {
         let life = Arc::new(Lifecycle::default());
         let lanes = Lanes::new(
             models.all(),
-            (Arc::clone(&queue), fleet, clock.clone()),
+            (Arc::clone(&queue), Arc::clone(&store), fleet),
+            clock.clone(),
             metrics.clone(),
         );
         let stats = Stats::new(clock.now());
@@ -289,18 +290,6 @@ impl Gateway {
     #[must_use]
     pub fn serves(&self) -> bool {
         self.life.phase() == Phase::Serving && self.predictions.queue.health() == Health::Up
-    }
-
-    /// Where a queued job stands: behind all that its lane holds, which is never too few.
-    #[must_use]
-    pub fn place_in_queue(&self, record: &Record) -> QueueView {
-        let lanes = &self.predictions.lanes;
-        let position = lanes.depth(&record.seed.model, Lane::Batch).max(1);
-        let eta = lanes.eta(&record.seed.model, position);
-        QueueView {
-            position,
-            eta_ms: u64::try_from(eta.as_millis()).unwrap_or(u64::MAX),
-        }
     }
 }
 

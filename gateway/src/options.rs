@@ -294,6 +294,26 @@ impl Query {
         Ok(numbers)
     }
 
+    /// The parameters of a query that may have these, each once.
+    ///
+    /// # Errors
+    /// `invalid_option` for any other parameter, or one that was given twice.
+    pub fn once_each(&self, names: &[&str]) -> Result<Vec<(&str, &str)>, ApiError> {
+        let mut taken: Vec<(&str, &str)> = Vec::new();
+        for (name, value) in &self.0 {
+            let wrong =
+                |detail: &'static str| ApiError::option(pointer(Place::Query, name), detail);
+            if !names.contains(&name.as_str()) {
+                return Err(wrong("there is no such option here"));
+            }
+            if taken.iter().any(|(other, _)| other == name) {
+                return Err(wrong("was given twice"));
+            }
+            taken.push((name, value));
+        }
+        Ok(taken)
+    }
+
     /// Nothing, for endpoints that know no parameter.
     ///
     /// # Errors

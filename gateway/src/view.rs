@@ -108,11 +108,11 @@ pub struct Failed<'a> {
 }
 
 /// Where a queued job stands; both are estimates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct QueueView {
-    /// Jobs of its lane that may come first, itself included: an upper estimate, since its lane moves on at once.
+    /// Its place among the unfinished jobs of its model, in the order of their submission; 1 is next.
     pub position: u64,
-    /// Time until it ends, in milliseconds.
+    /// Time until it ends at the pace its line has, in milliseconds.
     pub eta_ms: u64,
 }
 
@@ -186,6 +186,11 @@ impl Timings {
             "queue;dur={queue_ms}, decode;dur={decode_ms}, infer;dur={inference_ms}, total;dur={total_ms}"
         )
     }
+}
+
+/// `Server-Timing` of an answer that is no image's: the time until its head.
+pub(crate) fn total_timing(total: Duration) -> String {
+    format!("total;dur={}", millis(total))
 }
 
 /// Milliseconds, to the microsecond.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use selvage_tests::keys::{ANN, BOB};
 use selvage_tests::{Answer, Client, Deployment, Shape, eventually, pictures};
 
 /// Longest time any job here may take to end.
@@ -248,5 +249,99 @@ pub(super) async fn a_waiting_client_is_told_of_a_cancellation_elsewhere(
     let (told, canceled) = tokio::join!(waiting, cancel);
     canceled?;
     told?.expect_problem(409, "job_canceled");
+    Ok(())
+}
+
+/// Reads a list in parts, each from the other gateway where there are two.
+async fn walk(on: &Deployment, key: &'static str, query: &str) -> anyhow::Result<Vec<String>> {
+    let clients = [on.client().with_key(key), on.other_client().with_key(key)];
+    let (mut ids, mut cursor) = (Vec::new(), String::new());
+    for client in clients.iter().cycle() {
+        let part = client
+            .get(&format!("/jobs?{query}{cursor}"))
+            .await?
+            .expect(200);
+        let items = part.json["items"].as_array().cloned().unwrap_or_default();
+        let id = |item: &serde_json::Value| item["id"].as_str().map(str::to_owned);
+        ids.extend(items.iter().filter_map(id));
+        match part.json["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    Ok(ids)
+}
+
+pub(super) async fn the_callers_jobs_are_listed(on: Arc<Deployment>) -> anyhow::Result<()> {
+    let mut anns = Vec::new();
+    for n in 0..14 {
+        let (key, client) = if n % 2 == 0 {
+            (ANN, on.client())
+        } else {
+            (BOB, on.other_client())
+        };
+        let client = client.with_key(key);
+        let job = client.post_image("/jobs", pictures::unique()).await?;
+        let job = job.expect(202);
+        end_of(&client, job.id()).await;
+        if key == ANN {
+            anns.insert(0, job.id().to_owned());
+        }
+    }
+    for query in ["limit=100", "limit=3", "limit=2&status=succeeded"] {
+        let listed = walk(&on, ANN, query).await?;
+        // Other scenarios may have used this key before.
+        assert_eq!(listed[..7], anns, "{query}");
+        let bobs = walk(&on, BOB, query).await?;
+        assert!(bobs.len() >= 7 && bobs.iter().all(|id| !anns.contains(id)));
+    }
+    let ann = on.client().with_key(ANN);
+    for wrong in [
+        "limit=0",
+        "limit=101",
+        "status=done",
+        "cursor=1",
+        "colour=red",
+    ] {
+        let refused = ann.get(&format!("/jobs?{wrong}")).await?;
+        refused.expect_problem(422, "invalid_option");
+    }
+    let stranger = Client::new(on.gateways[0]);
+    stranger
+        .get("/jobs")
+        .await?
+        .expect_problem(401, "unauthenticated");
+    Ok(())
+}
+
+/// Twenty jobs without a worker stand at 1 to 20; once one works, nobody ever falls back.
+pub(super) async fn positions_only_fall(on: Arc<Deployment>) -> anyhow::Result<()> {
+    const JOBS: u64 = 20;
+    let clients = [on.client(), on.other_client()];
+    let mut ids = Vec::new();
+    for (n, client) in (1..=JOBS).zip(clients.iter().cycle()) {
+        let job = client.post_image("/jobs", pictures::unique()).await?;
+        let job = job.expect(202);
+        assert_eq!(job.json["queue"]["position"], n, "{}", job.json);
+        ids.push(job.id().to_owned());
+    }
+    let mut positions: Vec<u64> = (1..=JOBS).collect();
+    let mut seen = 0;
+    on.add_workers(1);
+    while positions.iter().any(|position| *position > 0) {
+        for ((id, position), client) in ids.iter().zip(&mut positions).zip(clients.iter().cycle()) {
+            let job = client.get(&format!("/jobs/{id}")).await?.expect(200);
+            let queue = &job.json["queue"];
+            let now = queue["position"].as_u64().unwrap_or_default();
+            assert!(now <= *position, "{now} after {position}");
+            assert!(now == 0 || queue["eta_ms"].is_u64(), "{queue}");
+            seen += usize::from(now < *position);
+            *position = now;
+        }
+    }
+    assert!(seen >= ids.len(), "{seen}");
+    for id in &ids {
+        assert_eq!(end_of(&clients[0], id).await.json["status"], "succeeded");
+    }
     Ok(())
 }

@@ -100,6 +100,8 @@ pub(crate) fn all() -> Vec<Scenario> {
         jobs::a_queued_job_can_be_canceled on Fleet with || Settings::default().workers(0);
         jobs::a_waiting_client_is_told_of_a_cancellation_elsewhere on Fleet with || Settings::default().workers(0);
         jobs::a_finished_job_cannot_be_canceled;
+        jobs::the_callers_jobs_are_listed with keys::guarded;
+        jobs::positions_only_fall on Fleet with || Settings::default().workers(0);
         jobs::unknown_and_forgotten_ids_are_told_apart;
         jobs::an_expired_job_says_so on Fleet with || Settings::default().workers(0).with("SELVAGE_JOB_DEADLINE", 2);
         jobs::a_bad_image_in_a_job_fails_it_with_a_reason;

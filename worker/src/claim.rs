@@ -178,6 +178,7 @@ mod tests {
         Some(Cached {
             scores: Scores::new(vec![0.5]),
             ttl: Duration::from_secs(1),
+            made_at: UnixMillis(0),
         })
     }
 

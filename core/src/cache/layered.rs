@@ -45,7 +45,8 @@ impl Cache for Layered {
         };
         for (at, cached) in missing.into_iter().zip(fetched) {
             if let Some(cached) = &cached {
-                self.near.keep(keys[at], cached.scores.clone());
+                let scores = cached.scores.clone();
+                self.near.keep_made(keys[at], scores, cached.made_at);
             }
             found[at] = cached;
         }
@@ -68,6 +69,7 @@ mod tests {
 
     use super::*;
     use crate::cache::suite::{key, scores};
+    use crate::clock::UnixMillis;
 
     const TTL: Duration = Duration::from_secs(3600);
 
@@ -112,6 +114,18 @@ mod tests {
         );
         assert_eq!(found[1], None);
         assert_eq!(near.find(&key(1)).unwrap().scores, scores(1));
+    }
+
+    #[tokio::test]
+    async fn what_comes_near_is_no_younger_for_it() {
+        let (near, far) = (memory(), memory());
+        far.keep_made(key(1), scores(1), UnixMillis(5));
+        let layered = Layered::new(near.clone(), Arc::new(far));
+        for _ in 0..2 {
+            let found = layered.get(&[key(1)]).await.unwrap().remove(0);
+            assert_eq!(found.unwrap().made_at, UnixMillis(5));
+        }
+        assert_eq!(near.find(&key(1)).unwrap().made_at, UnixMillis(5));
     }
 
     #[tokio::test]

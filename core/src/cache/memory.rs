@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{Cache, CacheError, Cached};
+use crate::clock::UnixMillis;
 use crate::key::PredictionKey;
 use crate::outcome::Scores;
 
@@ -14,7 +15,7 @@ const ENTRY_BYTES: usize = 256;
 /// Scores in this process's memory; cheap to clone, clones share the entries.
 #[derive(Clone, Debug)]
 pub struct MemoryCache {
-    entries: moka::sync::Cache<PredictionKey, Scores>,
+    entries: moka::sync::Cache<PredictionKey, (Scores, UnixMillis)>,
     ttl: Duration,
 }
 
@@ -26,7 +27,7 @@ impl MemoryCache {
     pub fn new(capacity_bytes: u64, ttl: Duration) -> Self {
         let entries = moka::sync::Cache::builder()
             .max_capacity(capacity_bytes)
-            .weigher(|_, scores: &Scores| {
+            .weigher(|_, (scores, _): &(Scores, UnixMillis)| {
                 let bytes = ENTRY_BYTES + size_of_val(scores.as_slice());
                 u32::try_from(bytes).unwrap_or(u32::MAX)
             })
@@ -38,16 +39,22 @@ impl MemoryCache {
     /// The entry under one key, and renews its lifetime.
     #[must_use]
     pub fn find(&self, key: &PredictionKey) -> Option<Cached> {
-        let scores = self.entries.get(key)?;
+        let (scores, made_at) = self.entries.get(key)?;
         Some(Cached {
             scores,
             ttl: self.ttl,
+            made_at,
         })
     }
 
-    /// Keeps scores under one key.
+    /// Keeps scores under one key that were made just now.
     pub fn keep(&self, key: PredictionKey, scores: Scores) {
-        self.entries.insert(key, scores);
+        self.keep_made(key, scores, UnixMillis::wall());
+    }
+
+    /// Keeps scores under one key.
+    pub fn keep_made(&self, key: PredictionKey, scores: Scores, made_at: UnixMillis) {
+        self.entries.insert(key, (scores, made_at));
     }
 }
 

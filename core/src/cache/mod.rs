@@ -13,6 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::BoxError;
+use crate::clock::UnixMillis;
 use crate::key::PredictionKey;
 use crate::outcome::Scores;
 pub use layered::Layered;
@@ -44,6 +45,8 @@ pub struct Cached {
     pub scores: Scores,
     /// How long it will stay if nobody asks for it again.
     pub ttl: Duration,
+    /// When the scores were put there first, by the wall clock of who did.
+    pub made_at: UnixMillis,
 }
 
 /// The cache could not be asked.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Cache;
+use crate::clock::UnixMillis;
 use crate::key::{Digest, PredictionKey};
 use crate::outcome::Scores;
 
@@ -17,6 +18,7 @@ macro_rules! cache_suite {
             any_part_of_the_key_makes_another_entry
             putting_twice_keeps_the_later
             an_entry_says_how_long_it_will_stay
+            an_entry_says_when_it_was_made
             asking_for_nothing_is_answered
             many_keys_at_once_are_answered
         );
@@ -128,4 +130,26 @@ pub async fn many_keys_at_once_are_answered(cache: &dyn Cache) {
     let keys: Vec<_> = (0..300).map(key).collect();
     let expected: Vec<_> = (0..300).map(|n| Some(scores(n))).collect();
     assert_eq!(found(cache, &keys).await, expected);
+}
+
+/// Asking again makes an entry no younger, putting it again does.
+pub async fn an_entry_says_when_it_was_made(cache: &dyn Cache) {
+    let made_at = async || {
+        let found = cache
+            .get(&[key(1)])
+            .await
+            .expect("a cache that is up answers");
+        found[0].as_ref().expect("it was put").made_at
+    };
+    let before = UnixMillis::wall();
+    put(cache, &[(key(1), scores(1))]).await;
+    let after = UnixMillis::wall();
+    let first = made_at().await;
+    assert!((before..=after).contains(&first), "{first:?}");
+    while UnixMillis::wall() <= after {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(made_at().await, first);
+    put(cache, &[(key(1), scores(1))]).await;
+    assert!(made_at().await > first);
 }

@@ -10,9 +10,10 @@ use super::error::{LinkError, OpenError};
 use super::link::Link;
 use super::record::WRONG_TYPE;
 use crate::cache::{Cache, CacheError, Cached};
+use crate::clock::UnixMillis;
 use crate::config::{Prefix, RedisUrl};
 use crate::key::PredictionKey;
-use crate::outcome::Scores;
+use crate::outcome::{Scores, checksum};
 
 /// What one call may add to a request that it cannot answer. A request makes two, the gateway's look and the worker's
 /// write, and is not to lose more than 60 ms by a cache that has fallen silent. A healthy Redis answers in under a millisecond.
@@ -89,8 +90,30 @@ impl RedisCache {
             _ => return Ok(None),
         };
         let ttl = Duration::from_millis(ttl_ms);
-        Ok(Scores::from_bytes(&bytes).map(|scores| Cached { scores, ttl }))
+        Ok(read(&bytes).map(|(scores, made_at)| Cached {
+            scores,
+            ttl,
+            made_at,
+        }))
     }
+}
+
+/// A value: the scores, when they were made, and a checksum of that.
+fn write(scores: &Scores, made_at: UnixMillis) -> Vec<u8> {
+    let mut value = scores.to_bytes();
+    let made_at = made_at.0.to_le_bytes();
+    value.extend_from_slice(&made_at);
+    value.extend_from_slice(&checksum(&made_at).to_le_bytes());
+    value
+}
+
+/// What [`write`] wrote; anything else, cut or altered, is `None`.
+fn read(value: &[u8]) -> Option<(Scores, UnixMillis)> {
+    let (value, sum) = value.split_last_chunk::<4>()?;
+    let (scores, made_at) = value.split_last_chunk::<8>()?;
+    let intact = u32::from_le_bytes(*sum) == checksum(made_at);
+    let scores = Scores::from_bytes(scores).filter(|_| intact)?;
+    Some((scores, UnixMillis(u64::from_le_bytes(*made_at))))
 }
 
 #[async_trait]
@@ -114,8 +137,9 @@ impl Cache for RedisCache {
 
     async fn put(&self, entries: &[(PredictionKey, Scores)]) -> Result<(), CacheError> {
         let mut commands = Pipeline::with_capacity(entries.len());
+        let now = UnixMillis::wall();
         for (key, scores) in entries {
-            let value = scores.to_bytes();
+            let value = write(scores, now);
             if value.len() > LARGEST_VALUE {
                 continue;
             }
@@ -141,5 +165,23 @@ impl Cache for RedisCache {
 impl From<LinkError> for CacheError {
     fn from(error: LinkError) -> Self {
         Self(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_were_cut_or_altered_are_none() {
+        let scores = Scores::new(vec![0.25_f32, 0.75]);
+        let good = write(&scores, UnixMillis(7));
+        assert_eq!(read(&good), Some((scores, UnixMillis(7))));
+        for at in 0..good.len() {
+            assert_eq!(read(&good[..at]), None, "cut at {at}");
+            let mut bad = good.clone();
+            bad[at] ^= 0x10;
+            assert_eq!(read(&bad), None, "altered at {at}");
+        }
     }
 }

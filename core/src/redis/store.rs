@@ -15,9 +15,10 @@ use super::record::{self, Damage, Unreadable};
 use super::scripts::{Entry, Names, StoreScripts, Submission, millis};
 use crate::clock::UnixMillis;
 use crate::config::{Prefix, RedisUrl};
-use crate::job::JobId;
+use crate::job::{JobId, ModelName};
+use crate::key_name::KeyName;
 use crate::store::{
-    Cancel, Claim, Completion, JobStore, MAX_ATTEMPTS, Record, Seed, StoreError, Submitted,
+    Cancel, Claim, Completion, JobStore, MAX_ATTEMPTS, Page, Record, Seed, StoreError, Submitted,
 };
 use crate::webhook::{Delivery, Next};
 
@@ -113,6 +114,12 @@ impl RedisStore {
         } else {
             Submitted::Existing(found)
         })
+    }
+
+    /// An id as a list has it.
+    fn listed(&self, id: &str) -> Result<JobId, StoreError> {
+        let damaged = || Unreadable::Damaged(Damage::of("id"));
+        id.parse().map_err(|_| self.unreadable(damaged()).into())
     }
 
     fn unreadable(&self, error: Unreadable) -> LinkError {
@@ -222,6 +229,76 @@ impl JobStore for RedisStore {
         let found = self.read(&ids).await?.into_iter();
         let records = found.map(|found| found.map_err(|error| self.unreadable(error).into()));
         records.collect()
+    }
+
+    async fn list(
+        &self,
+        owner: Option<&KeyName>,
+        before: Option<JobId>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        let list = self.names.owned(owner);
+        let from = before.map_or_else(|| "+".to_owned(), |before| format!("({before}"));
+        let mut read = redis::cmd("ZRANGE");
+        read.arg(&list).arg(from).arg("-").arg("BYLEX").arg("REV");
+        // One more tells whether there is more.
+        read.arg("LIMIT").arg(0).arg(limit + 1);
+        let mut ids: Vec<String> = self.link.command(&read).await?;
+        let more = ids.len() > limit;
+        ids.truncate(limit);
+        let next = ids.last().filter(|_| more).map(|id| self.listed(id));
+        let (mut records, mut gone) = (Vec::new(), Vec::new());
+        for (id, found) in ids.iter().zip(self.read(&ids).await?) {
+            match found {
+                Ok(Some(record)) => records.push(record),
+                Ok(None) => gone.push(id),
+                Err(error) if error.is_about_the_record() => gone.push(id),
+                Err(error) => return Err(self.unreadable(error).into()),
+            }
+        }
+        if !gone.is_empty() {
+            let mut remove = redis::cmd("ZREM");
+            remove.arg(&list).arg(&gone);
+            self.link.command::<()>(&remove).await?;
+        }
+        let next = next.transpose()?;
+        Ok(Page { records, next })
+    }
+
+    async fn places(&self, jobs: &[(ModelName, JobId)]) -> Result<Vec<Option<u64>>, StoreError> {
+        if jobs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut call = self.scripts.places.prepare_invoke();
+        for (model, id) in jobs {
+            call.key(self.names.line(model)).arg(id.to_string());
+        }
+        call.key(&self.names.record_prefix);
+        let places: Vec<u64> = self.link.script(&call).await?;
+        Ok(places
+            .into_iter()
+            .map(|place| (place > 0).then_some(place))
+            .collect())
+    }
+
+    async fn last_in_line(&self, model: &ModelName) -> Result<Option<(JobId, u64)>, StoreError> {
+        let line = self.names.line(model);
+        let mut look = redis::Pipeline::with_capacity(2);
+        look.cmd("ZRANGE").arg(&line).arg(-1).arg(-1);
+        look.cmd("ZCARD").arg(&line);
+        let found = redis::Value::Array(self.link.pipeline(&look).await?);
+        let found = found
+            .extract_error()
+            .map_err(|error| self.link.failed(error))?;
+        let found: (Vec<String>, u64) =
+            redis::from_redis_value(found).map_err(|error| self.link.failed(error))?;
+        match found {
+            (ids, place) if place > 0 => ids
+                .first()
+                .map(|id| Ok((self.listed(id)?, place)))
+                .transpose(),
+            _ => Ok(None),
+        }
     }
 
     async fn overdue(&self, limit: usize) -> Result<Vec<Record>, StoreError> {

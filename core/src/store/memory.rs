@@ -7,11 +7,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::entry::Entry;
+use super::lines::Lines;
+use super::owners::Owners;
 use super::recalls::Recalls;
-use super::{Cancel, Claim, Completion, JobStore, Record, Seed, State, StoreError, Submitted};
+use super::{
+    Cancel, Claim, Completion, JobStore, Page, Record, Seed, State, StoreError, Submitted,
+};
 use crate::clock::{Clock, UnixMillis};
-use crate::job::JobId;
+use crate::job::{JobId, ModelName};
 use crate::key::Digest;
+use crate::key_name::KeyName;
 use crate::webhook::{Delivery, Next};
 
 /// Records in a map, for one process and its tests.
@@ -39,6 +44,8 @@ struct Records {
     /// When each untold webhook is due.
     untold: HashMap<JobId, UnixMillis>,
     recalls: Recalls,
+    owners: Owners,
+    lines: Lines,
 }
 
 impl MemoryStore {
@@ -91,8 +98,12 @@ impl Records {
 
     fn remove(&mut self, id: JobId) {
         self.untold.remove(&id);
-        let removed = self.entries.remove(&id);
-        if let Some(once) = removed.and_then(|entry| entry.record.seed.once) {
+        self.lines.leave(id);
+        let Some(Entry { record, .. }) = self.entries.remove(&id) else {
+            return;
+        };
+        self.owners.remove(record.seed.owner.as_ref(), id);
+        if let Some(once) = record.seed.once {
             // It may be another job's by now.
             if self.keys.get(&once.key) == Some(&id) {
                 self.keys.remove(&once.key);
@@ -131,6 +142,8 @@ impl Records {
             if let Some(once) = seed.once {
                 self.keys.entry(once.key).or_insert(seed.id);
             }
+            self.owners.add(seed.owner.as_ref(), seed.id);
+            self.lines.join(&seed.model, seed.id);
         }
         let entry = self.entries.entry(seed.id);
         Ok(entry.or_insert_with(|| Entry::new(seed.clone(), retention)))
@@ -154,6 +167,7 @@ impl Records {
         if entry.record.state.is_terminal() && !was_finished {
             self.unfinished.remove(&(entry.record.seed.deadline, id));
             self.finished.insert((entry.record.expires_at, id));
+            self.lines.leave(id);
             let record = &entry.record;
             let webhook = record.seed.webhook.as_ref();
             let wanted = webhook.is_some_and(|webhook| webhook.events.contains(&record.state));
@@ -225,6 +239,37 @@ impl JobStore for MemoryStore {
                 .map(|entry: &Entry| entry.record.clone())
         };
         Ok(ids.iter().map(record).collect())
+    }
+
+    async fn list(
+        &self,
+        owner: Option<&KeyName>,
+        before: Option<JobId>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        let (records, _) = self.lock();
+        let mut ids = records.owners.before(owner, before);
+        let taken: Vec<JobId> = ids.by_ref().take(limit).collect();
+        let next = taken.last().copied().filter(|_| ids.next().is_some());
+        drop(ids);
+        let record = |id: &JobId| records.entries.get(id).map(|entry| entry.record.clone());
+        Ok(Page {
+            records: taken.iter().filter_map(record).collect(),
+            next,
+        })
+    }
+
+    async fn places(&self, jobs: &[(ModelName, JobId)]) -> Result<Vec<Option<u64>>, StoreError> {
+        let (records, _) = self.lock();
+        Ok(jobs
+            .iter()
+            .map(|(_, id)| records.lines.place(*id))
+            .collect())
+    }
+
+    async fn last_in_line(&self, model: &ModelName) -> Result<Option<(JobId, u64)>, StoreError> {
+        let (records, _) = self.lock();
+        Ok(records.lines.last(model))
     }
 
     async fn overdue(&self, limit: usize) -> Result<Vec<Record>, StoreError> {

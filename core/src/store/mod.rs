@@ -16,7 +16,9 @@
 //! Terminal states are absorbing: the first writer wins, later ones are told so.
 
 mod entry;
+mod lines;
 mod memory;
+mod owners;
 mod recalls;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
@@ -88,6 +90,31 @@ pub trait JobStore: Debug + Send + Sync {
     /// # Errors
     /// [`StoreError`].
     async fn get(&self, ids: &[JobId]) -> Result<Vec<Option<Record>>, StoreError>;
+
+    /// Up to `limit` records of one owner, or of nobody's, newest id first, all older than `before`. A long list may leave its
+    /// oldest jobs out.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn list(
+        &self,
+        owner: Option<&KeyName>,
+        before: Option<JobId>,
+        limit: usize,
+    ) -> Result<Page, StoreError>;
+
+    /// Where each job stands among the unfinished jobs of its model, in the order of their submission: 1 for the first,
+    /// `None` for one that has ended or is unknown.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn places(&self, jobs: &[(ModelName, JobId)]) -> Result<Vec<Option<u64>>, StoreError>;
+
+    /// The unfinished job of a model that was submitted last, and its place; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn last_in_line(&self, model: &ModelName) -> Result<Option<(JobId, u64)>, StoreError>;
 
     /// Up to `limit` records whose deadline has passed and that have no terminal state, oldest deadline first.
     ///
@@ -255,6 +282,15 @@ pub struct Record {
     pub cached: bool,
     /// What has become of its webhook, once it was tried.
     pub delivery: Option<Delivery>,
+}
+
+/// A part of an owner's list.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Page {
+    /// Records, newest first; fewer than asked for where some have gone.
+    pub records: Vec<Record>,
+    /// What the next part is older than; `None` where this is the last part.
+    pub next: Option<JobId>,
 }
 
 /// What became of a submission.

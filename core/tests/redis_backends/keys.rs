@@ -127,3 +127,50 @@ async fn a_finished_record_stays_for_the_retention() {
     assert_eq!(record.expires_at.0, gone_at);
     assert_eq!(record.expires_at, record.finished_at.unwrap().after(HOUR));
 }
+
+#[tokio::test]
+async fn a_record_that_was_evicted_does_not_stand_in_others_way() {
+    let prefix = fresh_prefix();
+    let (store, mut raw) = (store_of(&prefix), Raw::connect(&shared_redis()));
+    let jobs: Vec<_> = (0..40).map(|_| seed()).collect();
+    for job in &jobs {
+        store.submit(job).await.unwrap();
+    }
+    for job in &jobs[..39] {
+        raw.run::<()>("DEL", job_name(&prefix, job));
+    }
+    // It is tidied by a few at a time, so that no question is a long one.
+    let asked = [(jobs[39].model.clone(), jobs[39].id)];
+    let mut places = Vec::new();
+    for _ in 0..4 {
+        places.extend(store.places(&asked).await.unwrap()[0]);
+    }
+    assert_eq!(places, [24, 8, 1, 1]);
+    let list = store
+        .list(jobs[39].owner.as_ref(), None, 100)
+        .await
+        .unwrap();
+    assert_eq!((list.records.len(), list.next), (1, None));
+    let listed: u64 = raw.run("ZCARD", format!("{}:owner:acme", prefix.as_str()));
+    assert_eq!(listed, 1);
+}
+
+#[tokio::test]
+async fn lists_are_bounded() {
+    let prefix = fresh_prefix();
+    let (store, mut raw) = (store_of(&prefix), Raw::connect(&shared_redis()));
+    let owned = format!("{}:owner:acme", prefix.as_str());
+    let line = format!("{}:line:fashion-mnist", prefix.as_str());
+    for n in 0..10_005 {
+        raw.run::<()>("ZADD", (&owned, 0, format!("00000000-{n}")));
+    }
+    let long_ago = (UnixMillis::wall().0 - 2 * 86_400_000) * 1_000;
+    raw.run::<()>("ZADD", (&line, long_ago, "00000000-0"));
+    let job = seed();
+    store.submit(&job).await.unwrap();
+    assert_eq!(raw.run::<u64>("ZCARD", &owned), 10_000);
+    let newest: Vec<String> = raw.run("ZRANGE", (&owned, -1, -1));
+    assert_eq!(newest, [job.id.to_string()]);
+    let standing: Vec<String> = raw.run("ZRANGE", (&line, 0, -1));
+    assert_eq!(standing, [job.id.to_string()]);
+}

@@ -30,6 +30,8 @@ struct History {
     accepted: [bool; JOBS],
     /// Each record as it was first seen ended.
     ended: Vec<Option<Record>>,
+    /// Unfinished jobs in the order they were seen to join their line.
+    line: Vec<Which>,
 }
 
 impl History {
@@ -84,9 +86,12 @@ impl History {
                 if let Some((raw, prefix)) = &mut self.redis {
                     let job = &self.jobs[*which];
                     raw.run::<()>("DEL", job_name(prefix, job));
-                    for list in [deadlines_name(prefix), webhooks_name(prefix)] {
-                        raw.run::<()>("ZREM", (list, job.id.to_string()));
+                    let id = job.id.to_string();
+                    let line = format!("{}:line:{}", prefix.as_str(), job.model);
+                    for list in [deadlines_name(prefix), webhooks_name(prefix), line] {
+                        raw.run::<()>("ZREM", (list, &id));
                     }
+                    self.line.retain(|n| n != which);
                     self.models[*which] = Model::default();
                     self.ended[*which] = None;
                 }
@@ -155,6 +160,7 @@ impl History {
         }
         self.check_list();
         self.check_outbox().await;
+        self.check_line_and_owner().await;
         let due = self.store.overdue(JOBS).await.unwrap();
         let due: Vec<_> = due.iter().map(|record| record.seed.id).collect();
         let open = (0..JOBS).filter(|&n| self.models[n].is_open() && self.is_overdue(n));
@@ -171,6 +177,41 @@ impl History {
             due,
             Vec::from_iter(expected.then_some(self.jobs[HOOKED].id))
         );
+    }
+
+    /// Exactly the unfinished jobs stand in line, in the order they joined it, and exactly the known ones are their owner's.
+    async fn check_line_and_owner(&mut self) {
+        let open: Vec<Which> = (0..JOBS).filter(|&n| self.models[n].is_open()).collect();
+        self.line.retain(|n| open.contains(n));
+        // Jobs of one claim join in its order, which is not looked at here: whoever is new is behind all others.
+        let known = self.line.len();
+        let asked: Vec<_> = self
+            .jobs
+            .iter()
+            .map(|job| (job.model.clone(), job.id))
+            .collect();
+        let places = self.store.places(&asked).await.unwrap();
+        let mut newcomers: Vec<Which> = open
+            .iter()
+            .copied()
+            .filter(|n| !self.line.contains(n))
+            .collect();
+        newcomers.sort_by_key(|&n| places[n]);
+        self.line.extend(newcomers);
+        let mut expected = vec![None; JOBS];
+        for (place, &which) in (1..).zip(&self.line) {
+            expected[which] = Some(place);
+        }
+        assert_eq!(places, expected, "{known} stood there before");
+
+        let owner = self.jobs[0].owner.as_ref();
+        let page = self.store.list(owner, None, 2 * JOBS).await.unwrap();
+        let listed: Vec<_> = page.records.iter().map(|record| record.seed.id).collect();
+        let known = (0..JOBS).filter(|&n| self.models[n].state.is_some());
+        let mut ids: Vec<_> = known.map(|n| self.jobs[n].id).collect();
+        ids.sort();
+        ids.reverse();
+        assert_eq!((listed, page.next), (ids, None));
     }
 
     /// Exactly the unfinished jobs are on the list of deadlines.
@@ -211,6 +252,7 @@ async fn follows_the_model(
         key_holder: None,
         accepted: [false; JOBS],
         ended: vec![None; JOBS],
+        line: Vec::new(),
     };
     for step in &steps {
         history.run(step).await;

@@ -23,8 +23,8 @@ async fn a_wiped_redis_loses_no_queued_job() {
     let keys = raw.keys(&prefix);
     assert_eq!(
         keys.len(),
-        3,
-        "two records and the list of deadlines: {keys:?}"
+        5,
+        "two records, the list of deadlines, the line and the owner's list: {keys:?}"
     );
     raw.run::<()>("DEL", keys);
     assert_eq!(

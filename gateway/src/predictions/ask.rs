@@ -83,8 +83,8 @@ pub struct Finished {
 /// Where an answer came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Out of the cache, with the time it will stay there if the gateway knows it.
-    Cache(Option<Duration>),
+    /// Out of the cache, with what the gateway knows of the entry; nothing where a worker found it.
+    Cache(Option<Hit>),
     /// Computed for this request; `stored` where it is in the cache now.
     Computed {
         /// In the cache now.
@@ -94,6 +94,15 @@ pub enum Source {
     Collapsed,
     /// Nowhere: the job expired.
     Nowhere,
+}
+
+/// An entry of the cache that answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hit {
+    /// How long it stays unless it is asked for again.
+    pub ttl: Duration,
+    /// How long ago the answer was computed.
+    pub age: Duration,
 }
 
 impl Source {

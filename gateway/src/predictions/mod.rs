@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use selvage_core::cache::{Cache, Cached, MemoryCache};
-use selvage_core::clock::Clock;
+use selvage_core::clock::{Clock, UnixMillis};
 use selvage_core::job::{CachePolicy, Job, Lane, ModelName};
 use selvage_core::outcome::{Cost, Failure, FailureCode, Outcome, Report};
 use selvage_core::output::Output;
@@ -20,7 +20,7 @@ use selvage_core::queue::Queue;
 use selvage_core::store::JobStore;
 use tokio::time::Instant;
 
-pub use ask::{Answer, Ask, Finished, PredictError, Source};
+pub use ask::{Answer, Ask, Finished, Hit, PredictError, Source};
 use seat::Seat;
 
 use crate::admission::{Admission, Full};
@@ -139,7 +139,11 @@ impl Predictions {
             return None;
         }
         let found = self.cache.get(std::slice::from_ref(&ask.key)).await;
-        let Cached { scores, ttl } = match found {
+        let Cached {
+            scores,
+            ttl,
+            made_at,
+        } = match found {
             Ok(mut found) => found.pop().flatten()?,
             Err(_) => {
                 self.metrics.cache_errors.inc();
@@ -150,7 +154,10 @@ impl Predictions {
             scores: Some(scores),
             cost: Cost::default(),
             attempts: 0,
-            source: Source::Cache(Some(ttl)),
+            source: Source::Cache(Some(Hit {
+                ttl,
+                age: UnixMillis::wall().since(made_at),
+            })),
             total: ask.began.elapsed(),
         })
     }
@@ -313,11 +320,11 @@ impl Predictions {
     }
 
     fn full(&self, model: &ModelName, lane: Lane) -> PredictError {
-        let depth = self.lanes.depth(model, lane);
+        let in_flight = self.inflight.len() as u64;
+        let waiting = self.lanes.waiting(model, lane, in_flight);
         PredictError::Full {
-            // What was last read may be older than the crowd.
-            waiting: depth.max(self.inflight.len() as u64),
-            retry_after: self.lanes.retry_after(model, lane),
+            waiting,
+            retry_after: self.lanes.retry_after(model, lane, waiting),
         }
     }
 

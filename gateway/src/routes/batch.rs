@@ -20,7 +20,7 @@ use crate::access::Caller;
 use crate::error::{ApiError, retry_after};
 use crate::predictions::{Answer, Ask, Finished};
 use crate::upload::Count;
-use crate::view::{Failed, JobView, QueueView, Timings};
+use crate::view::{Failed, JobView, Timings};
 
 /// The answer's body: a job for each image, in the order they were sent.
 #[derive(Debug, Serialize)]
@@ -31,7 +31,7 @@ struct Items<'a> {
 /// What became of one image.
 enum Item {
     Finished(Box<(Ask, Finished)>),
-    Recorded(Box<Record>, QueueView),
+    Recorded(Box<Record>),
     Failed(JobId, ApiError),
 }
 
@@ -47,7 +47,7 @@ pub(super) async fn predict_batch(
     let received = receive(&app, (id, caller), (&uri, &headers), body, Count::Batch).await?;
     let manner = Manner::waiting(&app.limits, &headers, received.options.wait);
     let items = answer(&app, &received, &manner).await?;
-    respond(&app, &received, &items, &manner)
+    respond(&app, &received, &items, &manner).await
 }
 
 async fn answer(app: &App, received: &Received, manner: &Manner) -> Result<Vec<Item>, ApiError> {
@@ -83,10 +83,7 @@ async fn one(app: &App, ask: Result<Ask, ApiError>) -> Item {
     };
     match app.predictions.answer(&ask).await {
         Ok(Answer::Finished(finished)) => Item::Finished(Box::new((ask, finished))),
-        Ok(Answer::Recorded(record)) => {
-            let queue = app.place_in_queue(&record);
-            Item::Recorded(record, queue)
-        }
+        Ok(Answer::Recorded(record)) => Item::Recorded(record),
         Err(error) => Item::Failed(ask.id, error.into()),
     }
 }
@@ -97,17 +94,23 @@ fn overload(item: &Item) -> Option<&ApiError> {
         Item::Failed(_, error) if matches!(error.code().status().as_u16(), 429 | 503) => {
             Some(error)
         }
-        Item::Failed(..) | Item::Finished(_) | Item::Recorded(..) => None,
+        Item::Failed(..) | Item::Finished(_) | Item::Recorded(_) => None,
     }
 }
 
-fn respond(
+async fn respond(
     app: &App,
     received: &Received,
     items: &[Item],
     manner: &Manner,
 ) -> Result<Response, ApiError> {
     let now = app.predictions.clock.now();
+    let recorded = items.iter().filter_map(|item| match item {
+        Item::Recorded(record) => Some(record.as_ref()),
+        Item::Finished(_) | Item::Failed(..) => None,
+    });
+    let places = app.places_in_queue(&recorded.collect::<Vec<_>>()).await;
+    let mut places = places.into_iter();
     let mut next_poll = None;
     let mut views = Vec::with_capacity(items.len());
     for (item, image) in items.iter().zip(&received.images) {
@@ -117,11 +120,12 @@ fn respond(
                 let timings = Timings::of(&finished.cost, finished.total);
                 JobView::finished(ask, finished, timings)
             }
-            Item::Recorded(record, queue) => {
+            Item::Recorded(record) => {
+                let queue = places.next().unwrap_or_default();
                 if !record.state.is_terminal() {
-                    next_poll = next_poll.max(Some(super::jobs::next_poll(*queue)));
+                    next_poll = next_poll.max(Some(super::jobs::next_poll(queue)));
                 }
-                JobView::recorded(record, *queue, app.predictions.durable)
+                JobView::recorded(record, queue, app.predictions.durable)
             }
             Item::Failed(id, error) => {
                 let failed = Failed {

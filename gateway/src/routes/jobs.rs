@@ -20,7 +20,7 @@ use crate::prefer::{PREFERENCE_APPLIED, Prefer, applied_wait};
 use crate::view::{JobView, QueueView};
 
 /// Longest time the store may take for one answer.
-const STORE_LIMIT: Duration = Duration::from_secs(3);
+pub(super) const STORE_LIMIT: Duration = Duration::from_secs(3);
 /// Shortest and longest time between two polls that a client is advised.
 const POLL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Answers are no one's but the asker's, and a job's state is old at once.
@@ -51,7 +51,7 @@ pub(super) async fn show(
             None => find(&app, &caller, id).await?,
         };
     }
-    let mut response = record_response(&app, StatusCode::OK, &record)?;
+    let mut response = record_response(&app, StatusCode::OK, &record).await?;
     if preferred.is_some() {
         response
             .headers_mut()
@@ -77,9 +77,11 @@ pub(super) async fn cancel(
         .map_err(ApiError::store)?;
     app.predictions.watch.nudge(id);
     match canceled {
-        Cancel::Canceled => record_response(&app, StatusCode::OK, &find(&app, &caller, id).await?),
+        Cancel::Canceled => {
+            record_response(&app, StatusCode::OK, &find(&app, &caller, id).await?).await
+        }
         Cancel::Requested => {
-            record_response(&app, StatusCode::ACCEPTED, &find(&app, &caller, id).await?)
+            record_response(&app, StatusCode::ACCEPTED, &find(&app, &caller, id).await?).await
         }
         Cancel::Finished(state) => {
             let detail = format!("the job has ended already: {}", state.as_str());
@@ -121,8 +123,12 @@ fn unknown(app: &App, id: JobId) -> ApiError {
     ApiError::new(Code::JobNotFound, detail)
 }
 
-fn record_response(app: &App, status: StatusCode, record: &Record) -> Result<Response, ApiError> {
-    let queue = app.place_in_queue(record);
+async fn record_response(
+    app: &App,
+    status: StatusCode,
+    record: &Record,
+) -> Result<Response, ApiError> {
+    let queue = app.place_in_queue(record).await;
     let job = JobView::recorded(record, queue, app.predictions.durable);
     let mut response = json(status, &job)?;
     response

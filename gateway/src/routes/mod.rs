@@ -7,6 +7,7 @@ mod events;
 mod home;
 mod input;
 mod jobs;
+mod list;
 mod manner;
 mod models;
 mod oip;
@@ -52,7 +53,7 @@ fn guarded() -> Router<App> {
     Router::new()
         .route("/predict", post(predict::predict))
         .route("/predict/batch", post(batch::predict_batch))
-        .route("/jobs", post(predict::submit))
+        .route("/jobs", post(predict::submit).get(list::list))
         .route("/jobs/{id}", get(jobs::show))
         .route("/jobs/{id}/events", get(events::follow))
         .route("/jobs/{id}/cancel", post(jobs::cancel))

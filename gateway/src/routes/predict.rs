@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use selvage_core::job::CachePolicy;
-use selvage_core::store::Record;
+use selvage_core::store::{Record, State as JobState};
 
 use super::manner::Manner;
 use super::receive::{Received, receive};
@@ -16,10 +16,10 @@ use crate::access::Caller;
 use crate::error::{ApiError, Code, retry_after};
 use crate::predictions::{Answer, Ask, Finished, Source};
 use crate::upload::Count;
-use crate::view::{JobView, Timings};
+use crate::view::{JobView, QueueView, Timings};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Waits for the answer, as long as the client wants to.
 pub(super) async fn predict(
@@ -55,9 +55,15 @@ async fn answer(app: &App, received: &Received, manner: &Manner) -> Result<Respo
     let (mut response, finished) = match app.predictions.answer(&ask).await? {
         Answer::Finished(finished) => (finished_response(&ask, &finished)?, true),
         Answer::Recorded(record) if record.state.is_terminal() => {
-            (ended_response(app, &record)?, true)
+            (ended_response(app, &ask, &record)?, true)
         }
-        Answer::Recorded(record) => (promised_response(app, &record)?, false),
+        Answer::Recorded(record) => {
+            let mut response = promised_response(app, &record).await?;
+            let status = cache_status(ask.policy, source(&ask, &record));
+            let status = status.map(|value| (CACHE_STATUS, value));
+            response.headers_mut().extend(status);
+            (response, false)
+        }
     };
     let headers = response.headers_mut();
     headers.extend(manner.applied(finished));
@@ -73,6 +79,9 @@ fn finished_response(ask: &Ask, finished: &Finished) -> Result<Response, ApiErro
     if let Ok(value) = HeaderValue::try_from(timings.server_timing()) {
         headers.insert(SERVER_TIMING, value);
     }
+    if let Source::Cache(Some(hit)) = finished.source {
+        headers.insert(header::AGE, hit.age.as_secs().into());
+    }
     if let Some(value) = cache_status(ask.policy, finished.source) {
         headers.insert(CACHE_STATUS, value);
     }
@@ -80,28 +89,38 @@ fn finished_response(ask: &Ask, finished: &Finished) -> Result<Response, ApiErro
 }
 
 /// A job with a record that has ended within the wait, or before a repeat of its request.
-fn ended_response(app: &App, record: &Record) -> Result<Response, ApiError> {
-    let job = JobView::recorded(record, app.place_in_queue(record), app.predictions.durable);
+fn ended_response(app: &App, ask: &Ask, record: &Record) -> Result<Response, ApiError> {
+    let job = JobView::recorded(record, QueueView::default(), app.predictions.durable);
     let timings = job.timings();
     let mut response = super::jobs::json(StatusCode::OK, &job)?;
     let timing = timings.and_then(|timings| HeaderValue::try_from(timings.server_timing()).ok());
     let headers = response.headers_mut();
     headers.extend(timing.map(|value| (SERVER_TIMING, value)));
-    let source = if record.cached {
-        Source::Cache(None)
-    } else {
-        Source::Computed { stored: false }
-    };
-    let status = cache_status(CachePolicy::default(), source);
+    let status = cache_status(ask.policy, source(ask, record));
     headers.extend(status.map(|value| (CACHE_STATUS, value)));
     Ok(response)
+}
+
+/// Where the answer of a job with a record comes from, or will.
+fn source(ask: &Ask, record: &Record) -> Source {
+    match record.state {
+        _ if record.cached => Source::Cache(None),
+        _ if record.seed.id != ask.id => Source::Collapsed,
+        JobState::Succeeded => Source::Computed {
+            stored: ask.policy.write,
+        },
+        JobState::Expired => Source::Nowhere,
+        JobState::Queued | JobState::Running | JobState::Failed | JobState::Canceled => {
+            Source::Computed { stored: false }
+        }
+    }
 }
 
 /// `Cache-Status` (RFC 9211).
 fn cache_status(policy: CachePolicy, source: Source) -> Option<HeaderValue> {
     let forwarded = if policy.read { "uri-miss" } else { "request" };
     let text = match source {
-        Source::Cache(Some(ttl)) => format!("selvage; hit; ttl={}", ttl.as_secs()),
+        Source::Cache(Some(hit)) => format!("selvage; hit; ttl={}", hit.ttl.as_secs()),
         Source::Cache(None) => "selvage; hit".to_owned(),
         Source::Computed { stored: true } => format!("selvage; fwd={forwarded}; stored"),
         Source::Computed { stored: false } => format!("selvage; fwd={forwarded}"),
@@ -111,8 +130,8 @@ fn cache_status(policy: CachePolicy, source: Source) -> Option<HeaderValue> {
     HeaderValue::try_from(text).ok()
 }
 
-pub(super) fn promised_response(app: &App, record: &Record) -> Result<Response, ApiError> {
-    let queue = app.place_in_queue(record);
+pub(super) async fn promised_response(app: &App, record: &Record) -> Result<Response, ApiError> {
+    let queue = app.place_in_queue(record).await;
     let job = JobView::recorded(record, queue, app.predictions.durable);
     let mut response = super::jobs::json(StatusCode::ACCEPTED, &job)?;
     let headers = response.headers_mut();

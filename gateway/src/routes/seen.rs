@@ -12,10 +12,12 @@ use selvage_core::job::JobId;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+use super::predict::SERVER_TIMING;
 use crate::App;
 use crate::error::{ApiError, Code};
 use crate::lifecycle::Phase;
 use crate::oip;
+use crate::view::total_timing;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 /// Longest id that is taken over from a client.
@@ -64,6 +66,13 @@ pub(super) async fn seen(State(app): State<App>, mut request: Request, next: Nex
     }
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
+    }
+    // Answers with an image's answer say more.
+    let headers = response.headers_mut();
+    if !headers.contains_key(SERVER_TIMING)
+        && let Ok(value) = HeaderValue::try_from(total_timing(began.elapsed()))
+    {
+        headers.insert(SERVER_TIMING, value);
     }
     if app.life.phase() > Phase::Serving {
         let close = HeaderValue::from_static("close");

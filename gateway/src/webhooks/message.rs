@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::Secret;
 use crate::App;
-use crate::view::{JobView, Time};
+use crate::view::{JobView, QueueView, Time};
 
 /// A signed message.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(super) fn message(app: &App, record: &Record, secret: &Secret) -> Option<Mes
     let body = Body {
         r#type: format!("job.{state}"),
         timestamp: Time(record.finished_at.unwrap_or(now)),
-        data: JobView::recorded(record, app.place_in_queue(record), app.predictions.durable),
+        data: JobView::recorded(record, QueueView::default(), app.predictions.durable),
     };
     let body = serde_json::to_vec(&body).ok()?;
     let id = format!("{}.{state}", record.seed.id);

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use selvage_core::clock::UnixMillis;
 use selvage_core::job::Lane;
 use selvage_core::outcome::{Cost, FailureCode, Outcome};
 use selvage_core::queue::Queue as _;
@@ -33,6 +34,8 @@ async fn a_new_image_is_computed_and_a_repeat_is_a_hit() {
     assert!(first.json["expires_at"].is_null() && first.json["started_at"].is_string());
     let again = rig.post("/predict?top_k=1", png(1)).await.expect(200);
     assert_eq!(again.header("cache-status"), "selvage; hit; ttl=3600");
+    assert!(again.header("age").parse::<u64>().unwrap() <= 60);
+    assert_eq!(first.header("age"), "");
     assert_eq!(
         (&again.json["cached"], &again.json["attempts"]),
         (&json!(true), &json!(0))
@@ -89,6 +92,50 @@ async fn cache_control_is_obeyed() {
     assert_eq!(anew.header("cache-status"), "selvage; fwd=request; stored");
     assert_eq!(anew.json["cached"], false);
     assert_eq!(rig.computed.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn an_answer_tells_its_age() {
+    let rig = Rig::new(Plan::default());
+    let old = UnixMillis(UnixMillis::wall().0 - 100_500);
+    let key = rig.key_of(&png(1));
+    rig.cache.keep_made(key, scores(), old);
+    for path in ["/predict", "/jobs"] {
+        let hit = rig.post(path, png(1)).await.expect(200);
+        let age: u64 = hit.header("age").parse().unwrap();
+        assert!((100..160).contains(&age), "{age}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_tells_its_cache_and_its_time() {
+    let rig = Rig::new(Plan::default());
+    let promised = rig.post("/jobs", png(1)).await.expect(202);
+    assert_eq!(promised.header("cache-status"), "selvage; fwd=uri-miss");
+    let key = [("idempotency-key", "k"), ("cache-control", "no-cache")];
+    let keyed = rig.post_with("/jobs", png(2), &key).await.expect(202);
+    assert_eq!(keyed.header("cache-status"), "selvage; fwd=request");
+    let joined = rig.post_with("/jobs", png(2), &key).await.expect(202);
+    let collapsed = "selvage; fwd=request; collapsed";
+    assert_eq!(joined.header("cache-status"), collapsed);
+    rig.work(boots);
+    let ended = rig.post_with("/predict?wait=20", png(2), &key).await;
+    assert_eq!(ended.expect(200).header("cache-status"), collapsed);
+    let new = [("idempotency-key", "new")];
+    let ended = rig.post_with("/predict?wait=20", png(3), &new).await;
+    let stored = "selvage; fwd=uri-miss; stored";
+    assert_eq!(ended.expect(200).header("cache-status"), stored);
+    let job = format!("/jobs/{}", promised.id());
+    for path in [
+        "/", "/livez", "/models", "/jobs", "/jobs/1", "/nowhere", &job,
+    ] {
+        let timing = rig.get(path).await.header("server-timing").to_owned();
+        let total = timing.strip_prefix("total;dur=").unwrap_or("none");
+        assert!(total.parse::<f64>().is_ok(), "{path}: {timing}");
+    }
+    let refused = rig.post("/predict?top_k=0", png(1)).await.expect(422);
+    assert!(refused.header("server-timing").starts_with("total;dur="));
+    assert_eq!(refused.header("cache-status"), "");
 }
 
 #[tokio::test]

@@ -5,8 +5,9 @@ use std::time::Duration;
 use axum::http::Request;
 use selvage_core::clock::UnixMillis;
 use selvage_core::job::{JobId, Lane};
-use selvage_core::outcome::FailureCode;
-use selvage_core::store::{JobStore as _, Seed};
+use selvage_core::outcome::{Cost, Failure, FailureCode};
+use selvage_core::output::Output;
+use selvage_core::store::{Completion, End, JobStore as _, Seed, State};
 use selvage_gateway::sweeper::Sweeper;
 
 use crate::rig::{Plan, Rig, boots, failed, old_id, png, scores};
@@ -147,6 +148,41 @@ async fn cancellation_depends_on_the_state() {
 }
 
 #[tokio::test]
+async fn only_a_cancellation_can_be_repeated_after_the_end() {
+    let rig = Rig::new(Plan::default());
+    let labels = &rig.catalog.models()[0].labels;
+    let ends = [
+        End::Succeeded(Output::rank(&scores(), labels, 1).unwrap()),
+        End::Failed(Failure::new(FailureCode::InvalidImage, "cut")),
+        End::Canceled,
+        End::Expired,
+    ];
+    for (seed, end) in (1..).zip(ends) {
+        let job = rig.post("/jobs", png(seed)).await.expect(202);
+        let id: JobId = job.id().parse().unwrap();
+        let state = end.state();
+        let completion = Completion {
+            id,
+            end,
+            cost: Cost::default(),
+            cached: false,
+        };
+        assert_eq!(rig.store.complete(&[completion]).await.unwrap(), [true]);
+        let again = rig.post(&format!("/jobs/{id}/cancel"), vec![]).await;
+        if state == State::Canceled {
+            assert_eq!(again.expect(200).json["status"], "canceled");
+        } else {
+            let refused = again.expect_problem(409, "job_finished");
+            let detail = refused.json["detail"].as_str().unwrap();
+            assert!(detail.ends_with(state.as_str()), "{detail}");
+        }
+        // Who polls is shown the end, whatever it is.
+        let polled = rig.get(&format!("/jobs/{id}?wait=5")).await.expect(200);
+        assert_eq!(polled.json["status"], state.as_str());
+    }
+}
+
+#[tokio::test]
 async fn unknown_malformed_and_forgotten_ids_are_told_apart() {
     let rig = Rig::new(Plan::default());
     let fresh = JobId::new().to_string();
@@ -170,6 +206,18 @@ async fn unknown_malformed_and_forgotten_ids_are_told_apart() {
     rig.get(&format!("/jobs/{old}"))
         .await
         .expect_problem(410, "job_expired");
+    rig.get(&format!("/jobs/{old}?wait=5"))
+        .await
+        .expect_problem(410, "job_expired");
+    rig.get(&format!("/jobs/{old}/events"))
+        .await
+        .expect_problem(410, "job_expired");
+    rig.post(&format!("/jobs/{old}/cancel"), vec![])
+        .await
+        .expect_problem(410, "job_expired");
+    rig.get(&format!("/jobs/{fresh}/events"))
+        .await
+        .expect_problem(404, "job_not_found");
     let young = old_id(Duration::from_secs(86_400 - 60));
     rig.get(&format!("/jobs/{young}"))
         .await

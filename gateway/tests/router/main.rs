@@ -15,6 +15,7 @@ mod home;
 mod idempotency;
 mod jobs;
 mod leaving;
+mod lists;
 mod oip;
 mod rates;
 mod refusals;

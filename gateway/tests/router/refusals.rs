@@ -223,7 +223,7 @@ async fn wrong_requests_have_their_codes() {
     }
     for (path, allow) in [
         ("/predict", "POST"),
-        ("/jobs", "POST"),
+        ("/predict/batch", "POST"),
         ("/jobs/1/cancel", "POST"),
     ] {
         let wrong = rig

@@ -18,12 +18,15 @@ use selvage_core::catalog::Catalog;
 use selvage_core::clock::{Clock, UnixMillis};
 use selvage_core::fleet::MemoryFleet;
 use selvage_core::job::{Job, JobId, Lane, ModelName, ReplyAddress};
+use selvage_core::key::{Digest, PredictionKey};
+use selvage_core::key_name::KeyName;
 use selvage_core::outcome::{Cost, Failure, Outcome, Report, Scores};
 use selvage_core::output::Output;
 use selvage_core::queue::memory::MemoryQueue;
 use selvage_core::queue::{Consumer, Delivery, Health, PublishError, Queue, QueueError};
 use selvage_core::store::{
-    Cancel, Claim, Completion, End, JobStore, MemoryStore, Record, Seed, StoreError, Submitted,
+    Cancel, Claim, Completion, End, JobStore, MemoryStore, Page, Record, Seed, StoreError,
+    Submitted,
 };
 use selvage_core::webhook::{Delivery as Told, Next};
 use selvage_gateway::access::Access;
@@ -225,6 +228,16 @@ impl Rig {
             };
             let stop = self.stop.clone();
             self.app.life.tasks.spawn(worker.run(lane, stop));
+        }
+    }
+
+    /// What the default model's answer to an image is cached under.
+    pub(crate) fn key_of(&self, image: &[u8]) -> PredictionKey {
+        let model = &self.catalog.models()[0];
+        PredictionKey {
+            model: model.digest,
+            prep: model.prep,
+            image: Digest::of(image),
         }
     }
 
@@ -509,6 +522,23 @@ impl JobStore for StoreDown {
     }
 
     async fn get(&self, _: &[JobId]) -> Result<Vec<Option<Record>>, StoreError> {
+        away()
+    }
+
+    async fn list(
+        &self,
+        _: Option<&KeyName>,
+        _: Option<JobId>,
+        _: usize,
+    ) -> Result<Page, StoreError> {
+        away()
+    }
+
+    async fn places(&self, _: &[(ModelName, JobId)]) -> Result<Vec<Option<u64>>, StoreError> {
+        away()
+    }
+
+    async fn last_in_line(&self, _: &ModelName) -> Result<Option<(JobId, u64)>, StoreError> {
         away()
     }
 

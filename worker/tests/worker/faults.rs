@@ -8,10 +8,12 @@ use std::time::Duration;
 use crate::support::{GREEN, RED, Rig, picture, shown};
 use async_trait::async_trait;
 use selvage_core::clock::UnixMillis;
-use selvage_core::job::JobId;
+use selvage_core::job::{JobId, ModelName};
+use selvage_core::key_name::KeyName;
 use selvage_core::outcome::Outcome;
 use selvage_core::store::{
-    Cancel, Claim, Completion, JobStore, MemoryStore, Record, Seed, State, StoreError, Submitted,
+    Cancel, Claim, Completion, JobStore, MemoryStore, Page, Record, Seed, State, StoreError,
+    Submitted,
 };
 use selvage_core::webhook::{Delivery, Next};
 
@@ -80,6 +82,23 @@ impl JobStore for Flaky {
 
     async fn get(&self, ids: &[JobId]) -> Result<Vec<Option<Record>>, StoreError> {
         self.inner.get(ids).await
+    }
+
+    async fn list(
+        &self,
+        owner: Option<&KeyName>,
+        before: Option<JobId>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        self.inner.list(owner, before, limit).await
+    }
+
+    async fn places(&self, jobs: &[(ModelName, JobId)]) -> Result<Vec<Option<u64>>, StoreError> {
+        self.inner.places(jobs).await
+    }
+
+    async fn last_in_line(&self, model: &ModelName) -> Result<Option<(JobId, u64)>, StoreError> {
+        self.inner.last_in_line(model).await
     }
 
     async fn overdue(&self, limit: usize) -> Result<Vec<Record>, StoreError> {

@@ -12,7 +12,7 @@ local function claim(key, id, given_deadline, seed)
   if deadline <= now then return -1 end
   if found[4] then return -3 end
   if not state then
-    create(key, seed, deadline, retention)
+    create(deadlines, key, id, seed, deadline, retention, now)
   end
   redis.call('HSET', key, 'state', 'running', 'attempts', attempts + 1)
   redis.call('HSETNX', key, 'started', now)

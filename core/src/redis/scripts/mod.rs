@@ -4,7 +4,8 @@ use redis::{Script, ScriptInvocation};
 
 use crate::clock::UnixMillis;
 use crate::config::Prefix;
-use crate::job::JobId;
+use crate::job::{JobId, ModelName};
+use crate::key_name::KeyName;
 use crate::store::Seed;
 
 /// The end of the year 9999, in Unix milliseconds: scripts count in doubles, and print times in at most 15 digits.
@@ -32,6 +33,7 @@ pub(super) struct StoreScripts {
     pub(super) withdraw: Script,
     pub(super) untold: Script,
     pub(super) told: Script,
+    pub(super) places: Script,
 }
 
 impl StoreScripts {
@@ -47,6 +49,7 @@ impl StoreScripts {
             withdraw: script!("withdraw"),
             untold: script!("untold"),
             told: script!("told"),
+            places: script!("places"),
         }
     }
 }
@@ -63,7 +66,10 @@ pub(super) struct Names {
     pub(super) deadlines: String,
     /// The list of webhooks by when they are due.
     pub(super) webhooks: String,
-    record_prefix: String,
+    /// What the names of records begin with.
+    pub(super) record_prefix: String,
+    owner_prefix: String,
+    line_prefix: String,
     once_prefix: String,
     recall_prefix: String,
 }
@@ -75,9 +81,22 @@ impl Names {
             deadlines: format!("{prefix}:deadlines"),
             webhooks: format!("{prefix}:webhooks"),
             record_prefix: format!("{prefix}:job:"),
+            owner_prefix: format!("{prefix}:owner:"),
+            line_prefix: format!("{prefix}:line:"),
             once_prefix: format!("{prefix}:once:"),
             recall_prefix: format!("{prefix}:recalled:"),
         }
+    }
+
+    /// The list of an owner's jobs, or of nobody's.
+    pub(super) fn owned(&self, owner: Option<&KeyName>) -> String {
+        let owner = owner.map_or("", KeyName::as_str);
+        format!("{}{owner}", self.owner_prefix)
+    }
+
+    /// A model's unfinished jobs in the order of their submission.
+    pub(super) fn line(&self, model: &ModelName) -> String {
+        format!("{}{model}", self.line_prefix)
     }
 
     /// The note that a job was recalled.

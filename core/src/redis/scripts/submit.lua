@@ -19,7 +19,7 @@ local function submit(key, once, id, deadline, seed, fingerprint)
   if found then return found end
   local state = redis.call('HGET', key, 'state')
   if not state then
-    create(key, seed, deadline, retention)
+    create(deadlines, key, id, seed, deadline, retention, now)
     if fingerprint ~= '' then
       redis.call('SET', once, id .. ' ' .. fingerprint, 'PXAT', deadline + retention)
     end

@@ -1,6 +1,7 @@
 //! What every job store must do, as functions any backend's tests can run. Nothing here knows a backend.
 
 mod changes;
+mod lists;
 pub mod once;
 mod queries;
 mod races;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use changes::*;
+pub use lists::*;
 pub use once::*;
 pub use queries::*;
 pub use races::*;
@@ -58,6 +60,10 @@ macro_rules! job_store_suite {
             canceling_a_running_job_asks_it_to_stop
             canceling_a_finished_or_unknown_job_says_so
             records_come_in_the_order_of_the_ids
+            jobs_are_listed_by_owner_newest_first
+            a_job_is_listed_as_long_as_its_record_is_there
+            unfinished_jobs_stand_in_line
+            every_end_leaves_the_line
             overdue_jobs_come_oldest_first_up_to_the_limit
             a_job_that_runs_past_its_deadline_is_overdue
             finished_jobs_are_never_overdue

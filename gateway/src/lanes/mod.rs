@@ -1,17 +1,18 @@
-//! What is known of queues and workers: depths and drain rates, read in the background. Estimates for people and for
+//! What is known of queues and workers: depths, lines and drain rates, read in the background. Estimates for people and for
 //! `Retry-After`; no decision of correctness is made on them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use selvage_core::catalog::Model;
 use selvage_core::clock::{Clock, UnixMillis};
 use selvage_core::fleet::{Fleet, HeldModel, Members};
-use selvage_core::job::{Lane, ModelName};
+use selvage_core::job::{JobId, Lane, ModelName};
 use selvage_core::key::Digest;
 use selvage_core::queue::Queue;
+use selvage_core::store::JobStore;
 use tokio::time::timeout;
 
 use crate::admission::{Pace, retry_after, span};
@@ -28,6 +29,7 @@ pub struct Lanes {
     models: Vec<ModelLanes>,
     members: RwLock<Option<Arc<Members>>>,
     queue: Arc<dyn Queue>,
+    store: Arc<dyn JobStore>,
     /// The list of processes.
     pub fleet: Arc<dyn Fleet>,
     clock: Clock,
@@ -40,7 +42,14 @@ struct ModelLanes {
     digest: Digest,
     interactive: Backlog,
     batch: Backlog,
+    /// Promised jobs that have not ended: messages of the batch lane hold several.
+    line: AtomicU64,
+    /// How fast all jobs finish.
     pace: Pace,
+    /// How fast the line of promised jobs moves.
+    line_pace: Pace,
+    /// Who stood last in the line when it was last looked at, and where.
+    mark: Mutex<Option<(JobId, u64)>>,
 }
 
 /// What waits in one lane.
@@ -68,6 +77,10 @@ impl Backlog {
 }
 
 impl ModelLanes {
+    fn mark(&self) -> std::sync::MutexGuard<'_, Option<(JobId, u64)>> {
+        self.mark.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     const fn lane(&self, lane: Lane) -> &Backlog {
         match lane {
             Lane::Interactive => &self.interactive,
@@ -81,7 +94,8 @@ impl Lanes {
     #[must_use]
     pub fn new(
         models: &[Arc<Model>],
-        (queue, fleet, clock): (Arc<dyn Queue>, Arc<dyn Fleet>, Clock),
+        (queue, store, fleet): (Arc<dyn Queue>, Arc<dyn JobStore>, Arc<dyn Fleet>),
+        clock: Clock,
         metrics: Metrics,
     ) -> Self {
         let now = clock.now();
@@ -90,25 +104,29 @@ impl Lanes {
             digest: model.digest,
             interactive: Backlog::new(now),
             batch: Backlog::new(now),
+            line: AtomicU64::new(0),
             pace: Pace::default(),
+            line_pace: Pace::default(),
+            mark: Mutex::default(),
         };
         Self {
             models: models.iter().map(lanes).collect(),
             members: RwLock::new(None),
             queue,
+            store,
             fleet,
             clock,
             metrics,
         }
     }
 
-    /// Reads depths and processes now.
+    /// Reads depths, lines and processes now.
     pub async fn read(&self) {
         let lanes = self
             .models
             .iter()
             .flat_map(|model| Lane::ALL.map(|lane| self.read_depth(model, lane)));
-        tokio::join!(join_all(lanes), self.read_members());
+        tokio::join!(join_all(lanes), self.read_lines(), self.read_members());
     }
 
     async fn read_depth(&self, model: &ModelLanes, lane: Lane) {
@@ -124,6 +142,41 @@ impl Lanes {
         let oldest = self.oldest(&model.name, lane).unwrap_or_default();
         let gauge = self.metrics.queue_oldest.with_label_values(&labels);
         gauge.set(oldest.as_secs_f64());
+    }
+
+    async fn read_lines(&self) {
+        for model in &self.models {
+            // While the store is away, what was last read is the best guess.
+            timeout(READ_LIMIT, self.read_line(model)).await.ok();
+        }
+    }
+
+    /// Measures by how much the line has moved, by the one who stood last in it. Where that one is through, the line may
+    /// have been empty since, so what it moved is the least it can.
+    async fn read_line(&self, model: &ModelLanes) {
+        let mark = model.mark().take();
+        if let Some((id, place)) = mark {
+            let asked = [(model.name.clone(), id)];
+            match self.store.places(&asked).await.as_deref() {
+                Ok([Some(now)]) => {
+                    model.line_pace.count(place.saturating_sub(*now));
+                    model.line_pace.tick();
+                }
+                Ok(_) => {
+                    model.line_pace.count(place);
+                    model.line_pace.tick_at_least();
+                }
+                Err(_) => return,
+            }
+        } else {
+            model.line_pace.rest();
+        }
+        if let Ok(last) = self.store.last_in_line(&model.name).await {
+            model
+                .line
+                .store(last.map_or(0, |(_, place)| place), Ordering::Relaxed);
+            *model.mark() = last;
+        }
     }
 
     /// Reads the list of processes now; the last known one where the registry is away, `None` where none is known.
@@ -201,19 +254,46 @@ impl Lanes {
         Some(self.clock.now().since(made_after))
     }
 
-    /// How long a job that stands at `position` of a lane has to wait; slow where no pace is known.
+    /// How long the promised job has to wait that stands at `position` of its line; slow where no pace is known.
     #[must_use]
     pub fn eta(&self, model: &ModelName, position: u64) -> Duration {
-        let known = span(position, self.per_second(model));
-        known
+        let of_line = span(position, self.line_per_second(model));
+        of_line
+            .or_else(|| span(position, self.per_second(model)))
             .or_else(|| span(position, UNKNOWN_PACE))
             .unwrap_or_default()
     }
 
-    /// When a client refused by a full lane should come back.
+    /// Jobs that wait in a lane, or `known` of them where that is more.
     #[must_use]
-    pub fn retry_after(&self, model: &ModelName, lane: Lane) -> Duration {
-        retry_after(self.depth(model, lane), self.per_second(model))
+    pub fn waiting(&self, model: &ModelName, lane: Lane, known: u64) -> u64 {
+        let line = |model: &ModelLanes| model.line.load(Ordering::Relaxed);
+        let counted = match lane {
+            Lane::Interactive => known,
+            Lane::Batch => self.find(model).map_or(0, line),
+        };
+        // What was last read may be older than the crowd.
+        self.depth(model, lane).max(counted)
+    }
+
+    /// When a client refused by a full lane should come back: when what waits there now is done.
+    #[must_use]
+    pub fn retry_after(&self, model: &ModelName, lane: Lane, waiting: u64) -> Duration {
+        let pace = match lane {
+            Lane::Batch => self.line_per_second(model),
+            Lane::Interactive => 0.0,
+        };
+        let pace = if pace > 0.0 {
+            pace
+        } else {
+            self.per_second(model)
+        };
+        retry_after(waiting, pace)
+    }
+
+    fn line_per_second(&self, model: &ModelName) -> f64 {
+        let pace = |model: &ModelLanes| model.line_pace.per_second();
+        self.find(model).map_or(0.0, pace)
     }
 
     /// Jobs of a model all workers finish in a second.
@@ -227,3 +307,6 @@ impl Lanes {
         self.models.iter().find(|model| model.name == *name)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! `GET /jobs`: the caller's jobs, newest first, in parts.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::response::Response;
+use selvage_core::job::JobId;
+use selvage_core::store::{Page, Record, State as JobState};
+use serde::Serialize;
+use tokio::time::timeout;
+
+use super::jobs::{NOT_KEPT, STORE_LIMIT, json};
+use crate::App;
+use crate::access::Caller;
+use crate::error::ApiError;
+use crate::options::Query;
+use crate::view::JobView;
+
+/// Jobs in an answer unless the request says otherwise, and the most it can ask for.
+const LIMIT: (usize, usize) = (20, 100);
+/// Most records that are looked at for one answer, so that a state few jobs are in costs no more than another.
+const MOST_LOOKED_AT: usize = 1_000;
+/// Longest time for all of them.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
+
+const STATES: [JobState; 6] = [
+    JobState::Queued,
+    JobState::Running,
+    JobState::Succeeded,
+    JobState::Failed,
+    JobState::Canceled,
+    JobState::Expired,
+];
+
+/// What is asked for.
+#[derive(Debug, PartialEq)]
+struct Wanted {
+    state: Option<JobState>,
+    limit: usize,
+    /// The job the list goes on after.
+    cursor: Option<JobId>,
+}
+
+/// A part of a list.
+#[derive(Debug, Serialize)]
+struct Jobs<'a> {
+    items: Vec<JobView<'a>>,
+    /// What to ask with for the next part; null after the last.
+    next_cursor: Option<JobId>,
+}
+
+/// The caller's jobs.
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let wanted = Wanted::of(&Query::of(&uri)?)?;
+    let looked = timeout(LOOK_LIMIT, look(&app, &caller, &wanted)).await;
+    let page = looked.map_err(ApiError::store)??;
+    let records: Vec<&Record> = page.records.iter().collect();
+    let places = app.places_in_queue(&records).await;
+    let durable = app.predictions.durable;
+    let views = records.iter().zip(places);
+    let items = views.map(|(record, queue)| JobView::recorded(record, queue, durable));
+    let jobs = Jobs {
+        items: items.collect(),
+        next_cursor: page.next,
+    };
+    let mut response = json(StatusCode::OK, &jobs)?;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, NOT_KEPT);
+    headers.extend(
+        page.next
+            .and_then(|next| Some((header::LINK, wanted.link(next)?))),
+    );
+    Ok(response)
+}
+
+/// Reads parts of the list until enough of it is in the state that is asked for.
+async fn look(app: &App, caller: &Caller, wanted: &Wanted) -> Result<Page, ApiError> {
+    let mut found: Vec<Record> = Vec::new();
+    let (mut before, mut looked_at) = (wanted.cursor, 0);
+    loop {
+        // A part of a filtered list is read whole, so that its cursor stands where the last look ended.
+        let step = match wanted.state {
+            None => wanted.limit - found.len(),
+            Some(_) => LIMIT.1,
+        };
+        let reading = app.store.list(caller.owner(), before, step);
+        let read = timeout(STORE_LIMIT, reading).await;
+        let page = read.map_err(ApiError::store)?.map_err(ApiError::store)?;
+        looked_at += step;
+        before = page.next;
+        for record in page.records {
+            if wanted.state.is_some_and(|state| state != record.state) {
+                continue;
+            }
+            let id = record.seed.id;
+            found.push(record);
+            if found.len() == wanted.limit {
+                // Where the list ends here, one more look finds nothing.
+                let next = before.map(|_| id).or_else(|| wanted.state.map(|_| id));
+                return Ok(Page {
+                    records: found,
+                    next,
+                });
+            }
+        }
+        if before.is_none() || looked_at >= MOST_LOOKED_AT {
+            return Ok(Page {
+                records: found,
+                next: before,
+            });
+        }
+    }
+}
+
+impl Wanted {
+    fn of(query: &Query) -> Result<Self, ApiError> {
+        let mut wanted = Self {
+            state: None,
+            limit: LIMIT.0,
+            cursor: None,
+        };
+        for (name, value) in query.once_each(&["status", "limit", "cursor"])? {
+            match name {
+                "status" => {
+                    let state = STATES.into_iter().find(|state| state.as_str() == value);
+                    let detail = "must be queued, running, succeeded, failed, canceled or expired";
+                    wanted.state = Some(state.ok_or_else(|| ApiError::option("?status", detail))?);
+                }
+                "limit" => {
+                    let limit = value.parse().ok();
+                    let digits = value.bytes().all(|b| b.is_ascii_digit());
+                    let limit = limit.filter(|limit| digits && (1..=LIMIT.1).contains(limit));
+                    let wrong = || ApiError::option("?limit", "must be 1 to 100");
+                    wanted.limit = limit.ok_or_else(wrong)?;
+                }
+                _ => {
+                    let detail = "must be a `next_cursor` as it was answered";
+                    let cursor = value
+                        .parse()
+                        .map_err(|_| ApiError::option("?cursor", detail));
+                    wanted.cursor = Some(cursor?);
+                }
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// `Link` to the next part (RFC 8288).
+    fn link(&self, next: JobId) -> Option<HeaderValue> {
+        let state = self
+            .state
+            .map(|state| format!("status={}&", state.as_str()));
+        let (state, limit) = (state.unwrap_or_default(), self.limit);
+        let link = format!("</jobs?{state}limit={limit}&cursor={next}>; rel=\"next\"");
+        HeaderValue::try_from(link).ok()
+    }
+}
