@@ -16,8 +16,10 @@ use crate::key_name::KeyName;
 use crate::webhook::Webhook;
 
 /// A job's identity: a UUIDv7, so it carries the time at which it was made.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
+#[cfg_attr(feature = "schema", schema(value_type = String, format = "uuid", example = "01929f3e-7c1a-7b52-9a64-2f0d8f6a5b11"))]
 pub struct JobId(Uuid);
 
 /// A text that is not a UUIDv7.
@@ -80,8 +82,10 @@ impl FromStr for JobId {
 }
 
 /// A model's name: 1 to 64 of `a-z 0-9 . _ -`, beginning with a letter or digit; safe in queue names, keys and URLs.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
+#[cfg_attr(feature = "schema", schema(value_type = String, pattern = "^[a-z0-9][a-z0-9._-]{0,63}$", example = "fashion-mnist"))]
 pub struct ModelName(Arc<str>);
 
 /// A text that cannot be a model's name.
@@ -132,6 +136,7 @@ impl fmt::Display for ModelName {
 }
 
 /// Which of a model's two queues a job travels through.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Lane {

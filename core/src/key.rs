@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 /// A SHA-256 digest; displayed and serialised as `sha256:<64 hex digits>`.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "schema", schema(value_type = String, pattern = "^sha256:[0-9a-f]{64}$", example = "sha256:9f2c0e1d7a55b3c4d6e8f90123456789abcdef0123456789abcdef0123456789"))]
 pub struct Digest([u8; 32]);
 
 /// A text that is not `sha256:` followed by 64 hex digits.

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 /// A key's name: 1 to 64 of `A-Z a-z 0-9 . _ -`, beginning with a letter or digit; safe in logs, labels and Redis keys.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
+#[cfg_attr(feature = "schema", schema(value_type = String, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", example = "acme"))]
 pub struct KeyName(Arc<str>);
 
 /// A text that cannot be a key's name.

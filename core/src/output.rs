@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::outcome::Scores;
 
 /// One label with its score.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ranked {
     /// The label.
@@ -16,6 +17,7 @@ pub struct Ranked {
 }
 
 /// The answer: the best label, and the best `top_k`, best first.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Output {
     /// The best label.

@@ -9,6 +9,7 @@
 //! | [`upload`], [`options`], [`prefer`], [`idempotency`], [`depth`] | reading a request |
 //! | [`view`], [`error`] | writing an answer |
 //! | `pages` | the pages for people and their files |
+//! | [`openapi`] | what routes are described with, and the document made of it |
 //! | [`oip`] | the Open Inference Protocol: reading and writing its tensors |
 //! | [`predictions`] | the service: cache, computation, promise |
 //! | [`inflight`], [`admission`], [`promised`] | its parts: who shares, who may begin, how a promise is made |
@@ -35,6 +36,7 @@ pub mod lifecycle;
 pub mod metrics;
 pub mod models;
 pub mod oip;
+pub mod openapi;
 pub mod options;
 mod pages;
 pub mod peer;

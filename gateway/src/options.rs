@@ -18,14 +18,14 @@ use crate::error::ApiError;
 /// Labels an answer lists unless the request says otherwise.
 const DEFAULT_TOP_K: u16 = 3;
 /// Most labels an answer can be asked to list.
-const MAX_TOP_K: u16 = 1000;
+pub(crate) const MAX_TOP_K: u16 = 1000;
 /// Longest metadata, in bytes as they were sent.
 const MAX_METADATA_BYTES: usize = 1024;
 /// Longest span that is told apart; configured maxima are far below.
 const MAX_SPAN_S: f64 = 86_400.0;
 
 /// The states a webhook can tell of.
-const ENDS: [State; 4] = [
+pub(crate) const ENDS: [State; 4] = [
     State::Succeeded,
     State::Failed,
     State::Canceled,
@@ -94,7 +94,8 @@ impl Given<'_> {
     fn integer(self) -> Option<u64> {
         let (Self::Text(text) | Self::Json(text)) = self;
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        digits.then(|| text.parse().ok()).flatten()
+        // More digits than fit are a very large number, which every range has its own word about.
+        digits.then(|| text.parse().unwrap_or(u64::MAX))
     }
 
     fn object(self) -> Option<Map<String, Value>> {
@@ -218,10 +219,12 @@ fn top_k(given: Given<'_>) -> Option<u16> {
 
 /// Seconds as a query has them, fractions allowed.
 fn seconds(text: &str) -> Option<Duration> {
-    let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    // As JSON writes numbers: no words, so no NaN, but an infinity there can be.
+    let plain = text
+        .bytes()
+        .all(|b| b.is_ascii_digit() || b".eE+-".contains(&b));
     let seconds: f64 = plain.then(|| text.parse().ok()).flatten()?;
-    // Digits and dots alone cannot make a negative number or a NaN, but an infinity.
-    Some(Duration::from_secs_f64(seconds.min(MAX_SPAN_S)))
+    (seconds >= 0.0).then(|| Duration::from_secs_f64(seconds.min(MAX_SPAN_S)))
 }
 
 /// A place in a request, for `errors[].pointer`: `#/name` in a body (RFC 6901), `?name` in a query.
@@ -400,7 +403,7 @@ mod tests {
             ("wait=NaN", "?wait"),
             ("wait=inf", "?wait"),
             ("wait=", "?wait"),
-            ("wait=1e3", "?wait"),
+            ("wait=-1e-3", "?wait"),
             ("wait=1&wait=2", "?wait"),
             ("metadata=[]", "?metadata"),
             ("metadata=%7B", "?metadata"),

@@ -13,29 +13,40 @@ use selvage_core::output::Output;
 use selvage_core::store::{Record, State};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::error::{ApiError, Problem};
 use crate::predictions::{Ask, Finished};
 
 /// The job object.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Job)]
 pub struct JobView<'a> {
     id: JobId,
     status: State,
     model: ModelView<'a>,
+    #[schema(required)]
     image_hash: Option<Digest>,
     cached: bool,
+    #[schema(required, value_type = Option<Output>)]
     output: Option<Cow<'a, Output>>,
+    #[schema(required, value_type = Option<Problem>)]
     error: Option<Problem<'a>>,
+    #[schema(required)]
     queue: Option<QueueView>,
+    #[schema(required)]
     timings: Option<Timings>,
     attempts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_of: Option<JobId>,
     created_at: Time,
+    #[schema(required)]
     started_at: Option<Time>,
+    #[schema(required)]
     finished_at: Option<Time>,
+    #[schema(required)]
     expires_at: Option<Time>,
+    #[schema(value_type = Object)]
     metadata: &'a Map<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     webhook: Option<WebhookView<'a>>,
@@ -45,7 +56,8 @@ pub struct JobView<'a> {
     durable: Option<bool>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JobModel)]
 struct ModelView<'a> {
     name: &'a str,
     version: &'a str,
@@ -63,7 +75,8 @@ impl<'a> ModelView<'a> {
 }
 
 /// Where a job's end is told, and what has become of that.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WebhookState)]
 struct WebhookView<'a> {
     url: &'a str,
     events: &'a [State],
@@ -108,7 +121,8 @@ pub struct Failed<'a> {
 }
 
 /// Where a queued job stands; both are estimates.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Queue)]
 pub struct QueueView {
     /// Its place among the unfinished jobs of its model, in the order of their submission; 1 is next.
     pub position: u64,
@@ -117,7 +131,7 @@ pub struct QueueView {
 }
 
 /// How long each part took, in milliseconds; `batch_wait_ms`, the wait inside the worker, is a part of `queue_ms`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Timings {
     queue_ms: f64,
     batch_wait_ms: f64,
@@ -127,7 +141,7 @@ pub struct Timings {
     batch_size: u16,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Urls {
     #[serde(rename = "self")]
     this: String,
@@ -136,7 +150,8 @@ struct Urls {
 }
 
 /// A moment as RFC 3339 in UTC, with milliseconds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, ToSchema)]
+#[schema(value_type = String, format = DateTime)]
 pub(crate) struct Time(pub(crate) UnixMillis);
 
 /// The last millisecond of the year 9999, the last RFC 3339 can write.

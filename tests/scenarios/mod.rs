@@ -18,6 +18,7 @@ mod limits;
 mod memory;
 mod models;
 mod oip;
+mod openapi;
 mod photographs;
 mod pools;
 mod raw_http;
@@ -116,6 +117,8 @@ pub(crate) fn all() -> Vec<Scenario> {
         photographs::photographs_are_told_as_python_tells_them;
         pools::a_model_that_is_stuck_delays_no_other with pools::one_worker;
         pools::each_model_can_have_workers_of_its_own on Fleet with || Settings::default().workers(0);
+        openapi::every_answer_is_as_described on Embedded with openapi::open;
+        openapi::every_answer_is_as_described on Fleet with openapi::guarded;
         oip::the_stock_client_gets_the_scores_of_predict;
         oip::the_stock_client_needs_a_key_where_keys_are_needed with keys::guarded;
         oip::colours_are_taken_in_the_layout_of_the_model;

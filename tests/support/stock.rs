@@ -14,13 +14,23 @@ use crate::program::project;
 /// # Errors
 /// When they are not installed.
 pub fn python(script: &str) -> anyhow::Result<Command> {
-    let python = project().join(".venv-clients/bin/python");
+    let mut command = program("python")?;
+    command.arg(script);
+    Ok(command)
+}
+
+/// One of the stock clients, about to be run in the project's folder.
+///
+/// # Errors
+/// When it is not installed.
+pub fn program(name: &str) -> anyhow::Result<Command> {
+    let program = project().join(".venv-clients/bin").join(name);
     ensure!(
-        python.is_file(),
+        program.is_file(),
         "run scripts/clients first: it installs the stock clients"
     );
-    let mut command = Command::new(python);
-    command.arg(project().join(script)).current_dir(project());
+    let mut command = Command::new(program);
+    command.current_dir(project());
     Ok(command)
 }
 

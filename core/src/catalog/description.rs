@@ -27,8 +27,10 @@ const fn default_max_batch() -> u16 {
 }
 
 /// What a model takes: a tensor of float32, shape `[N, channels, height, width]` or `[N, height, width, channels]`.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", schema(as = ModelInput))]
 pub struct Input {
     /// The tensor's name; the model's only input where it is left out.
     #[serde(default)]
@@ -66,6 +68,7 @@ impl Input {
 }
 
 /// Colours of an input.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Channels {
@@ -87,6 +90,7 @@ impl Channels {
 }
 
 /// Order of an input tensor's axes.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Layout {
@@ -98,6 +102,7 @@ pub enum Layout {
 }
 
 /// How an image of another size becomes one of the model's size.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resize {
@@ -111,6 +116,7 @@ pub enum Resize {
 }
 
 /// Whether light and dark are exchanged before the model sees an image.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Polarity {
@@ -124,8 +130,10 @@ pub enum Polarity {
 }
 
 /// What a model gives: a tensor of float32, shape `[N, labels]`.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", schema(as = ModelOutput))]
 pub struct Output {
     /// The tensor's name; the model's only output where it is left out.
     #[serde(default)]

@@ -157,6 +157,7 @@ pub struct HeldModel {
 }
 
 /// Jobs by how they ended.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Ends {

@@ -4,11 +4,13 @@ use selvage_core::job::{JobId, Lane, ModelName};
 use selvage_core::key_name::KeyName;
 use selvage_core::queue::dead_letters::{Letter, Reason};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::view::Time;
 
 /// Some of the letters.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeadLetters)]
 pub struct Page {
     /// The letters, oldest first.
     pub items: Vec<LetterView>,
@@ -17,7 +19,8 @@ pub struct Page {
 }
 
 /// A letter without what it holds.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeadLetter)]
 pub struct LetterView {
     /// The job's id, or one of its own.
     pub id: JobId,

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use selvage_core::BoxError;
 use selvage_core::outcome::{Failure, FailureCode};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::predictions::PredictError;
 
@@ -116,6 +117,12 @@ impl Code {
         self.row().1
     }
 
+    /// The same in words.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        self.row().2
+    }
+
     /// The status it is answered with.
     #[must_use]
     pub fn status(self) -> StatusCode {
@@ -137,11 +144,12 @@ impl From<FailureCode> for Code {
 }
 
 /// One wrong field: `#/top_k` in a body, `?top_k` in the query, a header by its name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     /// Where it is.
     pub pointer: String,
     /// What is wrong with it.
+    #[schema(value_type = String)]
     pub detail: Cow<'static, str>,
 }
 
@@ -341,7 +349,8 @@ impl IntoResponse for ApiError {
 }
 
 /// A problem object: the body of an error, and the `error` of a failed job.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
 pub struct Problem<'a> {
     r#type: String,
     title: &'static str,
@@ -353,6 +362,7 @@ pub struct Problem<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
     #[serde(skip_serializing_if = "<[FieldError]>::is_empty")]
+    #[schema(value_type = Vec<FieldError>, required = false)]
     errors: &'a [FieldError],
 }
 

@@ -5,6 +5,7 @@ use axum::response::{IntoResponse as _, Response};
 use selvage_core::catalog::Model;
 use selvage_core::output::Output;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{JSON_LENGTH, Request, output_name};
 use crate::error::{ApiError, Code};
@@ -20,8 +21,10 @@ pub struct Answer<'a> {
     pub outputs: &'a [Output],
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// The JSON of an answer.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = InferenceResponse)]
+pub struct Body<'a> {
     model_name: &'a str,
     model_version: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -29,7 +32,8 @@ struct Body<'a> {
     outputs: Vec<Shown<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = InferenceOutput)]
 struct Shown<'a> {
     name: &'a str,
     datatype: &'static str,
@@ -40,13 +44,15 @@ struct Shown<'a> {
     data: Option<Data>,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BinaryData)]
 struct Binary {
     binary_data_size: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = InferenceData)]
 enum Data {
     Scores(Vec<f32>),
     Classes(Vec<String>),

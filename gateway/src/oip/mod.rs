@@ -12,9 +12,10 @@ use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use selvage_core::catalog::Model;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-pub use answer::{Answer, respond};
-pub use request::{Inputs, Request, Tensor, Wanted, parse};
+pub use answer::{Answer, Body as AnswerBody, respond};
+pub use request::{Body as RequestBody, Inputs, Request, Tensor, Wanted, parse};
 pub use rows::{rows, shape};
 
 use crate::error::{ApiError, retry_after};
@@ -40,14 +41,17 @@ pub fn owns(path: &str) -> bool {
     path == "/v2" || path.starts_with("/v2/")
 }
 
+/// An error as the protocol has it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = InferenceError)]
+pub struct ErrorBody<'a> {
+    error: &'a str,
+}
+
 /// An error in the protocol's own form.
 #[must_use]
 pub fn render(error: &ApiError) -> Response {
-    #[derive(Serialize)]
-    struct Body<'a> {
-        error: &'a str,
-    }
-    let body = serde_json::to_vec(&Body {
+    let body = serde_json::to_vec(&ErrorBody {
         error: error.detail(),
     });
     let kind = [(header::CONTENT_TYPE, "application/json")];

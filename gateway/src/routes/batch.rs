@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 use selvage_core::job::JobId;
 use selvage_core::store::Record;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::manner::Manner;
 use super::receive::{Received, receive};
@@ -23,8 +24,9 @@ use crate::upload::Count;
 use crate::view::{Failed, JobView, Timings};
 
 /// The answer's body: a job for each image, in the order they were sent.
-#[derive(Debug, Serialize)]
-struct Items<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Batch)]
+pub(super) struct Items<'a> {
     items: Vec<JobView<'a>>,
 }
 

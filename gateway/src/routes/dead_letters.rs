@@ -7,6 +7,7 @@ use axum::response::Response;
 use selvage_core::job::JobId;
 use selvage_core::store::Record;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::jobs::{NOT_KEPT, json};
 use super::predict::promised_response;
@@ -19,11 +20,11 @@ use crate::options::Query;
 use crate::predictions::PredictError;
 
 /// Letters on a page, and letters replayed by one request, unless the request says otherwise.
-const USUAL: u64 = 50;
+pub(super) const USUAL: u64 = 50;
 /// Most of either: a page is read while the client waits, and so is a replay.
-const MOST: u64 = 500;
+pub(super) const MOST: u64 = 500;
 /// Largest offset; more letters are not kept.
-const LAST: u64 = 10_000;
+pub(super) const LAST: u64 = 10_000;
 
 /// A page of letters, oldest first.
 pub(super) async fn list(
@@ -66,15 +67,18 @@ pub(super) async fn replay(
     Ok(response)
 }
 
-#[derive(Serialize)]
-struct ReplayedView<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Replayed)]
+pub(super) struct ReplayedView<'a> {
     replayed: Vec<ReplayView>,
     skipped: u64,
+    #[schema(value_type = Option<Problem>)]
     error: Option<Problem<'a>>,
 }
 
-#[derive(Serialize)]
-struct ReplayView {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Replay)]
+pub(super) struct ReplayView {
     id: JobId,
     job: JobId,
 }
@@ -111,8 +115,8 @@ pub(super) async fn replay_all(
     answer(StatusCode::OK, &view)
 }
 
-#[derive(Serialize)]
-struct Purged {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Purged {
     purged: u64,
 }
 

@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::App;
 use crate::error::{ApiError, Code};
@@ -12,8 +13,8 @@ use crate::pages;
 /// What a cache has to look at before it gives an answer of `/` to somebody else.
 const VARY: HeaderValue = HeaderValue::from_static("accept, accept-encoding");
 
-#[derive(Serialize)]
-struct Discovery<'a> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Discovery<'a> {
     name: &'static str,
     version: &'static str,
     mode: &'static str,
@@ -21,8 +22,9 @@ struct Discovery<'a> {
     urls: Urls,
 }
 
-#[derive(Serialize)]
-struct Urls {
+#[derive(Serialize, ToSchema)]
+#[schema(as = DiscoveryUrls)]
+pub(super) struct Urls {
     predict: &'static str,
     jobs: &'static str,
     job: &'static str,
@@ -36,6 +38,8 @@ struct Urls {
     stats_events: &'static str,
     metrics: &'static str,
     open_inference: &'static str,
+    openapi: &'static str,
+    docs: &'static str,
 }
 
 const URLS: Urls = Urls {
@@ -52,6 +56,8 @@ const URLS: Urls = Urls {
     stats_events: "/stats/events",
     metrics: "/metrics",
     open_inference: "/v2",
+    openapi: "/openapi.json",
+    docs: "/docs",
 };
 
 /// The page, or discovery for who asks for JSON.

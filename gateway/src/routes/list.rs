@@ -9,6 +9,7 @@ use selvage_core::job::JobId;
 use selvage_core::store::{Page, Record, State as JobState};
 use serde::Serialize;
 use tokio::time::timeout;
+use utoipa::ToSchema;
 
 use super::jobs::{NOT_KEPT, STORE_LIMIT, json};
 use crate::App;
@@ -18,13 +19,13 @@ use crate::options::Query;
 use crate::view::JobView;
 
 /// Jobs in an answer unless the request says otherwise, and the most it can ask for.
-const LIMIT: (usize, usize) = (20, 100);
+pub(super) const LIMIT: (usize, usize) = (20, 100);
 /// Most records that are looked at for one answer, so that a state few jobs are in costs no more than another.
 const MOST_LOOKED_AT: usize = 1_000;
 /// Longest time for all of them.
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
 
-const STATES: [JobState; 6] = [
+pub(super) const STATES: [JobState; 6] = [
     JobState::Queued,
     JobState::Running,
     JobState::Succeeded,
@@ -43,8 +44,8 @@ struct Wanted {
 }
 
 /// A part of a list.
-#[derive(Debug, Serialize)]
-struct Jobs<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Jobs<'a> {
     items: Vec<JobView<'a>>,
     /// What to ask with for the next part; null after the last.
     next_cursor: Option<JobId>,

@@ -1,8 +1,10 @@
 //! The route table, and nothing else.
 
 mod access;
+mod asset;
 mod batch;
 mod dead_letters;
+mod docs;
 mod events;
 mod home;
 mod input;
@@ -11,77 +13,101 @@ mod list;
 mod manner;
 mod models;
 mod oip;
+mod operations;
 mod ops;
 mod predict;
 mod receive;
 mod seen;
 mod stats;
 
-use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::{Extension, Router};
+use utoipa_axum::router::OpenApiRouter;
 
+use self::docs::Document;
+use self::operations::inference::{self, Version};
+use self::operations::{dead_letters as admin, jobs as following, predictions, service};
 use crate::App;
 use crate::error::{ApiError, Code};
+use crate::openapi;
 
 /// Every path this gateway answers.
 pub(crate) fn table(app: App) -> Router {
     let known = from_fn_with_state(app.clone(), access::known);
-    open()
-        .merge(guarded().route_layer(known))
+    let mut guarded = guarded();
+    openapi::guard(guarded.get_openapi_mut(), app.access.is_guarded());
+    let mut routes = open().merge(guarded.route_layer(known));
+    openapi::complete(routes.get_openapi_mut());
+    let (routes, document) = routes.split_for_parts();
+    routes
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
+        .layer(Extension(Document::new(&document)))
         .layer(from_fn_with_state(app.clone(), seen::seen))
         .with_state(app)
 }
 
 /// What everybody may ask: whether the gateway lives, and the pages that say how to use it.
-fn open() -> Router<App> {
-    Router::new()
-        .route("/", get(home::home))
-        .route("/fleet", get(home::fleet))
-        .route("/ui/{version}/{file}", get(home::asset))
-        .route("/livez", get(ops::alive))
-        .route("/readyz", get(ops::ready))
-        .route("/v2", get(oip::server))
-        .route("/v2/health/live", get(oip::live))
-        .route("/v2/health/ready", get(oip::ready))
+fn open() -> OpenApiRouter<App> {
+    let file = service::file;
+    OpenApiRouter::with_openapi(openapi::empty())
+        .routes(service::home().get("/", home::home))
+        .routes(file("fleet", "The fleet at work, for people", "text/html").get("/fleet", home::fleet))
+        .routes(service::part().get("/ui/{version}/{file}", home::asset))
+        .routes(service::document().get("/openapi.json", docs::document))
+        .routes(file("docs", "This document, to be read", "text/html").get("/docs", docs::page))
+        .routes(
+            file("docsStart", "What starts the viewer", "text/javascript")
+                .get("/docs/start.js", docs::start),
+        )
+        .routes(
+            file("docsScript", "The viewer", "text/javascript")
+                .get("/docs/swagger-ui-bundle.js", docs::script),
+        )
+        .routes(
+            file("docsStyle", "The viewer's style", "text/css")
+                .get("/docs/swagger-ui.css", docs::style),
+        )
+        .routes(service::alive().get("/livez", ops::alive))
+        .routes(service::ready().get("/readyz", ops::ready))
+        .routes(inference::server().get("/v2", oip::server))
+        .routes(inference::live().get("/v2/health/live", oip::live))
+        .routes(inference::ready().get("/v2/health/ready", oip::ready))
 }
 
 /// What needs an API key where keys are configured; handlers here may take a [`crate::access::Caller`].
-fn guarded() -> Router<App> {
-    Router::new()
-        .route("/predict", post(predict::predict))
-        .route("/predict/batch", post(batch::predict_batch))
-        .route("/jobs", post(predict::submit).get(list::list))
-        .route("/jobs/{id}", get(jobs::show))
-        .route("/jobs/{id}/events", get(events::follow))
-        .route("/jobs/{id}/cancel", post(jobs::cancel))
-        .route("/models", get(models::list))
-        .route("/models/{name}", get(models::show))
-        .route("/models/{name}/input", post(input::input))
-        .route("/stats", get(stats::show))
-        .route("/stats/events", get(stats::follow))
-        .route(
-            "/admin/dead-letters",
-            get(dead_letters::list).delete(dead_letters::purge),
-        )
-        .route("/admin/dead-letters/replay", post(dead_letters::replay_all))
-        .route(
-            "/admin/dead-letters/{id}/replay",
-            post(dead_letters::replay),
-        )
-        .route("/metrics", get(ops::metrics))
-        .merge(models_v2("/v2/models/{name}"))
-        .merge(models_v2("/v2/models/{name}/versions/{version}"))
+fn guarded() -> OpenApiRouter<App> {
+    OpenApiRouter::default()
+        .routes(predictions::predict().post("/predict", predict::predict))
+        .routes(predictions::batch().post("/predict/batch", batch::predict_batch))
+        .routes(predictions::submit().post("/jobs", predict::submit))
+        .routes(following::list().get("/jobs", list::list))
+        .routes(following::show().get("/jobs/{id}", jobs::show))
+        .routes(following::events().get("/jobs/{id}/events", events::follow))
+        .routes(following::cancel().post("/jobs/{id}/cancel", jobs::cancel))
+        .routes(service::models().get("/models", models::list))
+        .routes(service::model().get("/models/{name}", models::show))
+        .routes(predictions::input().post("/models/{name}/input", input::input))
+        .routes(service::stats().get("/stats", stats::show))
+        .routes(service::stats_events().get("/stats/events", stats::follow))
+        .routes(admin::list().get("/admin/dead-letters", dead_letters::list))
+        .routes(admin::purge().delete("/admin/dead-letters", dead_letters::purge))
+        .routes(admin::replay_all().post("/admin/dead-letters/replay", dead_letters::replay_all))
+        .routes(admin::replay().post("/admin/dead-letters/{id}/replay", dead_letters::replay))
+        .routes(service::metrics().get("/metrics", ops::metrics))
+        .merge(models_v2("/v2/models/{name}", Version::Only))
+        .merge(models_v2(
+            "/v2/models/{name}/versions/{version}",
+            Version::Named,
+        ))
 }
 
 /// What the Open Inference Protocol asks of one model.
-fn models_v2(model: &str) -> Router<App> {
-    Router::new()
-        .route(model, get(oip::metadata))
-        .route(&format!("{model}/ready"), get(oip::model_ready))
-        .route(&format!("{model}/infer"), post(oip::infer))
+fn models_v2(model: &str, version: Version) -> OpenApiRouter<App> {
+    OpenApiRouter::default()
+        .routes(inference::metadata(version).get(model, oip::metadata))
+        .routes(inference::model_ready(version).get(&format!("{model}/ready"), oip::model_ready))
+        .routes(inference::infer(version).post(&format!("{model}/infer"), oip::infer))
 }
 
 async fn not_found() -> ApiError {

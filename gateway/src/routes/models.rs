@@ -10,20 +10,23 @@ use selvage_core::catalog::{Input, Model, Output};
 use selvage_core::fleet::Members;
 use selvage_core::key::Digest;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::App;
 use crate::error::ApiError;
 use crate::options::Query;
 
-#[derive(Serialize)]
-struct List<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = ModelList)]
+pub(super) struct List<'a> {
     default: &'a str,
     models: Vec<Shown<'a>>,
 }
 
 /// A model as clients see it: its description, and the workers that hold exactly this file.
-#[derive(Serialize)]
-struct Shown<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Model)]
+pub(super) struct Shown<'a> {
     name: &'a str,
     version: &'a str,
     digest: Digest,
@@ -37,8 +40,9 @@ struct Shown<'a> {
     workers: Option<Vec<Holder<'a>>>,
 }
 
-#[derive(Serialize)]
-struct Holder<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = ModelHolder)]
+pub(super) struct Holder<'a> {
     id: &'a str,
     sessions: u16,
     busy: u16,

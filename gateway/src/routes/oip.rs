@@ -12,6 +12,7 @@ use futures_util::future::try_join_all;
 use selvage_core::catalog::Model;
 use selvage_core::output::Output;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::jobs::{NOT_KEPT, json};
 use super::receive::Received;
@@ -34,8 +35,9 @@ pub(super) struct Named {
 
 type ModelPath = Result<Path<Named>, PathRejection>;
 
-#[derive(Serialize)]
-struct Server {
+#[derive(Serialize, ToSchema)]
+#[schema(as = InferenceServer)]
+pub(super) struct Server {
     name: &'static str,
     version: &'static str,
     extensions: &'static [&'static str],
@@ -51,8 +53,9 @@ pub(super) async fn server() -> Result<Response, ApiError> {
     json(StatusCode::OK, &server)
 }
 
-#[derive(Serialize)]
-struct Live {
+#[derive(Serialize, ToSchema)]
+#[schema(as = InferenceLive)]
+pub(super) struct Live {
     live: bool,
 }
 
@@ -61,8 +64,9 @@ pub(super) async fn live() -> Result<Response, ApiError> {
     not_kept(json(StatusCode::OK, &Live { live: true })?)
 }
 
-#[derive(Serialize)]
-struct Ready<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = InferenceReady)]
+pub(super) struct Ready<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     ready: bool,
@@ -96,8 +100,9 @@ fn readiness(name: Option<&str>, ready: bool) -> Result<Response, ApiError> {
     not_kept(json(status, &Ready { name, ready })?)
 }
 
-#[derive(Serialize)]
-struct Metadata<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = InferenceModel)]
+pub(super) struct Metadata<'a> {
     name: &'a str,
     versions: [&'a str; 1],
     platform: &'static str,
@@ -106,8 +111,9 @@ struct Metadata<'a> {
 }
 
 /// A tensor; -1 stands for any number of images.
-#[derive(Serialize)]
-struct Described<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = InferenceTensor)]
+pub(super) struct Described<'a> {
     name: &'a str,
     datatype: &'static str,
     shape: Vec<i64>,

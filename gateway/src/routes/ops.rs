@@ -6,14 +6,15 @@ use axum::response::{IntoResponse as _, Response};
 use prometheus::{Encoder as _, TextEncoder};
 use serde::Serialize;
 use tokio::time::timeout;
+use utoipa::ToSchema;
 
 use super::jobs::NOT_KEPT;
 use crate::App;
 use crate::error::{ApiError, Code};
 use crate::stats::standing::{CHECK_LIMIT, Dependencies, standing};
 
-#[derive(Serialize)]
-struct Alive {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Alive {
     status: &'static str,
 }
 
@@ -26,15 +27,15 @@ pub(super) async fn alive() -> Result<Response, ApiError> {
     Ok(response)
 }
 
-#[derive(Serialize)]
-struct Ready {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Ready {
     status: &'static str,
     mode: &'static str,
     checks: Checks,
 }
 
-#[derive(Serialize)]
-struct Checks {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Checks {
     #[serde(flatten)]
     dependencies: Dependencies,
     models: usize,

@@ -8,6 +8,7 @@ use selvage_core::fleet::{Ends, GatewayStatus, HeldModel, Members, Traffic, Work
 use selvage_core::job::Lane;
 use selvage_core::key::Digest;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::recent::WINDOW;
 use super::standing::Dependencies;
@@ -15,7 +16,8 @@ use crate::App;
 use crate::view::Time;
 
 /// The fleet as this gateway sees it; at most about two seconds old, but for its own counts, which are those of now.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Stats)]
 pub struct Snapshot {
     mode: &'static str,
     at: Time,
@@ -36,7 +38,8 @@ pub struct Snapshot {
 }
 
 /// Counts since each process that is alive was started.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JobStats)]
 struct Jobs {
     in_flight: u64,
     in_flight_limit: u64,
@@ -49,14 +52,15 @@ struct Jobs {
 }
 
 /// Per second, over the window.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
+#[schema(as = RateStats)]
 struct Rates {
     answered_per_s: f64,
     promised_per_s: f64,
     refused_per_s: f64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct CacheStats {
     hits: u64,
     misses: u64,
@@ -67,7 +71,8 @@ struct CacheStats {
 }
 
 /// Of answers to clients that waited, over the window; estimated within classes of half their size.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LatencyStats)]
 struct Latency {
     count: u64,
     p50: Option<f64>,
@@ -75,7 +80,7 @@ struct Latency {
     p99: Option<f64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct ModelStats {
     name: String,
     version: String,
@@ -86,7 +91,7 @@ struct ModelStats {
     holders: BTreeMap<String, usize>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct LaneStats {
     model: String,
     lane: Lane,
@@ -95,7 +100,7 @@ struct LaneStats {
     oldest_ms: Option<u64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct WorkerStats {
     id: String,
     uptime_s: u64,
@@ -104,7 +109,7 @@ struct WorkerStats {
     models: Vec<HeldStats>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct HeldStats {
     name: String,
     version: String,
@@ -117,7 +122,7 @@ struct HeldStats {
     mean_batch: Option<f64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct GatewayStats {
     id: String,
     /// Whether it is the one that says this.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use selvage_core::queue::Health;
 use serde::Serialize;
 use tokio::time::timeout;
+use utoipa::ToSchema;
 
 use crate::Gateway;
 use crate::lifecycle::Phase;
@@ -14,7 +15,7 @@ pub const CHECK_LIMIT: Duration = Duration::from_millis(700);
 
 /// Each as `ok` or `down`; the broker also as `blocked`: connected, but it takes no messages. `unknown` before the first
 /// look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Dependencies {
     /// The way to the workers.
     pub broker: &'static str,

@@ -218,7 +218,7 @@ async fn wrong_requests_have_their_codes() {
             );
         }
     }
-    for path in ["/none", "/openapi.json", "/jobs/a/b", "/docs"] {
+    for path in ["/none", "/openapi.yaml", "/jobs/a/b", "/docs/other.js"] {
         rig.get(path).await.expect_problem(404, "not_found");
     }
     for (path, allow) in [

@@ -39,6 +39,8 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt as _;
 
+use crate::described::Described;
+
 const TTL: Duration = Duration::from_secs(3600);
 const RETENTION: Duration = Duration::from_secs(86_400);
 /// Longest time anything here may take; all of it is in memory.
@@ -117,6 +119,7 @@ pub(crate) struct Rig {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) computed: Arc<AtomicUsize>,
     router: Router,
+    described: Described,
     stop: CancellationToken,
     _stop_on_drop: DropGuard,
     _models: TempDir,
@@ -201,8 +204,10 @@ impl Rig {
         );
         let app = App::start(plan.limits, access, chosen, backends, &Registry::new()).unwrap();
         let stop = app.life.stop.clone();
+        let router = app.router();
         Self {
-            router: app.router(),
+            described: Described::by(&router),
+            router,
             _stop_on_drop: stop.clone().drop_guard(),
             app,
             queue,
@@ -246,7 +251,7 @@ impl Rig {
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
-        send(self.router.clone(), request).await
+        send(self.router.clone(), self.described.clone(), request).await
     }
 
     /// The answer's head, with its body still to come.
@@ -285,7 +290,8 @@ impl Rig {
         headers: &[(&str, &str)],
     ) -> tokio::task::JoinHandle<Answer> {
         let (router, request) = (self.router.clone(), post(path, image, headers));
-        self.app.life.tasks.spawn(send(router, request))
+        let described = self.described.clone();
+        self.app.life.tasks.spawn(send(router, described, request))
     }
 
     /// Waits until so many jobs wait in a lane.
@@ -323,9 +329,11 @@ pub(crate) fn post(path: &str, image: Vec<u8>, headers: &[(&str, &str)]) -> Requ
     request.body(image.into()).unwrap()
 }
 
-async fn send(router: Router, request: Request<Body>) -> Answer {
+async fn send(router: Router, described: Described, request: Request<Body>) -> Answer {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = router.oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
+    described.check((&method, &path), parts.status.as_u16(), &parts.headers);
     let body = axum::body::to_bytes(body, 8 << 20).await.unwrap().to_vec();
     Answer {
         status: parts.status.as_u16(),

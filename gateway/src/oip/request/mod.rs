@@ -9,6 +9,7 @@ use selvage_core::tensor::{self, Datatype};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::values;
 use crate::depth;
@@ -74,32 +75,43 @@ pub struct Wanted {
     pub binary: Option<bool>,
 }
 
-#[derive(Deserialize)]
-struct Body<'a> {
+/// The JSON of a request.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = InferenceRequest)]
+pub struct Body<'a> {
     id: Option<String>,
     #[serde(default)]
+    #[schema(value_type = Object)]
     parameters: Map<String, Value>,
     #[serde(borrow)]
+    #[schema(min_items = 1, max_items = 1)]
     inputs: Vec<Input<'a>>,
     #[serde(default)]
+    #[schema(max_items = 1)]
     outputs: Vec<Output>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = InferenceInput)]
 struct Input<'a> {
     name: String,
     shape: Vec<i64>,
+    #[schema(pattern = "^(UINT8|FP32)$")]
     datatype: String,
     #[serde(default)]
+    #[schema(value_type = Object)]
     parameters: Map<String, Value>,
     #[serde(borrow)]
+    #[schema(value_type = Option<Vec<Value>>)]
     data: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = InferenceWanted)]
 struct Output {
     name: String,
     #[serde(default)]
+    #[schema(value_type = Object)]
     parameters: Map<String, Value>,
 }
 
