@@ -24,7 +24,7 @@ pub(crate) struct Seen {
     pub(crate) queue: Option<Queue>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Status {
     Queued,

@@ -125,6 +125,11 @@ pub(super) async fn a_queued_job_is_canceled(on: Arc<Deployment>) -> anyhow::Res
     assert!(got.stdout.contains("queued"), "{got:?}");
     let canceled = cli.run(&["jobs", "cancel", &id]).await.expect(0);
     assert!(canceled.stdout.contains("canceled"), "{canceled:?}");
+    let list = ["jobs", "list", "--status", "canceled", "-o", "json"];
+    let list = cli.run(&list).await.expect(0).json();
+    assert_eq!(list[0]["id"], id, "{list}");
+    let none = ["jobs", "list", "--status", "succeeded", "-o", "ndjson"];
+    assert_eq!(cli.run(&none).await.expect(0).stdout, "");
     let waited = cli.run(&["jobs", "wait", &id]).await.expect(1);
     assert!(waited.stderr.contains("the job is canceled"), "{waited:?}");
     Ok(())

@@ -11,6 +11,7 @@ use clap_complete::Shell;
 
 pub(crate) use self::server::Server;
 use crate::failure::{Exit, Failure};
+use crate::job::Status;
 
 const EXIT_CODES: &str = "\
 Exit codes; of several failures the highest counts:
@@ -120,6 +121,23 @@ pub(crate) enum Jobs {
     Follow(WaitedJob),
     /// Cancel a job.
     Cancel(OneJob),
+    /// List your jobs, newest first.
+    List(ListedJobs),
+}
+
+/// `selvage jobs list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListedJobs {
+    /// Only jobs in this state.
+    #[arg(long, value_name = "STATE", value_enum)]
+    pub(crate) status: Option<Status>,
+    /// The most jobs to list.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(crate) limit: u16,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) server: Server,
 }
 
 /// One job.

@@ -175,11 +175,7 @@ impl Answer {
     ) -> Result<(Box<RawValue>, T), Failure> {
         let raw = serde_json::from_slice::<Box<RawValue>>(&self.body);
         let read = raw.and_then(|raw| Ok((serde_json::from_str(raw.get())?, raw)));
-        let (seen, raw) = read.map_err(|_| Failure::NotSelvage {
-            url: client.url().to_owned(),
-            status: self.status,
-            hint: String::new(),
-        })?;
+        let (seen, raw) = read.map_err(|_| self.not_selvage(client))?;
         Ok((raw, seen))
     }
 
@@ -187,6 +183,20 @@ impl Answer {
     pub(crate) fn job(&self, client: &Client) -> Result<Job, Failure> {
         let (raw, seen) = self.read(client)?;
         Ok(Job { raw, seen })
+    }
+
+    /// A job among others in the answer.
+    pub(crate) fn job_of(&self, client: &Client, raw: Box<RawValue>) -> Result<Job, Failure> {
+        let seen = serde_json::from_str(raw.get()).map_err(|_| self.not_selvage(client))?;
+        Ok(Job { raw, seen })
+    }
+
+    fn not_selvage(&self, client: &Client) -> Failure {
+        Failure::NotSelvage {
+            url: client.url().to_owned(),
+            status: self.status,
+            hint: String::new(),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ pub(crate) use self::predictions::{Predicted, Predictions};
 pub(crate) use self::table::{Row, Table};
 use crate::arguments::Format;
 use crate::failure::Failure;
+use crate::job::Job;
 
 /// Writes one answer of the server's: its own JSON, or a table made of it.
 pub(crate) fn one(
@@ -22,6 +23,28 @@ pub(crate) fn one(
     match format {
         Format::Table => Table::from(rows()).write(&mut out)?,
         Format::Json | Format::Ndjson => writeln!(out, "{}", raw.get())?,
+    }
+    Ok(out.flush()?)
+}
+
+/// Writes a list of jobs.
+pub(crate) fn jobs(format: Format, jobs: &[Job]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match format {
+        Format::Table => {
+            let rows: Vec<Row> = jobs.iter().map(Row::of_job).collect();
+            Table::from(rows).write(&mut out)?;
+        }
+        Format::Json => {
+            let raw: Vec<&RawValue> = jobs.iter().map(|job| job.raw.as_ref()).collect();
+            let list = serde_json::to_string(&raw).map_err(io::Error::from)?;
+            writeln!(out, "{list}")?;
+        }
+        Format::Ndjson => {
+            for job in jobs {
+                writeln!(out, "{}", job.raw.get())?;
+            }
+        }
     }
     Ok(out.flush()?)
 }

@@ -88,7 +88,11 @@ async fn every_key_has_a_ttl() {
     mixed_run(&prefix).await;
     let mut raw = Raw::connect(&shared_redis());
     let keys = raw.keys(&prefix);
-    assert_eq!(keys.len(), 24 + 6 + 2 + 2 + 1 + 2 + 2 + 1 + 2, "{keys:?}");
+    assert_eq!(
+        keys.len(),
+        24 + 6 + 2 + 2 + 1 + 2 + 2 + 1 + 2 + 2,
+        "{keys:?}"
+    );
     for key in keys {
         let ttl: i64 = raw.run("PTTL", &key);
         let longest = if key.contains(":worker") || key.contains(":gateway") {

@@ -52,7 +52,9 @@ fn open() -> OpenApiRouter<App> {
     let file = service::file;
     OpenApiRouter::with_openapi(openapi::empty())
         .routes(service::home().get("/", home::home))
-        .routes(file("fleet", "The fleet at work, for people", "text/html").get("/fleet", home::fleet))
+        .routes(
+            file("fleet", "The fleet at work, for people", "text/html").get("/fleet", home::fleet),
+        )
         .routes(service::part().get("/ui/{version}/{file}", home::asset))
         .routes(service::document().get("/openapi.json", docs::document))
         .routes(file("docs", "This document, to be read", "text/html").get("/docs", docs::page))

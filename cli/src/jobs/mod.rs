@@ -1,5 +1,7 @@
 //! `selvage jobs`: looking at submitted jobs, waiting for them, canceling them.
 
+mod list;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -37,6 +39,7 @@ pub(crate) async fn run(asked: &Jobs, interrupt: &Interrupt) -> Result<Exit, Fai
             end(job, ended.await)
         }
         Jobs::Cancel(asked) => cancel(asked, interrupt).await,
+        Jobs::List(asked) => list::run(asked, interrupt).await,
     }
 }
 
