@@ -19,7 +19,7 @@ use crate::webhook::Webhook;
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-#[cfg_attr(feature = "schema", schema(value_type = String, format = "uuid", example = "01929f3e-7c1a-7b52-9a64-2f0d8f6a5b11"))]
+#[cfg_attr(feature = "schema", schema(value_type = String, format = "uuid", pattern = "^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$", example = "01929f3e-7c1a-7b52-9a64-2f0d8f6a5b11"))]
 pub struct JobId(Uuid);
 
 /// A text that is not a UUIDv7.

