@@ -107,7 +107,7 @@ fn write(scores: &Scores, made_at: UnixMillis) -> Vec<u8> {
     value
 }
 
-/// What [`write`] wrote; anything else, cut or altered, is `None`.
+/// What [`write()`] wrote; anything else, cut or altered, is `None`.
 fn read(value: &[u8]) -> Option<(Scores, UnixMillis)> {
     let (value, sum) = value.split_last_chunk::<4>()?;
     let (scores, made_at) = value.split_last_chunk::<8>()?;

@@ -3,7 +3,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`recent`] | what came in the last minute |
-//! | [`standing`] | what this gateway depends on, and whether traffic should come here |
+//! | [`mod@standing`] | what this gateway depends on, and whether traffic should come here |
 //! | [`snapshot`] | the numbers as JSON |
 
 pub mod recent;
