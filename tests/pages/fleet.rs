@@ -17,8 +17,8 @@ pub(super) async fn workers_come_and_go_before_ones_eyes(
     let page = driver.open(on.gateways[0], "/fleet").await?;
     page.until_text("#standing", "all is well").await;
     page.until_text("#standing", "2 gateways, 2 workers").await;
-    // A worker shows a row per model, and there are two models.
-    page.until("two workers are shown", &format!("{WORKERS} === 4"))
+    // A worker shows a row per model, and there are three models.
+    page.until("two workers are shown", &format!("{WORKERS} === 6"))
         .await;
     for _ in 0..20 {
         on.client()
@@ -35,10 +35,10 @@ pub(super) async fn workers_come_and_go_before_ones_eyes(
     .await;
     page.picture("fleet").await?;
     on.add_workers(1);
-    page.until("the third appears", &format!("{WORKERS} === 6"))
+    page.until("the third appears", &format!("{WORKERS} === 9"))
         .await;
     on.with_workers(|workers| workers[2].signal("TERM"));
-    page.until("it vanishes", &format!("{WORKERS} === 4")).await;
+    page.until("it vanishes", &format!("{WORKERS} === 6")).await;
     page.close(&[]).await
 }
 
@@ -48,17 +48,14 @@ pub(super) async fn one_process_is_shown_too(
 ) -> anyhow::Result<()> {
     let page = driver.open(on.gateways[0], "/fleet").await?;
     page.until_text("#standing", "One process").await;
-    page.until("one worker is shown", &format!("{WORKERS} === 2"))
+    page.until("one worker is shown", &format!("{WORKERS} === 3"))
         .await;
     let rows = page
         .value(
             "[...document.querySelectorAll('#lanes tr')].map((row) => row.children[1].textContent)",
         )
         .await?;
-    ensure!(
-        rows == json!(["interactive", "batch", "interactive", "batch"]),
-        "{rows}"
-    );
+    ensure!(rows == json!(["interactive", "batch"].repeat(3)), "{rows}");
     page.close(&[]).await
 }
 

@@ -17,7 +17,7 @@ fn stranger(on: &Deployment) -> Client {
 
 pub(super) async fn only_known_keys_pass(on: Arc<Deployment>) -> anyhow::Result<()> {
     let stranger = stranger(&on);
-    for open in ["/", "/app.js", "/style.css", "/livez", "/readyz"] {
+    for open in ["/", "/fleet", "/docs", "/openapi.json", "/livez", "/readyz"] {
         stranger.get(open).await?.expect(200);
     }
     for guarded in ["/models", "/stats", "/metrics", "/jobs/1"] {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use selvage_tests::cli::Ran;
 use selvage_tests::keys::ANN;
-use selvage_tests::{Cli, Deployment, Settings, pictures};
+use selvage_tests::{Cli, Deployment, Settings, eventually, pictures};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -23,7 +23,7 @@ pub(super) async fn answers_come_as_a_table_or_as_json(on: Arc<Deployment>) -> a
     let one = cli.run(&["predict", "boot.png"]).await.expect(0);
     let expected = "\
 IMAGE     STATUS     LABEL        SCORE
-boot.png  succeeded  Ankle boot  0.9139
+boot.png  succeeded  Ankle boot  0.9947
 ";
     assert_eq!((one.stdout.as_str(), one.stderr.as_str()), (expected, ""));
 
@@ -189,9 +189,9 @@ pub(super) async fn a_full_gateway_is_asked_again(on: Arc<Deployment>) -> anyhow
     let refused = async {
         let taken = || async {
             let stats = client.get("/stats").await.ok()?;
-            (stats.json["in_flight"] == 1).then_some(())
+            (stats.json["jobs"]["in_flight"] == 1).then_some(())
         };
-        selvage_tests::eventually("the place is taken", super::jobs::END_LIMIT, taken).await;
+        eventually("the place is taken", super::jobs::END_LIMIT, taken).await;
         let once = cli.run(&["predict", "trouser.png", "--tries", "1"]).await;
         let once = once.expect(5);
         assert!(
@@ -314,15 +314,17 @@ pub(super) async fn completions_are_scripts_of_their_shells(
 /// Nobody works here either: what is waited for ends with the one who waits.
 pub(super) async fn an_interrupted_wait_leaves_no_work(on: Arc<Deployment>) -> anyhow::Result<()> {
     let (client, cli) = (on.client(), cli(&on));
-    let in_flight = async |count: u64, what: &str| {
-        let reached = || async {
-            let stats = client.get("/stats").await.ok()?;
-            (stats.json["in_flight"] == count).then_some(())
-        };
-        selvage_tests::eventually(what, super::jobs::END_LIMIT, reached).await;
+    let taken = || async {
+        let stats = client.get("/stats").await.ok()?;
+        (stats.json["jobs"]["in_flight"] == 1).then_some(())
     };
     let waiting = cli.start(&["predict", "boot.png", "trouser.png", "--concurrency", "1"]);
-    in_flight(1, "the first image is waited for").await;
+    eventually(
+        "the first image is waited for",
+        super::jobs::END_LIMIT,
+        taken,
+    )
+    .await;
     waiting.signal("TERM").await;
     let ended = waiting.end().await.expect(130);
     assert!(ended.stderr.contains("boot.png: interrupted"), "{ended:?}");
@@ -330,6 +332,10 @@ pub(super) async fn an_interrupted_wait_leaves_no_work(on: Arc<Deployment>) -> a
         ended.stderr.contains("1 failed and 1 not sent of 2 images"),
         "{ended:?}"
     );
-    in_flight(0, "nobody waits any more").await;
+    let recalled = || async {
+        let recalled = client.metric("selvage_gateway_recalled_total", "").await;
+        (recalled.ok()? >= 1.0).then_some(())
+    };
+    eventually("its job is recalled", super::jobs::END_LIMIT, recalled).await;
     Ok(())
 }

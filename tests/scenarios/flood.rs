@@ -140,7 +140,7 @@ pub(super) async fn never_read(gateway: SocketAddr) -> anyhow::Result<()> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(4096)?;
     let mut socket = socket.connect(gateway).await?;
-    let ask = b"GET /app.js HTTP/1.1\r\nHost: h\r\n\r\n".repeat(UNREAD);
+    let ask = b"GET /openapi.json HTTP/1.1\r\nHost: h\r\n\r\n".repeat(UNREAD);
     // The gateway stops reading when it cannot write, so this may not end.
     let _cut_off = socket.write_all(&ask).await;
     std::future::pending().await

@@ -137,7 +137,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         bad_requests::no_bad_request_does_harm;
         raw_http::broken_http_is_refused;
         readme::the_python_example_runs;
-        edge::connections_beyond_the_cap_wait on Embedded with || Settings::default().with("SELVAGE_MAX_CONNECTIONS", 8);
+        edge::connections_beyond_the_cap_wait on Embedded with || Settings::default().with("SELVAGE_MAX_CONNECTIONS", 8).with("SELVAGE_MAX_CONNECTIONS_PER_ADDRESS", 8);
         edge::one_address_leaves_places_to_others on Embedded with || Settings::default().with("SELVAGE_MAX_CONNECTIONS_PER_ADDRESS", 4);
         edge::a_gateway_without_descriptors_rests_and_recovers on Embedded with || Settings::default().descriptors(64);
         edge::answers_before_a_drain_close_their_connections on Embedded with Settings::default;

@@ -28,7 +28,7 @@ pub(super) async fn the_python_example_runs(on: Arc<Deployment>) -> anyhow::Resu
     let said = String::from_utf8(output.stdout)?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{errors}");
-    assert!(said.starts_with("Ankle boot 0.91"), "{said}");
+    assert!(said.starts_with("Ankle boot 0.99"), "{said}");
     Ok(())
 }
 
