@@ -191,7 +191,7 @@ impl BodyLimits {
     /// Throws away what still comes, within bounds: a socket that is closed while its client still writes is reset,
     /// and the client never sees why.
     fn linger(&self, mut body: Body) {
-        let mut left = self.max_bytes.saturating_mul(2);
+        let mut left = self.max_bytes.saturating_mul(4);
         self.tasks.spawn(async move {
             let drain = async {
                 while let Some(Ok(frame)) = body.frame().await {
