@@ -5,7 +5,7 @@
 //! brightness, with noise; so here the background's own level becomes black instead of white's. Tried out on 1,340
 //! photographs of clothes by ordinary people (seven kinds that have a Fashion-MNIST class) with a first model, the authors'
 //! steps taken literally named 10 % rightly, these steps 52 %; sharpening made it worse (47 %), the filter used for scaling
-//! hardly mattered. This code and the model that ships name 54 % of 2,921 such photographs rightly, on average over the
+//! hardly mattered. This code and the model that shipped when it was written name 54 % of 2,921 such photographs rightly, on average over the
 //! kinds. For a product picture on near-white both ways are the same.
 
 use selvage_core::catalog::Polarity;

@@ -1,0 +1,75 @@
+//! The in-memory store.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::store::End;
+use crate::store::suite::{completion, overdue_seed, seed};
+
+const RETENTION: Duration = Duration::from_secs(3600);
+
+fn roomy() -> std::future::Ready<Arc<dyn JobStore>> {
+    let store = MemoryStore::new(10_000, RETENTION, Clock::default());
+    std::future::ready(Arc::new(store))
+}
+
+crate::job_store_suite!(roomy);
+
+#[tokio::test]
+async fn a_full_store_forgets_what_finished_first_and_nothing_unfinished() {
+    let store = MemoryStore::new(3, RETENTION, Clock::default());
+    let jobs = [seed(), seed(), seed()];
+    for job in &jobs {
+        store.submit(job).await.unwrap();
+    }
+    let error = store.submit(&seed()).await.unwrap_err();
+    assert!(error.0.to_string().contains("3 unfinished"), "{}", error.0);
+    store.claim(&[seed()]).await.unwrap_err();
+
+    let ended = completion(jobs[1].id, End::Expired);
+    assert_eq!(store.complete(&[ended]).await.unwrap(), [true]);
+    let newcomer = seed();
+    store.submit(&newcomer).await.unwrap();
+    let ids = [jobs[0].id, jobs[1].id, jobs[2].id, newcomer.id];
+    let known: Vec<bool> = store
+        .get(&ids)
+        .await
+        .unwrap()
+        .iter()
+        .map(Option::is_some)
+        .collect();
+    assert_eq!(known, [true, false, true, true]);
+}
+
+#[tokio::test]
+async fn a_finished_record_is_forgotten_after_its_retention() {
+    let clock = Clock::default();
+    let store = MemoryStore::new(10, RETENTION, clock.clone());
+    let job = seed();
+    store.submit(&job).await.unwrap();
+    store
+        .complete(&[completion(job.id, End::Canceled)])
+        .await
+        .unwrap();
+    let expires_at = store.get(&[job.id]).await.unwrap()[0]
+        .as_ref()
+        .unwrap()
+        .expires_at;
+
+    clock.anchor(UnixMillis(expires_at.0 - 60_000));
+    assert!(store.get(&[job.id]).await.unwrap()[0].is_some());
+    clock.anchor(expires_at);
+    assert_eq!(store.get(&[job.id]).await.unwrap(), [None]);
+}
+
+#[tokio::test]
+async fn a_record_nobody_ends_goes_a_retention_after_its_deadline() {
+    let clock = Clock::default();
+    let store = MemoryStore::new(10, RETENTION, clock.clone());
+    let job = overdue_seed();
+    store.submit(&job).await.unwrap();
+    assert_eq!(store.overdue(10).await.unwrap()[0].state, State::Queued);
+    clock.anchor(job.deadline.after(RETENTION));
+    assert_eq!(store.get(&[job.id]).await.unwrap(), [None]);
+    assert!(store.overdue(10).await.unwrap().is_empty());
+}
