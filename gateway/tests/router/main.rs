@@ -10,6 +10,7 @@ mod answers;
 mod batches;
 mod dead_letters;
 mod described;
+mod down;
 mod drains;
 mod events;
 mod home;

@@ -1,13 +1,11 @@
 //! A gateway under test: its backends, its scripted worker, its client. No test here.
 
-use std::fmt;
 use std::fs;
 use std::io::Cursor;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
@@ -17,18 +15,13 @@ use selvage_core::cache::{Cache, MemoryCache};
 use selvage_core::catalog::Catalog;
 use selvage_core::clock::{Clock, UnixMillis};
 use selvage_core::fleet::MemoryFleet;
-use selvage_core::job::{Job, JobId, Lane, ModelName, ReplyAddress};
+use selvage_core::job::{Job, JobId, Lane, ModelName};
 use selvage_core::key::{Digest, PredictionKey};
-use selvage_core::key_name::KeyName;
 use selvage_core::outcome::{Cost, Failure, Outcome, Report, Scores};
 use selvage_core::output::Output;
 use selvage_core::queue::memory::MemoryQueue;
-use selvage_core::queue::{Consumer, Delivery, Health, PublishError, Queue, QueueError};
-use selvage_core::store::{
-    Cancel, Claim, Completion, End, JobStore, MemoryStore, Page, Record, Seed, StoreError,
-    Submitted,
-};
-use selvage_core::webhook::{Delivery as Told, Next};
+use selvage_core::queue::{Consumer, Delivery, Queue};
+use selvage_core::store::{Claim, Completion, End, JobStore, MemoryStore, Seed};
 use selvage_gateway::access::Access;
 use selvage_gateway::config::Limits;
 use selvage_gateway::models::Models;
@@ -40,6 +33,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt as _;
 
 use crate::described::Described;
+use crate::down::{BrokerDown, StoreDown};
 
 const TTL: Duration = Duration::from_secs(3600);
 const RETENTION: Duration = Duration::from_secs(86_400);
@@ -452,128 +446,6 @@ pub(crate) fn failed(code: selvage_core::outcome::FailureCode) -> Outcome {
 }
 
 /// A broker that is away.
-struct BrokerDown;
-
-impl fmt::Debug for BrokerDown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("BrokerDown")
-    }
-}
-
-#[async_trait]
-impl Queue for BrokerDown {
-    async fn publish(&self, _: Job) -> Result<(), PublishError> {
-        Err(PublishError::Unavailable("amqp://ann:s3cret@h".into()))
-    }
-
-    async fn consume(
-        &self,
-        _: &ModelName,
-        _: Lane,
-        _: u16,
-        _: CancellationToken,
-    ) -> Result<Box<dyn Consumer>, QueueError> {
-        Err(QueueError::Unavailable("away".into()))
-    }
-
-    fn reply_address(&self) -> Option<ReplyAddress> {
-        Some(ReplyAddress("nowhere".into()))
-    }
-
-    async fn reply(&self, _: &ReplyAddress, _: Vec<Report>) -> Result<(), QueueError> {
-        Err(QueueError::Unavailable("away".into()))
-    }
-
-    async fn depth(&self, _: &ModelName, _: Lane) -> Result<u64, QueueError> {
-        Err(QueueError::Unavailable("away".into()))
-    }
-
-    fn health(&self) -> Health {
-        Health::Down
-    }
-
-    async fn close(&self) {}
-}
-
-/// A store that is away.
-#[derive(Debug)]
-struct StoreDown;
-
-fn away<T>() -> Result<T, StoreError> {
-    Err(StoreError("redis://ann:s3cret@h".into()))
-}
-
-#[async_trait]
-impl JobStore for StoreDown {
-    async fn submit(&self, _: &Seed) -> Result<Submitted, StoreError> {
-        away()
-    }
-
-    async fn withdraw(&self, _: JobId) -> Result<(), StoreError> {
-        away()
-    }
-
-    async fn claim(&self, _: &[Seed]) -> Result<Vec<Claim>, StoreError> {
-        away()
-    }
-
-    async fn release(&self, _: &[JobId]) -> Result<(), StoreError> {
-        away()
-    }
-
-    async fn complete(&self, _: &[Completion]) -> Result<Vec<bool>, StoreError> {
-        away()
-    }
-
-    async fn cancel(&self, _: JobId) -> Result<Cancel, StoreError> {
-        away()
-    }
-
-    async fn get(&self, _: &[JobId]) -> Result<Vec<Option<Record>>, StoreError> {
-        away()
-    }
-
-    async fn list(
-        &self,
-        _: Option<&KeyName>,
-        _: Option<JobId>,
-        _: usize,
-    ) -> Result<Page, StoreError> {
-        away()
-    }
-
-    async fn places(&self, _: &[(ModelName, JobId)]) -> Result<Vec<Option<u64>>, StoreError> {
-        away()
-    }
-
-    async fn last_in_line(&self, _: &ModelName) -> Result<Option<(JobId, u64)>, StoreError> {
-        away()
-    }
-
-    async fn overdue(&self, _: usize) -> Result<Vec<Record>, StoreError> {
-        away()
-    }
-
-    async fn untold(&self, _: usize, _: Duration) -> Result<Vec<Record>, StoreError> {
-        away()
-    }
-
-    async fn told(&self, _: JobId, _: &Told, _: Next) -> Result<(), StoreError> {
-        away()
-    }
-
-    async fn recall(&self, _: JobId, _: UnixMillis) -> Result<(), StoreError> {
-        away()
-    }
-
-    async fn recalled(&self, _: &[JobId]) -> Result<Vec<bool>, StoreError> {
-        away()
-    }
-
-    async fn ping(&self) -> bool {
-        false
-    }
-}
 
 /// A job's id as if it had been issued so long ago.
 pub(crate) fn old_id(age: Duration) -> JobId {

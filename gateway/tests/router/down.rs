@@ -1,0 +1,139 @@
+//! A broker and a store that are away.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use selvage_core::clock::UnixMillis;
+use selvage_core::job::{Job, JobId, Lane, ModelName, ReplyAddress};
+use selvage_core::key_name::KeyName;
+use selvage_core::outcome::Report;
+use selvage_core::queue::{Consumer, Health, PublishError, Queue, QueueError};
+use selvage_core::store::{
+    Cancel, Claim, Completion, JobStore, Page, Record, Seed, StoreError, Submitted,
+};
+use selvage_core::webhook::{Delivery as Told, Next};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) struct BrokerDown;
+
+impl fmt::Debug for BrokerDown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BrokerDown")
+    }
+}
+
+#[async_trait]
+impl Queue for BrokerDown {
+    async fn publish(&self, _: Job) -> Result<(), PublishError> {
+        Err(PublishError::Unavailable("amqp://ann:s3cret@h".into()))
+    }
+
+    async fn consume(
+        &self,
+        _: &ModelName,
+        _: Lane,
+        _: u16,
+        _: CancellationToken,
+    ) -> Result<Box<dyn Consumer>, QueueError> {
+        Err(QueueError::Unavailable("away".into()))
+    }
+
+    fn reply_address(&self) -> Option<ReplyAddress> {
+        Some(ReplyAddress("nowhere".into()))
+    }
+
+    async fn reply(&self, _: &ReplyAddress, _: Vec<Report>) -> Result<(), QueueError> {
+        Err(QueueError::Unavailable("away".into()))
+    }
+
+    async fn depth(&self, _: &ModelName, _: Lane) -> Result<u64, QueueError> {
+        Err(QueueError::Unavailable("away".into()))
+    }
+
+    fn health(&self) -> Health {
+        Health::Down
+    }
+
+    async fn close(&self) {}
+}
+
+/// A store that is away.
+#[derive(Debug)]
+pub(crate) struct StoreDown;
+
+fn away<T>() -> Result<T, StoreError> {
+    Err(StoreError("redis://ann:s3cret@h".into()))
+}
+
+#[async_trait]
+impl JobStore for StoreDown {
+    async fn submit(&self, _: &Seed) -> Result<Submitted, StoreError> {
+        away()
+    }
+
+    async fn withdraw(&self, _: JobId) -> Result<(), StoreError> {
+        away()
+    }
+
+    async fn claim(&self, _: &[Seed]) -> Result<Vec<Claim>, StoreError> {
+        away()
+    }
+
+    async fn release(&self, _: &[JobId]) -> Result<(), StoreError> {
+        away()
+    }
+
+    async fn complete(&self, _: &[Completion]) -> Result<Vec<bool>, StoreError> {
+        away()
+    }
+
+    async fn cancel(&self, _: JobId) -> Result<Cancel, StoreError> {
+        away()
+    }
+
+    async fn get(&self, _: &[JobId]) -> Result<Vec<Option<Record>>, StoreError> {
+        away()
+    }
+
+    async fn list(
+        &self,
+        _: Option<&KeyName>,
+        _: Option<JobId>,
+        _: usize,
+    ) -> Result<Page, StoreError> {
+        away()
+    }
+
+    async fn places(&self, _: &[(ModelName, JobId)]) -> Result<Vec<Option<u64>>, StoreError> {
+        away()
+    }
+
+    async fn last_in_line(&self, _: &ModelName) -> Result<Option<(JobId, u64)>, StoreError> {
+        away()
+    }
+
+    async fn overdue(&self, _: usize) -> Result<Vec<Record>, StoreError> {
+        away()
+    }
+
+    async fn untold(&self, _: usize, _: Duration) -> Result<Vec<Record>, StoreError> {
+        away()
+    }
+
+    async fn told(&self, _: JobId, _: &Told, _: Next) -> Result<(), StoreError> {
+        away()
+    }
+
+    async fn recall(&self, _: JobId, _: UnixMillis) -> Result<(), StoreError> {
+        away()
+    }
+
+    async fn recalled(&self, _: &[JobId]) -> Result<Vec<bool>, StoreError> {
+        away()
+    }
+
+    async fn ping(&self) -> bool {
+        false
+    }
+}
