@@ -15,6 +15,7 @@ use selvage_core::store::{
 use selvage_core::webhook::{Delivery as Told, Next};
 use tokio_util::sync::CancellationToken;
 
+/// A broker that is away.
 pub(crate) struct BrokerDown;
 
 impl fmt::Debug for BrokerDown {

@@ -445,8 +445,6 @@ pub(crate) fn failed(code: selvage_core::outcome::FailureCode) -> Outcome {
     Outcome::Failed(Failure::new(code, "inner text: /srv/models is on fire"))
 }
 
-/// A broker that is away.
-
 /// A job's id as if it had been issued so long ago.
 pub(crate) fn old_id(age: Duration) -> JobId {
     let moment = UnixMillis::wall().0 - u64::try_from(age.as_millis()).unwrap();
