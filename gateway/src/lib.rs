@@ -267,7 +267,8 @@ impl App {
         tasks.spawn(take_reports(self.clone(), reports, stop.clone()));
         tasks.spawn(lapse(self.clone(), stop.clone()));
         tasks.spawn(webhooks::run(self.clone(), stop.clone()));
-        tasks.spawn(stats::run(self.clone(), stop.clone()));
+        tasks.spawn(stats::read(self.clone(), stop.clone()));
+        tasks.spawn(stats::announce(self.clone(), stop.clone()));
     }
 
     /// The routes, as a service that can be called without a server.

@@ -2,7 +2,7 @@
 
 /** How far back charts go. */
 export const SPAN_MS = 5 * 60_000;
-/** Processes announce their counts every two seconds: a rate over less would jump. */
+/** Counts come about once a second, each up to half a second old: a rate over less would jump. */
 const RATE_MS = 6_000;
 
 /** Samples by their time, oldest first. */

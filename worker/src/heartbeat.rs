@@ -38,7 +38,7 @@ impl Heartbeat {
                 Err(_late) => tracing::debug!("nobody answered the heartbeat"),
             }
         }
-        // Who cannot say goodbye is missed after a few seconds anyway.
+        // Who cannot say goodbye is missed after a moment anyway.
         timeout(LIMIT, self.fleet.leave(&self.id)).await.ok();
     }
 

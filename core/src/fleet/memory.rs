@@ -18,7 +18,7 @@ pub struct MemoryFleet {
 #[derive(Debug)]
 struct Announcement {
     member: Member,
-    gone_at: UnixMillis,
+    heard_at: UnixMillis,
 }
 
 impl MemoryFleet {
@@ -35,7 +35,7 @@ impl MemoryFleet {
     fn lock(&self) -> (MutexGuard<'_, BTreeMap<String, Announcement>>, UnixMillis) {
         let now = self.clock.now();
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        members.retain(|_, announcement| announcement.gone_at > now);
+        members.retain(|_, announcement| announcement.heard_at.after(GONE_AFTER) > now);
         (members, now)
     }
 }
@@ -46,7 +46,7 @@ impl Fleet for MemoryFleet {
         let (mut members, now) = self.lock();
         let announcement = Announcement {
             member: member.clone(),
-            gone_at: now.after(GONE_AFTER),
+            heard_at: now,
         };
         members.insert(member.id().to_owned(), announcement);
         Ok(now)
@@ -59,7 +59,10 @@ impl Fleet for MemoryFleet {
 
     async fn members(&self) -> Result<Members, FleetError> {
         let mut found = Members::default();
-        for announcement in self.lock().0.values() {
+        let (members, now) = self.lock();
+        for (id, announcement) in members.iter() {
+            let quiet = now.since(announcement.heard_at);
+            found.quiet.insert(id.clone(), quiet);
             match announcement.member.clone() {
                 Member::Worker(worker) => found.workers.push(worker),
                 Member::Gateway(gateway) => found.gateways.push(gateway),
@@ -78,6 +81,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::fleet::SILENT_AFTER;
     use crate::fleet::suite::{a_worker, worker};
 
     fn empty() -> std::future::Ready<Arc<dyn Fleet>> {
@@ -94,7 +98,10 @@ mod tests {
         fleet.announce(&a_worker("b")).await.unwrap();
         clock.anchor(UnixMillis(now.0 + 4_000));
         fleet.announce(&a_worker("b")).await.unwrap();
-        assert_eq!(fleet.members().await.unwrap().workers.len(), 2);
+        let both = fleet.members().await.unwrap();
+        assert_eq!(both.workers.len(), 2);
+        assert!(both.is_silent("a") && !both.is_silent("b"));
+        assert!(both.next_silence() <= Some(SILENT_AFTER));
         clock.anchor(now.after(GONE_AFTER));
         assert_eq!(fleet.members().await.unwrap().workers, [worker("b")]);
     }

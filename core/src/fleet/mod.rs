@@ -6,6 +6,7 @@ mod memory;
 pub mod suite;
 mod traffic;
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -20,8 +21,12 @@ pub use memory::MemoryFleet;
 pub use traffic::{ANSWER_SECONDS, Traffic};
 
 /// How often a process announces itself.
-pub const ANNOUNCE_EVERY: Duration = Duration::from_secs(2);
-/// A process that was silent for so long is gone.
+pub const ANNOUNCE_EVERY: Duration = Duration::from_millis(500);
+/// A process that was silent for so long, three announcements and a half, is not shown among those that live. A shorter stall
+/// is not seen at all.
+pub const SILENT_AFTER: Duration = Duration::from_millis(1750);
+/// A process that was silent for so long is gone, and what it counted with it. Until then its counts stay in all sums, so that
+/// a stall of a few seconds bends no rate and rings no alarm.
 pub const GONE_AFTER: Duration = Duration::from_secs(6);
 
 /// Processes as they announce themselves.
@@ -79,6 +84,26 @@ pub struct Members {
     pub workers: Vec<WorkerStatus>,
     /// The gateways.
     pub gateways: Vec<GatewayStatus>,
+    /// How long each had been silent when the list was read, by id.
+    pub quiet: BTreeMap<String, Duration>,
+}
+
+impl Members {
+    /// Whether a process had been silent for [`SILENT_AFTER`] when the list was read.
+    #[must_use]
+    pub fn is_silent(&self, id: &str) -> bool {
+        self.quiet
+            .get(id)
+            .is_some_and(|quiet| *quiet >= SILENT_AFTER)
+    }
+
+    /// How long after the reading the next process falls silent unless it is heard of before; `None` where none can.
+    #[must_use]
+    pub fn next_silence(&self) -> Option<Duration> {
+        let left = |quiet: &Duration| SILENT_AFTER.checked_sub(*quiet);
+        let spans = self.quiet.values().filter_map(left);
+        spans.filter(|left| !left.is_zero()).min()
+    }
 }
 
 /// A name no other process has ever had: host, process id and a random tail.

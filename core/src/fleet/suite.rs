@@ -1,7 +1,7 @@
 //! What every registry must do, as functions any backend's tests can run. Nothing here knows a backend.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Ends, Fleet, GatewayStatus, HeldModel, Member, Taken, Traffic, WorkerStatus};
 use crate::clock::UnixMillis;
@@ -17,6 +17,7 @@ macro_rules! fleet_suite {
             gateways_are_listed_beside_workers
             the_latest_announcement_counts
             a_worker_that_leaves_is_gone_at_once
+            who_was_heard_of_just_now_is_not_silent
             the_time_moves_forward_and_is_the_same_for_all
         );
     };
@@ -147,6 +148,24 @@ pub async fn a_worker_that_leaves_is_gone_at_once(fleet: Arc<dyn Fleet>) {
     assert_eq!(workers(&fleet).await, [worker("b")]);
     announce(&fleet, &worker("a")).await;
     assert_eq!(workers(&fleet).await.len(), 2);
+}
+
+/// A silence begins with the last announcement, of workers and gateways alike.
+pub async fn who_was_heard_of_just_now_is_not_silent(fleet: Arc<dyn Fleet>) {
+    let read = || async { fleet.members().await.expect("a registry that is up") };
+    assert_eq!(read().await.next_silence(), None);
+    let before = Instant::now();
+    announce(&fleet, &worker("a")).await;
+    let announced = fleet.announce(&Member::Gateway(gateway("b"))).await;
+    announced.expect("a registry that is up answers");
+    let members = read().await;
+    // The shared time is told in whole milliseconds.
+    let most = before.elapsed() + Duration::from_millis(1);
+    for id in ["a", "b"] {
+        let quiet = members.quiet[id];
+        assert!(quiet <= most, "{id}: {quiet:?} of {most:?}");
+    }
+    assert_eq!(members.quiet.len(), 2);
 }
 
 /// The shared time is near the wall clock here, and an announcement tells it too.

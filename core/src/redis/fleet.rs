@@ -69,25 +69,29 @@ impl RedisFleet {
         })
     }
 
-    /// All of one role, by id.
-    async fn list<S: DeserializeOwned>(&self, names: &Names) -> Result<Vec<S>, FleetError> {
+    /// All of one role, by id, with the moment each is gone.
+    async fn list<S: DeserializeOwned>(
+        &self,
+        names: &Names,
+    ) -> Result<Vec<(String, UnixMillis, S)>, FleetError> {
         let mut index = redis::cmd("ZRANGE");
-        index.arg(&names.index).arg(0).arg(-1);
-        let mut ids: Vec<String> = self.link.command(&index).await?;
+        index.arg(&names.index).arg(0).arg(-1).arg("WITHSCORES");
+        let mut ids: Vec<(String, u64)> = self.link.command(&index).await?;
         if ids.is_empty() {
             return Ok(Vec::new());
         }
         ids.sort_unstable();
         let mut found = redis::cmd("MGET");
-        for id in &ids {
+        for (id, _) in &ids {
             found.arg(names.member(id));
         }
         let found: Vec<Option<Vec<u8>>> = self.link.command(&found).await?;
         // A status this version cannot read is of another version: better left out than the whole list lost.
-        let statuses = found.into_iter().flatten();
-        Ok(statuses
-            .filter_map(|status| serde_json::from_slice(&status).ok())
-            .collect())
+        let status = |((id, gone_at), found): ((String, u64), Option<Vec<u8>>)| {
+            let status = serde_json::from_slice(&found?).ok()?;
+            Some((id, UnixMillis(gone_at), status))
+        };
+        Ok(ids.into_iter().zip(found).filter_map(status).collect())
     }
 }
 
@@ -121,9 +125,22 @@ impl Fleet for RedisFleet {
     }
 
     async fn members(&self) -> Result<Members, FleetError> {
-        let (workers, gateways) =
-            tokio::try_join!(self.list(&self.workers), self.list(&self.gateways))?;
-        Ok(Members { workers, gateways })
+        let (now, workers, gateways) = tokio::try_join!(
+            self.time(),
+            self.list(&self.workers),
+            self.list(&self.gateways)
+        )?;
+        let mut members = Members::default();
+        let quiet = |gone_at: UnixMillis| GONE_AFTER.saturating_sub(gone_at.since(now));
+        for (id, gone_at, worker) in workers {
+            members.quiet.insert(id, quiet(gone_at));
+            members.workers.push(worker);
+        }
+        for (id, gone_at, gateway) in gateways {
+            members.quiet.insert(id, quiet(gone_at));
+            members.gateways.push(gateway);
+        }
+        Ok(members)
     }
 
     async fn time(&self) -> Result<UnixMillis, FleetError> {

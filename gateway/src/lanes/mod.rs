@@ -13,7 +13,7 @@ use selvage_core::job::{JobId, Lane, ModelName};
 use selvage_core::key::Digest;
 use selvage_core::queue::Queue;
 use selvage_core::store::JobStore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::admission::{Pace, retry_after, span};
 use crate::metrics::Metrics;
@@ -27,13 +27,20 @@ const UNKNOWN_PACE: f64 = 1.0;
 #[derive(Debug)]
 pub struct Lanes {
     models: Vec<ModelLanes>,
-    members: RwLock<Option<Arc<Members>>>,
+    members: RwLock<Option<Listed>>,
     queue: Arc<dyn Queue>,
     store: Arc<dyn JobStore>,
     /// The list of processes.
     pub fleet: Arc<dyn Fleet>,
     clock: Clock,
     metrics: Metrics,
+}
+
+/// The processes, and when they were read.
+#[derive(Clone, Debug)]
+struct Listed {
+    members: Arc<Members>,
+    at: Instant,
 }
 
 #[derive(Debug)]
@@ -181,6 +188,7 @@ impl Lanes {
 
     /// Reads the list of processes now; the last known one where the registry is away, `None` where none is known.
     pub async fn read_members(&self) -> Option<Arc<Members>> {
+        let at = Instant::now();
         let Ok(Ok(members)) = timeout(READ_LIMIT, self.fleet.members()).await else {
             return self.members();
         };
@@ -199,10 +207,13 @@ impl Lanes {
                 .with_label_values(&[model.name.as_str()]);
             gauge.set(model.pace.per_second());
         }
-        let known = Some(Arc::new(members));
-        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
-        members.clone_from(&known);
-        known
+        let members = Arc::new(members);
+        let mut listed = self.members.write().unwrap_or_else(PoisonError::into_inner);
+        *listed = Some(Listed {
+            members: Arc::clone(&members),
+            at,
+        });
+        Some(members)
     }
 
     fn show_holders(&self, model: &ModelLanes, held: &[&HeldModel]) {
@@ -218,10 +229,19 @@ impl Lanes {
     /// The processes as they were last read; `None` while they never were.
     #[must_use]
     pub fn members(&self) -> Option<Arc<Members>> {
-        self.members
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.listed().map(|listed| listed.members)
+    }
+
+    /// When the next process falls silent that nothing more is heard of.
+    #[must_use]
+    pub fn next_silence(&self) -> Option<Instant> {
+        let listed = self.listed()?;
+        Some(listed.at + listed.members.next_silence()?)
+    }
+
+    fn listed(&self) -> Option<Listed> {
+        let listed = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        listed.clone()
     }
 
     /// Messages waiting in a lane, at most a second old.

@@ -1,4 +1,4 @@
-//! The fleet in numbers: one task reads them once a second, says what this gateway counts, and feeds all streams.
+//! The fleet in numbers: one task reads them once a second and feeds all streams, another says what this gateway counts.
 //!
 //! | module | owns |
 //! |---|---|
@@ -16,7 +16,7 @@ use std::time::Duration;
 use selvage_core::clock::UnixMillis;
 use selvage_core::fleet::{ANNOUNCE_EVERY, GatewayStatus, Member, member_id};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::App;
@@ -25,6 +25,8 @@ use standing::{Dependencies, standing};
 
 /// How often everything is read.
 const EVERY: Duration = Duration::from_secs(1);
+/// Shortest time from one reading to the next: many may fall silent one after the other.
+const APART: Duration = Duration::from_millis(100);
 /// Longest time for one announcement, and for taking leave.
 const LIMIT: Duration = Duration::from_secs(1);
 /// Most streams of these numbers at one gateway; dashboards need a few.
@@ -82,34 +84,49 @@ impl Stats {
     }
 }
 
-/// Reads and tells until `stop` fires, then takes this gateway off the fleet's list.
-pub async fn run(app: App, stop: CancellationToken) {
+/// Reads until `stop` fires: everything once a second, and the list of processes also when one of them falls silent, so that
+/// it is seen to vanish then and not up to a second later.
+pub async fn read(app: App, stop: CancellationToken) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut announced: Option<Instant> = None;
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        app.predictions.admission.pace.tick();
-        let (dependencies, ()) =
-            tokio::join!(Dependencies::check(&app), app.predictions.lanes.read());
-        {
-            let mut found = app.stats.lock();
-            found.0.note(Instant::now(), app.metrics.traffic());
-            found.1 = dependencies;
-        }
-        if announced.is_none_or(|at| at.elapsed() >= ANNOUNCE_EVERY) {
-            announced = Some(Instant::now());
-            let me = Member::Gateway(status(&app));
-            let announcing = app.predictions.lanes.fleet.announce(&me);
-            if !matches!(timeout(LIMIT, announcing).await, Ok(Ok(_))) {
-                tracing::debug!("nobody heard this gateway's announcement");
-            }
+    let lanes = &app.predictions.lanes;
+    loop {
+        // One that has passed was looked at already, or the list could not be read: then the next tick looks again.
+        let now = Instant::now();
+        let silence = lanes.next_silence().filter(|at| *at > now);
+        let silence = silence.map(|at| at.max(now + APART));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => read_all(&app).await,
+            () = sleep_until(silence.unwrap_or(now)), if silence.is_some() => drop(lanes.read_members().await),
         }
         match serde_json::to_string(&snapshot::of(&app)) {
             Ok(json) => drop(app.stats.latest.send_replace(json.into())),
             Err(error) => tracing::error!(%error, "the fleet's numbers could not be written"),
         }
     }
-    // Who cannot say goodbye is missed after a few seconds anyway.
+}
+
+async fn read_all(app: &App) {
+    app.predictions.admission.pace.tick();
+    let (dependencies, ()) = tokio::join!(Dependencies::check(app), app.predictions.lanes.read());
+    let mut found = app.stats.lock();
+    found.0.note(Instant::now(), app.metrics.traffic());
+    found.1 = dependencies;
+}
+
+/// Announces this gateway until `stop` fires, then takes it off the fleet's list.
+pub async fn announce(app: App, stop: CancellationToken) {
+    let mut ticks = interval(ANNOUNCE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let me = Member::Gateway(status(&app));
+        let announcing = app.predictions.lanes.fleet.announce(&me);
+        if !matches!(timeout(LIMIT, announcing).await, Ok(Ok(_))) {
+            tracing::debug!("nobody heard this gateway's announcement");
+        }
+    }
+    // Who cannot say goodbye is missed after a moment anyway.
     let leaving = app.predictions.lanes.fleet.leave(&app.stats.id);
     timeout(LIMIT, leaving).await.ok();
 }

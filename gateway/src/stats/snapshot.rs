@@ -15,7 +15,7 @@ use super::standing::Dependencies;
 use crate::App;
 use crate::view::Time;
 
-/// The fleet as this gateway sees it; at most about two seconds old, but for its own counts, which are those of now.
+/// The fleet as this gateway sees it; at most about a second and a half old, but for its own counts, which are those of now.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Stats)]
 pub struct Snapshot {
@@ -31,7 +31,7 @@ pub struct Snapshot {
     lanes: Vec<LaneStats>,
     /// Messages that were set aside and wait for somebody to look at them.
     dead_letters: i64,
-    /// Unknown while the list could never be read.
+    /// Those that were heard of in the last moments; unknown while the list could never be read.
     workers: Option<Vec<WorkerStats>>,
     gateways: Vec<GatewayStats>,
     dependencies: Dependencies,
@@ -146,6 +146,7 @@ pub fn of(app: &App) -> Snapshot {
         total.add(&gateway.total);
         recent.add(&gateway.recent);
     }
+    let is_silent = |id: &str| members.as_ref().is_some_and(|list| list.is_silent(id));
     let sum = |count: fn(&GatewayStatus) -> u64| gateways.iter().map(count).sum();
     Snapshot {
         mode: app.mode(),
@@ -171,9 +172,10 @@ pub fn of(app: &App) -> Snapshot {
         models: models(app, members.as_deref()),
         lanes: lanes(app),
         dead_letters: app.metrics.dead_letters_kept.get(),
-        workers: members.map(|members| workers(&members.workers, now)),
+        workers: members.as_deref().map(|members| workers(members, now)),
         gateways: gateways
             .iter()
+            .filter(|gateway| gateway.id == app.stats.id || !is_silent(&gateway.id))
             .map(|gateway| shown(gateway, app, now))
             .collect(),
         dependencies: app.stats.dependencies(),
@@ -264,7 +266,7 @@ fn lanes(app: &App) -> Vec<LaneStats> {
     both.collect()
 }
 
-fn workers(workers: &[WorkerStatus], now: UnixMillis) -> Vec<WorkerStats> {
+fn workers(members: &Members, now: UnixMillis) -> Vec<WorkerStats> {
     let sum = |worker: &WorkerStatus, count: fn(&HeldModel) -> u16| {
         worker
             .models
@@ -279,7 +281,11 @@ fn workers(workers: &[WorkerStatus], now: UnixMillis) -> Vec<WorkerStats> {
         busy: sum(worker, |held| held.busy),
         models: worker.models.iter().map(held).collect(),
     };
-    workers.iter().map(shown).collect()
+    let heard = members
+        .workers
+        .iter()
+        .filter(|worker| !members.is_silent(&worker.id));
+    heard.map(shown).collect()
 }
 
 fn held(held: &HeldModel) -> HeldStats {

@@ -109,6 +109,7 @@ pub(crate) struct Rig {
     pub(crate) app: App,
     pub(crate) queue: Arc<MemoryQueue>,
     pub(crate) store: Arc<MemoryStore>,
+    pub(crate) fleet: Arc<MemoryFleet>,
     pub(crate) cache: MemoryCache,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) computed: Arc<AtomicUsize>,
@@ -167,6 +168,7 @@ impl Rig {
         let (queue, reports) = MemoryQueue::new(plan.lane_capacity);
         let store = Arc::new(MemoryStore::new(plan.records, RETENTION, clock.clone()));
         let cache = MemoryCache::new(1 << 20, TTL);
+        let fleet = Arc::new(MemoryFleet::new(clock.clone()));
         let backends = Backends {
             queue: if plan.broker_down {
                 Arc::new(BrokerDown)
@@ -182,7 +184,7 @@ impl Rig {
             } else {
                 Arc::clone(&store) as _
             },
-            fleet: Arc::new(MemoryFleet::new(clock.clone())),
+            fleet: Arc::clone(&fleet) as _,
             clock,
             durable: plan.durable,
         };
@@ -206,6 +208,7 @@ impl Rig {
             app,
             queue,
             store,
+            fleet,
             cache,
             catalog,
             computed: Arc::default(),

@@ -1,10 +1,16 @@
 //! The fleet in numbers: once, and as a stream.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::Request;
 use futures_util::StreamExt as _;
+use selvage_core::fleet::{ANNOUNCE_EVERY, Fleet as _, Member, WorkerStatus};
 use selvage_core::job::Lane;
 use serde_json::Value;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 
 use crate::rig::{Answer, Plan, Rig, boots, png};
 
@@ -105,6 +111,65 @@ async fn a_backlog_has_a_depth_and_an_age_and_both_end_with_it() {
             assert_eq!(batch(&stats)["oldest_ms"], Value::Null);
             break;
         }
+    }
+}
+
+/// A worker that announces itself until it is killed.
+fn announced(rig: &Rig) -> JoinHandle<()> {
+    let fleet = Arc::clone(&rig.fleet);
+    rig.app.life.tasks.spawn(async move {
+        let worker = Member::Worker(WorkerStatus {
+            id: "w".to_owned(),
+            started_at: selvage_core::clock::UnixMillis::wall(),
+            models: Vec::new(),
+        });
+        loop {
+            fleet.announce(&worker).await.unwrap();
+            sleep(ANNOUNCE_EVERY).await;
+        }
+    })
+}
+
+/// In simulated time, with the worker's announcements at different moments between two readings.
+#[tokio::test(start_paused = true)]
+async fn a_worker_is_seen_to_come_and_to_vanish_within_two_seconds_and_a_stall_is_not() {
+    let rig = Rig::new(Plan::default());
+    let mut body = open(&rig).await;
+    let mut until_listed = async |count: usize| loop {
+        let (_, stats) = event(&mut body).await.unwrap();
+        if stats["workers"]
+            .as_array()
+            .is_some_and(|w| w.len() == count)
+        {
+            return;
+        }
+    };
+    let promise = Duration::from_secs(2);
+    for offset in [0, 137, 250, 499, 731, 999] {
+        sleep(Duration::from_millis(offset)).await;
+        let came = Instant::now();
+        let mut worker = announced(&rig);
+        until_listed(1).await;
+        let appeared = came.elapsed();
+        assert!(appeared <= promise, "{offset}: {appeared:?}");
+
+        worker.abort();
+        let stall = sleep(Duration::from_millis(1200));
+        tokio::select! {
+            () = until_listed(0) => panic!("{offset}: a stall was taken for an end"),
+            () = stall => worker = announced(&rig),
+        }
+        tokio::select! {
+            () = until_listed(0) => panic!("{offset}: it was gone after it was back"),
+            () = sleep(Duration::from_millis(3000 + offset)) => {}
+        }
+
+        let killed = Instant::now();
+        worker.abort();
+        until_listed(0).await;
+        let vanished = killed.elapsed();
+        assert!(vanished <= promise, "{offset}: {vanished:?}");
+        println!("{offset} ms after a reading: appeared in {appeared:?}, vanished in {vanished:?}");
     }
 }
 
