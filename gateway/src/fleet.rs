@@ -8,7 +8,7 @@ use prometheus::Registry;
 use selvage_core::cache::{Cache, Layered, MemoryCache};
 use selvage_core::catalog::Catalog;
 use selvage_core::clock::Clock;
-use selvage_core::config::{AmqpUrl, RedisUrl};
+use selvage_core::config::{AmqpUrls, RedisUrl};
 use selvage_core::fleet::Fleet;
 use selvage_core::queue::QueueError;
 use selvage_core::queue::rabbit::{QueueCounters, RabbitQueue, RabbitSettings, Role};
@@ -33,7 +33,7 @@ const ANCHOR_LIMIT: Duration = Duration::from_secs(1);
 /// [`Failure::Usage`] for an address that cannot be used, [`Failure::Refused`] where the broker refuses us for good.
 pub async fn open(
     settings: &Settings,
-    (amqp, redis): (&AmqpUrl, &RedisUrl),
+    (amqp, redis): (&AmqpUrls, &RedisUrl),
     catalog: &Catalog,
     registry: &Registry,
 ) -> Result<Backends, Failure> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
-use selvage_core::config::{AmqpUrl, GuestElsewhere, RedisUrl, SharedSettings};
+use selvage_core::config::{AmqpUrls, GuestElsewhere, RedisUrl, SharedSettings};
 use selvage_core::job::ModelName;
 
 /// Most sessions or threads that can be asked for; beyond it a number is a mistake.
@@ -141,7 +141,7 @@ impl Config {
     ///
     /// # Errors
     /// [`Contradiction::NoBroker`], [`Contradiction::NoStore`].
-    pub fn urls(&self) -> Result<(&AmqpUrl, &RedisUrl), Contradiction> {
+    pub fn urls(&self) -> Result<(&AmqpUrls, &RedisUrl), Contradiction> {
         let amqp = self
             .shared
             .amqp_url

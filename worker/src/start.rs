@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use prometheus::Registry;
 use selvage_core::catalog::Catalog;
 use selvage_core::clock::Clock;
-use selvage_core::config::{AmqpUrl, EXIT_UNAVAILABLE, EXIT_USAGE, RedisUrl};
+use selvage_core::config::{AmqpUrls, EXIT_UNAVAILABLE, EXIT_USAGE, RedisUrl};
 use selvage_core::fleet::Fleet;
 use selvage_core::queue::QueueError;
 use selvage_core::queue::rabbit::{QueueCounters, RabbitQueue, RabbitSettings, Role};
@@ -162,7 +162,7 @@ fn announce(config: &Config, catalog: &Catalog) {
 /// Opens RabbitMQ and Redis at these addresses. Neither need be up.
 async fn open_backends(
     config: &Config,
-    (amqp, redis): (&AmqpUrl, &RedisUrl),
+    (amqp, redis): (&AmqpUrls, &RedisUrl),
     catalog: &Catalog,
     registry: &Registry,
 ) -> Result<Backends, Failure> {

@@ -11,13 +11,17 @@ use tokio::time::timeout;
 
 use super::breaker::{Breaker, Rule};
 use super::error::{LinkError, OpenError};
-use super::supervisor::{Live, State, client, supervise};
+use super::failover::Failover;
+use super::source::Source;
+use super::supervisor::{Live, State, supervise};
 use crate::config::RedisUrl;
 
 /// A connection that looks after itself. Ends with its last owner.
 #[derive(Debug)]
 pub(super) struct Link {
     redis: Arc<str>,
+    /// Where another server may take over.
+    failover: Option<Failover>,
     state: watch::Receiver<State>,
     breaker: Breaker,
     budget: Duration,
@@ -31,15 +35,17 @@ impl Link {
     /// Outside of a Tokio runtime.
     pub(super) fn open(url: &RedisUrl, budget: Duration, rule: Rule) -> Result<Self, OpenError> {
         let redis: Arc<str> = url.to_string().into();
-        let client = client(url).map_err(|source| OpenError {
+        let source = Source::of(url).map_err(|source| OpenError {
             redis: redis.clone(),
             source: source.into(),
         })?;
+        let failover = source.failover();
         let (sender, state) = watch::channel(State::Connecting);
         let mut supervisor = JoinSet::new();
-        supervisor.spawn(supervise(client, redis.clone(), sender));
+        supervisor.spawn(supervise(source, redis.clone(), sender));
         Ok(Self {
             redis,
+            failover,
             state,
             breaker: Breaker::new(rule),
             budget,
@@ -76,17 +82,36 @@ impl Link {
             .await
     }
 
+    /// Runs a script whose change is relied on afterwards, so that it must outlive the server; see [`Failover::keep`].
+    pub(super) async fn kept_script<T: FromRedisValue>(
+        &self,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<T, LinkError> {
+        self.call(async |mut connection| {
+            let value = script.invoke_async(&mut connection).await?;
+            if let Some(failover) = &self.failover {
+                failover.keep(&mut connection).await?;
+            }
+            Ok(value)
+        })
+        .await
+    }
+
     /// Whether the server answers within the time given.
     pub(super) async fn ping(&self, budget: Duration) -> bool {
         let ping = redis::cmd("PING");
         matches!(timeout(budget, self.command::<()>(&ping)).await, Ok(Ok(())))
     }
 
-    /// An error this server gave, as one of the link.
+    /// An error this server gave, as one of the link. A server that turns out to be a replica is left for the primary.
     pub(super) fn failed(&self, source: impl Into<RedisError>) -> LinkError {
+        let source = source.into();
+        if self.failover.is_some() && Failover::says_replica(&source) {
+            self.replace();
+        }
         LinkError::Failed {
             redis: self.redis(),
-            source: source.into(),
+            source,
         }
     }
 

@@ -7,11 +7,13 @@
 mod breaker;
 mod cache;
 mod error;
+mod failover;
 mod fleet;
 mod gather;
 mod link;
 mod record;
 mod scripts;
+mod source;
 mod store;
 mod supervisor;
 

@@ -66,7 +66,9 @@ impl RedisStore {
                 let mut call = scripts.submit.prepare_invoke();
                 call.key(&*deadlines).arg(retention_ms);
                 submissions.iter().for_each(|one| one.add_to(&mut call));
-                link.script::<Vec<String>>(&call).await.map_err(Arc::new)
+                link.kept_script::<Vec<String>>(&call)
+                    .await
+                    .map_err(Arc::new)
             }
         });
         Ok(Self {
@@ -205,14 +207,14 @@ impl JobStore for RedisStore {
                 .arg(u8::from(done.cached));
             call.arg(record::answer(&done.end)?);
         }
-        let done: Vec<u8> = self.link.script(&call).await?;
+        let done: Vec<u8> = self.link.kept_script(&call).await?;
         Ok(done.into_iter().map(|done| done == 1).collect())
     }
 
     async fn cancel(&self, id: JobId) -> Result<Cancel, StoreError> {
         let mut call = self.change(&self.scripts.cancel);
         call.key(self.names.record(id)).arg(id.to_string());
-        let found: Option<String> = self.link.script(&call).await?;
+        let found: Option<String> = self.link.kept_script(&call).await?;
         Ok(match found.as_deref() {
             None => Cancel::Unknown,
             Some("canceled") => Cancel::Canceled,

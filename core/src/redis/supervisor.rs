@@ -8,19 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::aio::{MultiplexedConnection, SendError};
-use redis::io::tcp::TcpSettings;
-use redis::{
-    AsyncConnectionConfig, Client, IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind,
-    RedisError, RedisResult,
-};
+use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisError};
 use tokio::sync::{Notify, watch};
 
-use crate::config::RedisUrl;
+use super::source::Source;
 
 /// Longest time to connect, TLS and authentication included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// A peer that acknowledges nothing for so long is gone (`TCP_USER_TIMEOUT`, tcp(7)).
-const PEER_TIMEOUT: Duration = Duration::from_secs(5);
 /// First pause after a failed attempt; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause between attempts: so late at most is a server that is back noticed.
@@ -48,36 +42,13 @@ pub(super) struct Live {
     pub(super) lost: Arc<Notify>,
 }
 
-/// The client for an address.
-///
-/// # Errors
-/// An address the crate cannot use, such as a database that is not a number.
-pub(super) fn client(url: &RedisUrl) -> RedisResult<Client> {
-    if url.parts().scheme() == "rediss" {
-        // lapin brings in rustls with two providers, and then rustls picks none by itself but panics. An error here means
-        // that another part of the process has picked one, which serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    }
-    let info = url.parts().clone().into_connection_info()?;
-    let tcp = TcpSettings::default()
-        .set_nodelay(true)
-        .set_user_timeout(PEER_TIMEOUT);
-    // Only RESP3 connections tell of their end by themselves; with RESP2 the next command would have to find out.
-    let redis = info
-        .redis_settings()
-        .clone()
-        .set_protocol(ProtocolVersion::RESP3);
-    Client::open(info.set_tcp_settings(tcp).set_redis_settings(redis))
-}
-
 /// Connects, and connects again whenever the connection is lost, until it is dropped.
-pub(super) async fn supervise(client: Client, redis: Arc<str>, state: watch::Sender<State>) {
+pub(super) async fn supervise(mut source: Source, redis: Arc<str>, state: watch::Sender<State>) {
     let mut failures: u32 = 0;
     loop {
         let lost = Arc::new(Notify::new());
         let config = config(&lost);
-        let attempt = client.get_multiplexed_async_connection_with_config(&config);
-        match attempt.await {
+        match source.connect(&config).await {
             Ok(connection) => {
                 tracing::info!(%redis, "connected to Redis");
                 let since = Instant::now();
@@ -144,18 +115,5 @@ mod tests {
             );
         }
         assert!(pause(50) >= LONGEST_PAUSE / 2);
-    }
-
-    #[test]
-    fn an_address_the_crate_cannot_use_is_an_error() {
-        let url: RedisUrl = "redis://ann:s3cret@h/not-a-number".parse().unwrap();
-        assert!(!client(&url).unwrap_err().to_string().contains("s3cret"));
-    }
-
-    #[test]
-    fn tls_has_a_provider_whatever_else_is_compiled_in() {
-        let url: RedisUrl = "rediss://localhost:1".parse().unwrap();
-        client(&url).unwrap();
-        assert!(rustls::crypto::CryptoProvider::get_default().is_some());
     }
 }

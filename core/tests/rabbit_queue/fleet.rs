@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use selvage_core::config::{AmqpUrl, Prefix};
+use selvage_core::config::{AmqpUrl, AmqpUrls, Prefix};
 use selvage_core::job::{Job, Lane, ModelName};
 use selvage_core::queue::rabbit::testing::Broker;
 use selvage_core::queue::rabbit::{RabbitQueue, RabbitSettings, Role};
@@ -56,12 +56,16 @@ impl Fleet {
         }
     }
 
-    pub(crate) fn settings(&self, role: Role, url: AmqpUrl) -> RabbitSettings {
+    pub(crate) fn settings(&self, role: Role, url: impl Into<AmqpUrls>) -> RabbitSettings {
         let models = vec![self.model.clone(), self.other_model.clone()];
         RabbitSettings::new(url, self.prefix.clone(), models, role)
     }
 
-    pub(crate) async fn connect(&self, role: Role, url: AmqpUrl) -> (Arc<RabbitQueue>, Reports) {
+    pub(crate) async fn connect(
+        &self,
+        role: Role,
+        url: impl Into<AmqpUrls>,
+    ) -> (Arc<RabbitQueue>, Reports) {
         let settings = self.settings(role, url);
         RabbitQueue::connect(settings).await.unwrap()
     }

@@ -8,6 +8,7 @@
 
 mod fleet;
 mod losses;
+mod nodes;
 mod proxy;
 mod refusals;
 

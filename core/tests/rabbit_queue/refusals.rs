@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use selvage_core::config::AmqpUrl;
 use selvage_core::job::{Job, Lane};
 use selvage_core::queue::rabbit::{QueueCounters, RabbitQueue, Role};
 use selvage_core::queue::suite::{eventually, job, promised};
@@ -90,7 +91,7 @@ async fn a_broker_that_is_away_is_not_a_refusal() {
 #[tokio::test]
 async fn tls_to_a_port_without_it_is_an_error_and_no_panic() {
     let fleet = Fleet::new().await;
-    let url = url()
+    let url: AmqpUrl = url()
         .expose()
         .replacen("amqp://", "amqps://", 1)
         .parse()

@@ -13,5 +13,6 @@ mod private;
 mod properties;
 mod proxy;
 mod refusals;
+mod sentinel;
 mod store;
 mod support;

@@ -242,7 +242,7 @@ async fn a_client_that_goes_away_leaves_the_others_connection_alone() {
 #[tokio::test]
 async fn a_tls_address_with_no_tls_behind_it_is_an_error() {
     let redis = PrivateRedis::start();
-    let url = redis.url().expose().replace("redis://", "rediss://");
+    let url = redis.url().to_string().replace("redis://", "rediss://");
     let store = RedisStore::new(&url.parse().unwrap(), &fresh_prefix(), HOUR).unwrap();
     let error = in_time(store.submit(&seed())).await.unwrap_err();
     assert!(chain(&error).contains("rediss://"), "{}", chain(&error));

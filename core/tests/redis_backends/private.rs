@@ -22,8 +22,7 @@ impl PrivateRedis {
     pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         for _ in 0..10 {
-            let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-            let port = free.expect("a free port").port();
+            let port = free_port();
             if let Some(child) = serve(port, &folder) {
                 return Self {
                     child,
@@ -33,6 +32,11 @@ impl PrivateRedis {
             }
         }
         panic!("no Redis could be started on a free port")
+    }
+
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// Its address.
@@ -83,15 +87,26 @@ impl Drop for PrivateRedis {
     }
 }
 
+/// A port that is free at this moment.
+pub(crate) fn free_port() -> u16 {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    free.expect("a free port").port()
+}
+
 /// A Redis on that port once it answers; `None` if the port was taken.
 fn serve(port: u16, folder: &tempfile::TempDir) -> Option<Child> {
-    let child = Command::new("redis-server")
+    let mut command = Command::new("redis-server");
+    command
         .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .args(["--port", &port.to_string()])
         .arg("--dir")
-        .arg(folder.path())
-        .stdout(Stdio::null())
-        .spawn();
+        .arg(folder.path());
+    answering(command, port)
+}
+
+/// The process of that command once it answers on that port; `None` if the port was taken.
+pub(crate) fn answering(mut command: Command, port: u16) -> Option<Child> {
+    let child = command.stdout(Stdio::null()).spawn();
     let mut child = child.expect("redis-server is installed (`make test` sees to it)");
     let patience = Instant::now() + PATIENCE;
     let client = redis::Client::open(("127.0.0.1", port)).expect("a usable address");
@@ -102,7 +117,8 @@ fn serve(port: u16, folder: &tempfile::TempDir) -> Option<Child> {
         let answer = client
             .get_connection()
             .and_then(|mut connection| redis::cmd("PING").query::<String>(&mut connection));
-        if answer.is_ok() {
+        // A refusal is an answer too: it may want a password.
+        if answer.is_ok() || answer.is_err_and(|error| !error.is_io_error()) {
             return Some(child);
         }
         if Instant::now() > patience {

@@ -24,6 +24,14 @@ pub(crate) fn shared_redis() -> RedisUrl {
     url.parse().expect("SELVAGE_TEST_REDIS_URL is a Redis URL")
 }
 
+/// The one server at that address.
+pub(crate) fn server(url: &RedisUrl) -> &url::Url {
+    match url {
+        RedisUrl::Server(url) => url,
+        RedisUrl::Sentinels(_) => panic!("{url} is no server"),
+    }
+}
+
 /// A prefix no other test uses.
 pub(crate) fn fresh_prefix() -> Prefix {
     let text = format!("test-{:016x}", rand::random::<u64>());
@@ -74,7 +82,7 @@ pub(crate) struct Raw(redis::Connection);
 impl Raw {
     /// Connects to that Redis.
     pub(crate) fn connect(url: &RedisUrl) -> Self {
-        let client = redis::Client::open(url.expose()).expect("a usable URL");
+        let client = redis::Client::open(server(url).as_str()).expect("a usable URL");
         Self(client.get_connection().expect("Redis is up"))
     }
 

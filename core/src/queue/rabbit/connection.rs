@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dial::{Cord, dial};
 use super::trouble::Trouble;
-use crate::config::AmqpUrl;
+use crate::config::{AmqpUrl, AmqpUrls};
 use crate::queue::Health;
 use crate::queue::backoff::Backoff;
 
@@ -162,7 +162,7 @@ pub(super) trait SetUp: Send + Sync {
 
 /// The owner of one connection.
 pub(super) struct Supervisor {
-    pub(super) url: AmqpUrl,
+    pub(super) urls: AmqpUrls,
     /// What the connection is for, in logs and in the broker's list of connections.
     pub(super) name: String,
     pub(super) set_up: Box<dyn SetUp>,
@@ -190,11 +190,12 @@ impl Supervisor {
 
     async fn keep_up(&self, state: &watch::Sender<State>) {
         let mut backoff = Backoff::default();
+        // A fleet that starts does not begin with the same node.
+        let mut turn = rand::random_range(0..self.urls.nodes().len());
         loop {
             let started = Instant::now();
-            let trouble = match self.connect().await {
+            let trouble = match self.connect(&mut turn).await {
                 Ok((live, events)) => {
-                    tracing::info!(broker = %self.url, connection = %self.name, "connected to RabbitMQ");
                     let trouble = watch_over(live, events, state).await;
                     self.lost.inc();
                     trouble
@@ -206,7 +207,7 @@ impl Supervisor {
             }
             let pause = backoff.pause();
             tracing::warn!(
-                broker = %self.url, connection = %self.name, error = %trouble, retry_in_ms = pause.as_millis(),
+                broker = %self.urls, connection = %self.name, error = %trouble, retry_in_ms = pause.as_millis(),
                 "no connection to RabbitMQ"
             );
             state.send_replace(State::Down(trouble));
@@ -214,8 +215,34 @@ impl Supervisor {
         }
     }
 
-    async fn connect(&self) -> Result<(Arc<Live>, BoxStream<'static, Event>), Trouble> {
-        let (connection, cord) = dial(&self.url, &self.name).await?;
+    /// Connects to the first node that lets us in, beginning with the one whose turn it is; each is tried once.
+    async fn connect(
+        &self,
+        turn: &mut usize,
+    ) -> Result<(Arc<Live>, BoxStream<'static, Event>), Trouble> {
+        let nodes = self.urls.nodes();
+        let mut last = Trouble::NotConnected;
+        for _ in nodes {
+            let node = &nodes[*turn % nodes.len()];
+            *turn += 1;
+            match self.connect_to(node).await {
+                Ok(connected) => {
+                    tracing::info!(broker = %node, connection = %self.name, "connected to RabbitMQ");
+                    return Ok(connected);
+                }
+                // What one node of a cluster refuses for good, all refuse.
+                Err(trouble) if trouble.refusal().is_some() => return Err(trouble),
+                Err(trouble) => last = trouble,
+            }
+        }
+        Err(last)
+    }
+
+    async fn connect_to(
+        &self,
+        node: &AmqpUrl,
+    ) -> Result<(Arc<Live>, BoxStream<'static, Event>), Trouble> {
+        let (connection, cord) = dial(node, &self.name).await?;
         let events = connection.events_listener().boxed();
         let live = Arc::new(Live {
             connection,

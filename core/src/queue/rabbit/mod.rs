@@ -134,7 +134,7 @@ impl RabbitQueue {
         });
         let supervise = |purpose: &str, set_up: Box<dyn SetUp>| {
             let supervisor = Supervisor {
-                url: settings.url.clone(),
+                urls: settings.urls.clone(),
                 name: format!(
                     "{} {} {purpose} {}",
                     settings.prefix.as_str(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::counters::QueueCounters;
 use super::hand_over::{Grouping, HandOverLimits};
 use super::topology::LaneLimits;
-use crate::config::{AmqpUrl, Prefix};
+use crate::config::{AmqpUrls, Prefix};
 use crate::job::ModelName;
 
 /// What a process does with the queue.
@@ -29,8 +29,8 @@ impl Role {
 /// How a process uses RabbitMQ.
 #[derive(Clone, Debug)]
 pub struct RabbitSettings {
-    /// The broker.
-    pub url: AmqpUrl,
+    /// The broker's nodes.
+    pub urls: AmqpUrls,
     /// First part of all names.
     pub prefix: Prefix,
     /// The models whose lanes are declared.
@@ -56,9 +56,14 @@ pub struct RabbitSettings {
 impl RabbitSettings {
     /// The settings with their defaults.
     #[must_use]
-    pub fn new(url: AmqpUrl, prefix: Prefix, models: Vec<ModelName>, role: Role) -> Self {
+    pub fn new(
+        urls: impl Into<AmqpUrls>,
+        prefix: Prefix,
+        models: Vec<ModelName>,
+        role: Role,
+    ) -> Self {
         Self {
-            url,
+            urls: urls.into(),
             prefix,
             models,
             role,

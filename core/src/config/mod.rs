@@ -1,16 +1,21 @@
 //! Settings both programs share, parsed into types that cannot be wrong. Secrets never reach a log.
 
+mod amqp;
+mod redis;
+
 use std::error::Error as _;
 use std::fmt;
 use std::io::{self, Write as _};
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Command, Parser};
-use url::{Url, form_urlencoded};
+use url::Url;
+
+pub use self::amqp::{AmqpUrl, AmqpUrls};
+pub use self::redis::{RedisUrl, Sentinels};
 
 /// Exit code for wrong settings (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;
@@ -55,18 +60,20 @@ fn explain(error: &clap::Error, mut command: Command) -> String {
 /// Settings of gateway and worker alike.
 #[derive(Clone, Debug, Args)]
 pub struct SharedSettings {
-    /// RabbitMQ, as `amqp://user:password@host:port/vhost` or `amqps://…`.
+    /// RabbitMQ, as `amqp://user:password@host:port/vhost` or `amqps://…`; several nodes of one cluster are separated by
+    /// commas and tried in turn.
     #[arg(
         long,
         env = "SELVAGE_AMQP_URL",
         value_name = "URL",
         hide_env_values = true
     )]
-    pub amqp_url: Option<AmqpUrl>,
+    pub amqp_url: Option<AmqpUrls>,
     /// Sign in at a broker on another host as `guest`, RabbitMQ's well-known default user; for networks nobody else is on.
     #[arg(long, env = "SELVAGE_ALLOW_GUEST")]
     pub allow_guest: bool,
-    /// Redis for job records and the list of workers, as `redis://user:password@host:port/db` or `rediss://…`.
+    /// Redis for job records and the list of workers, as `redis://user:password@host:port/db` or `rediss://…`; behind
+    /// Sentinel as `redis+sentinel://user:password@host1:26379,host2:26379/service/db` or `rediss+sentinel://…`.
     #[arg(
         long,
         env = "SELVAGE_REDIS_URL",
@@ -135,12 +142,38 @@ impl SharedSettings {
         let elsewhere = self
             .amqp_url
             .as_ref()
-            .is_some_and(AmqpUrl::is_guest_elsewhere);
+            .is_some_and(AmqpUrls::is_guest_elsewhere);
         if elsewhere && !self.allow_guest {
             return Err(GuestElsewhere);
         }
         Ok(())
     }
+}
+
+/// A URL of one of these schemes with a host. The text may hold a password, so no message repeats it.
+fn url(text: &str, schemes: &[&str]) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
+    if !schemes.contains(&url.scheme()) {
+        return Err(format!("the scheme must be one of {}", schemes.join(", ")));
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err("the URL names no host".to_owned());
+    }
+    Ok(url)
+}
+
+/// Shows a URL without user, password and parameters.
+fn show(url: &Url, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(
+        f,
+        "{}://{}",
+        url.scheme(),
+        url.host_str().unwrap_or_default()
+    )?;
+    if let Some(port) = url.port() {
+        write!(f, ":{port}")?;
+    }
+    f.write_str(url.path())
 }
 
 /// A word that is safe as the first part of queue names and keys: 1 to 32 of `a-z 0-9 _ -`.
@@ -169,108 +202,9 @@ impl FromStr for Prefix {
     }
 }
 
-macro_rules! secret_url {
-    ($name:ident, $what:literal, $schemes:expr) => {
-        #[doc = concat!("The address of ", $what, "; shows host and path only, never user or password.")]
-        #[derive(Clone, PartialEq, Eq)]
-        pub struct $name(Url);
-
-        impl $name {
-            /// The whole address, credentials included; for the client library only.
-            #[must_use]
-            pub fn expose(&self) -> &str {
-                self.0.as_str()
-            }
-
-            /// The address in parts, credentials included; for the client library only.
-            #[must_use]
-            pub const fn parts(&self) -> &Url {
-                &self.0
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = String;
-
-            fn from_str(text: &str) -> Result<Self, String> {
-                let schemes: &[&str] = &$schemes;
-                // The text itself may hold a password, so no message repeats it.
-                let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
-                if !schemes.contains(&url.scheme()) {
-                    return Err(format!("the scheme must be one of {}", schemes.join(", ")));
-                }
-                if url.host_str().is_none_or(str::is_empty) {
-                    return Err("the URL names no host".to_owned());
-                }
-                Ok(Self(url))
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}://{}", self.0.scheme(), self.0.host_str().unwrap_or_default())?;
-                if let Some(port) = self.0.port() {
-                    write!(f, ":{port}")?;
-                }
-                f.write_str(self.0.path())
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(self, f)
-            }
-        }
-    };
-}
-
-secret_url!(AmqpUrl, "RabbitMQ", ["amqp", "amqps"]);
-secret_url!(RedisUrl, "Redis", ["redis", "rediss"]);
-
-impl AmqpUrl {
-    /// Whether it means the default user, named or left out, on a host that is not this one.
-    fn is_guest_elsewhere(&self) -> bool {
-        // Percent-decoded, as the broker is told it.
-        let user = form_urlencoded::parse(self.0.username().as_bytes()).next();
-        let guest = user.is_none_or(|(user, _)| user == "guest");
-        // Hosts of schemes a browser does not know stay text: `url` reads no address out of them.
-        let host = self.0.host_str().unwrap_or_default();
-        let address = host.trim_start_matches('[').trim_end_matches(']');
-        let here = address.eq_ignore_ascii_case("localhost")
-            || address
-                .parse::<IpAddr>()
-                .is_ok_and(|address| address.to_canonical().is_loopback());
-        guest && !here
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn urls_never_show_their_credentials() {
-        let url: AmqpUrl = "amqp://ann:s3cret@mq.example:5672/%2f".parse().unwrap();
-        assert_eq!(
-            format!("{url} {url:?}"),
-            "amqp://mq.example:5672/%2f amqp://mq.example:5672/%2f"
-        );
-        assert!(url.expose().contains("s3cret"));
-    }
-
-    #[test]
-    fn a_wrong_url_is_refused_without_repeating_it() {
-        for text in [
-            "",
-            "mq.example",
-            "http://u:s3cret@h",
-            "redis://",
-            "amqp://u:s3cret@",
-        ] {
-            let error = text.parse::<AmqpUrl>().unwrap_err();
-            assert!(!error.contains("s3cret"), "{error}");
-        }
-    }
 
     #[test]
     fn guest_is_for_this_host_alone_unless_allowed() {
@@ -286,6 +220,7 @@ mod tests {
             "amqp://[::1]:5672",
             "amqps://[::ffff:127.0.0.1]",
             "amqp://ann:s3cret@mq.example",
+            "amqp://guest@localhost:5672,amqp://guest@localhost:5673",
         ] {
             assert!(!refused(&["--amqp-url", here]), "{here}");
         }
@@ -297,6 +232,7 @@ mod tests {
             "amqps://guest:guest@10.0.0.1:5671",
             "amqp://localhost.example",
             "amqp://[2001:db8::1]",
+            "amqp://ann:s3cret@mq1.example,amqp://mq2.example",
         ] {
             assert!(refused(&["--amqp-url", elsewhere]), "{elsewhere}");
             assert!(!refused(&["--amqp-url", elsewhere, "--allow-guest"]));

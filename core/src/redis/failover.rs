@@ -1,0 +1,83 @@
+//! What a link does because another server may take the place of this one.
+//!
+//! Replication is asynchronous: a primary that is lost takes its newest changes with it. So changes that somebody relies on
+//! afterwards (a promise that was given, a message that was acked) are waited for until a replica has them too.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use redis::aio::MultiplexedConnection;
+use redis::{ErrorKind, RedisError, RedisResult, Role, ServerErrorKind};
+
+/// Longest wait for a replica; meanwhile the server takes nothing else from this connection.
+const WAIT_MILLIS: u64 = 500;
+/// For so long nothing is waited for once no replica has answered: after a failover there may be none for hours.
+const ALONE: Duration = Duration::from_secs(5);
+
+/// Knows whether there is a replica that keeps up.
+#[derive(Debug, Default)]
+pub(super) struct Failover(Mutex<Replicas>);
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Replicas {
+    /// Nobody has looked yet.
+    #[default]
+    Unknown,
+    /// The last change was on one in time.
+    KeepUp,
+    /// None had the last change in time, or there was none; worth another look from then on.
+    None(Instant),
+}
+
+impl Failover {
+    /// Whether an error says that the server is a replica: it was the primary, and a failover has made another one that.
+    pub(super) fn says_replica(error: &RedisError) -> bool {
+        matches!(
+            error.kind(),
+            ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)
+        )
+    }
+
+    /// Waits until a replica has what this connection has changed; not for long, and not where none has kept up lately.
+    ///
+    /// # Errors
+    /// The connection broke, so nobody knows whether the changes are kept; or the user may not run `WAIT` and `ROLE`.
+    pub(super) async fn keep(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        match self.last_seen() {
+            Replicas::None(until) if Instant::now() < until => return Ok(()),
+            Replicas::None(_) | Replicas::Unknown => {
+                // A server without replicas would wait for one all the same.
+                let role: Role = redis::cmd("ROLE").query_async(connection).await?;
+                if !matches!(&role, Role::Primary { replicas, .. } if !replicas.is_empty()) {
+                    self.found_none();
+                    return Ok(());
+                }
+            }
+            Replicas::KeepUp => {}
+        }
+        let mut wait = redis::cmd("WAIT");
+        wait.arg(1).arg(WAIT_MILLIS);
+        match wait.query_async::<u64>(connection).await? {
+            0 => self.found_none(),
+            _ => self.saw(Replicas::KeepUp),
+        }
+        Ok(())
+    }
+
+    fn found_none(&self) {
+        if !matches!(self.last_seen(), Replicas::None(_)) {
+            tracing::warn!(
+                "no replica of Redis keeps up: if the primary were lost now, so would be its newest records"
+            );
+        }
+        self.saw(Replicas::None(Instant::now() + ALONE));
+    }
+
+    fn last_seen(&self) -> Replicas {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn saw(&self, replicas: Replicas) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = replicas;
+    }
+}
