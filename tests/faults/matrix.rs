@@ -3,7 +3,7 @@
 use selvage_tests::load::Mix;
 
 use super::programs::Kind::{Gateway, Worker};
-use super::{Fault, broker, jobs, lines, overload, programs, redis, soak};
+use super::{Fault, broker, jobs, lines, overload, programs, redis, secrets, soak};
 
 /// A fault's function as [`Fault::new`] takes it.
 macro_rules! by {
@@ -99,6 +99,10 @@ pub(crate) fn all() -> Vec<Fault> {
             .settings(jobs::endless)
             .short(),
         Fault::new("foreign-messages", by!(jobs::foreign_messages)).short(),
+        Fault::new("secrets-at-trace", by!(secrets::used))
+            .settings(secrets::talkative)
+            .mix(secrets::with_a_key)
+            .short(),
         Fault::new("overload", by!(overload::tenfold))
             .settings(overload::few_places)
             .mix(overload::beside),

@@ -8,6 +8,7 @@ mod matrix;
 mod overload;
 mod programs;
 mod redis;
+mod secrets;
 mod soak;
 mod stage;
 

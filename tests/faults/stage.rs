@@ -10,7 +10,7 @@ use selvage_tests::private::{Private, Service, socket_of, through};
 use selvage_tests::program::Program;
 use selvage_tests::proxy::Proxy;
 use selvage_tests::services::Services;
-use selvage_tests::{Client, Deployment, Settings, eventually, pictures};
+use selvage_tests::{Deployment, Settings, eventually, pictures};
 
 /// Longest recovery that is waited for.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
@@ -90,8 +90,8 @@ impl Stage {
 
     /// Waits until every gateway answers a new image and accepts a job.
     pub(crate) async fn wait_until_served(&self) {
-        for gateway in self.gateways() {
-            let client = Client::new(*gateway);
+        for gateway in 0..self.gateways().len() {
+            let client = self.fleet.client_of(gateway);
             let served = || async {
                 let answer = client
                     .post_image("/predict?wait=5", pictures::unique())

@@ -313,7 +313,11 @@ impl Deployment {
     }
 
     /// A client of that gateway, with the deployment's key.
-    fn client_of(&self, gateway: usize) -> Client {
+    ///
+    /// # Panics
+    /// When no client can be made.
+    #[must_use]
+    pub fn client_of(&self, gateway: usize) -> Client {
         let client = Client::new(self.gateways[gateway]);
         match self.key {
             Some(key) => client.with_key(key),

@@ -29,6 +29,8 @@ pub struct Mix {
     pub bad_of_eight: u64,
     /// Every second request is a job; else all wait.
     pub jobs: bool,
+    /// The key that is shown.
+    pub key: Option<&'static str>,
 }
 
 impl Default for Mix {
@@ -38,6 +40,7 @@ impl Default for Mix {
             wait: Duration::from_secs(5),
             bad_of_eight: 1,
             jobs: true,
+            key: None,
         }
     }
 }
@@ -46,7 +49,7 @@ impl Default for Mix {
 #[derive(Debug)]
 pub struct Load {
     history: Arc<History>,
-    gateways: Vec<SocketAddr>,
+    clients: Vec<Client>,
     stop: CancellationToken,
     requests: TaskTracker,
 }
@@ -55,16 +58,18 @@ impl Load {
     /// Starts a load against these gateways, in turn.
     #[must_use]
     pub fn start(gateways: &[SocketAddr], mix: Mix) -> Self {
+        let client = |gateway: &SocketAddr| {
+            let client = Client::new(*gateway);
+            mix.key.map_or(client.clone(), |key| client.with_key(key))
+        };
         let load = Self {
             history: Arc::default(),
-            gateways: gateways.to_vec(),
+            clients: gateways.iter().map(client).collect(),
             stop: CancellationToken::new(),
             requests: TaskTracker::new(),
         };
-        let senders: Vec<Sender> = load
-            .gateways
-            .iter()
-            .map(|gateway| load.sender(*gateway, &mix))
+        let senders: Vec<Sender> = (0..load.clients.len())
+            .map(|gateway| load.sender(gateway, &mix))
             .collect();
         let (stop, requests) = (load.stop.clone(), load.requests.clone());
         load.requests.spawn(async move {
@@ -80,14 +85,13 @@ impl Load {
         load
     }
 
-    fn sender(&self, gateway: SocketAddr, mix: &Mix) -> Sender {
+    fn sender(&self, gateway: usize, mix: &Mix) -> Sender {
+        let others = self.clients.iter().enumerate();
         Sender {
-            client: Client::new(gateway),
-            others: self
-                .gateways
-                .iter()
-                .filter(|other| **other != gateway)
-                .map(|other| Client::new(*other))
+            client: self.clients[gateway].clone(),
+            others: others
+                .filter(|(other, _)| *other != gateway)
+                .map(|(_, client)| client.clone())
                 .collect(),
             history: Arc::clone(&self.history),
             mix: mix.clone(),
@@ -107,11 +111,7 @@ impl Load {
         self.requests.close();
         // Requests have limits of their own.
         let _all_ended = timeout(REQUEST_LIMIT * 2, self.requests.wait()).await;
-        let clients: Vec<Client> = self
-            .gateways
-            .iter()
-            .map(|gateway| Client::new(*gateway))
-            .collect();
+        let clients = &self.clients;
         let end = Instant::now() + limit;
         for client in clients.iter().cycle() {
             let open = self.history.unfinished();

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use url::Url;
 
-/// Log lines of any program of this run in which a password of its settings stood.
+use crate::keys;
+
+/// Log lines of any program of this run in which a secret stood.
 static LEAKED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Log lines kept of each program; enough to see why it failed.
@@ -34,7 +36,7 @@ struct Log {
     changed: Condvar,
 }
 
-/// Log lines, of every program this process has started, in which a secret of its settings stood.
+/// Log lines, of every program this process has started, in which a secret of the tests or a password of its settings stood.
 ///
 /// # Panics
 /// When another test thread panicked while it noted one.
@@ -43,14 +45,19 @@ pub fn leaked_secrets() -> Vec<String> {
     LEAKED.lock().unwrap().clone()
 }
 
-/// Passwords in the addresses among these settings.
+/// The tests' own secrets and the passwords in the addresses among these settings, in every form a log might show them.
 fn secrets(settings: &[(&str, String)]) -> Vec<String> {
     let password =
         |(_, value): &(&str, String)| Url::parse(value).ok()?.password().map(str::to_owned);
-    settings
-        .iter()
-        .filter_map(password)
+    let passwords = settings.iter().filter_map(password);
+    let known = keys::SECRETS.into_iter().map(str::to_owned);
+    known
+        .chain(passwords)
         .filter(|secret| !secret.is_empty())
+        .flat_map(|secret| {
+            let bytes: Vec<String> = secret.bytes().map(|byte| byte.to_string()).collect();
+            [secret, bytes.join(", ")]
+        })
         .collect()
 }
 
