@@ -16,7 +16,7 @@
 //! | [`redis`] | the Redis backends of cache, store and fleet |
 //! | [`clock`] | the time deadlines are measured by |
 //! | [`key_name`] | who a promised job belongs to |
-//! | [`config`], [`telemetry`], [`shutdown`] | what both programs do the same way |
+//! | [`config`], [`telemetry`], [`trace`], [`shutdown`] | what both programs do the same way |
 //! | [`failpoint`] | places at which a fault test ends a process |
 
 pub mod cache;
@@ -38,6 +38,7 @@ pub mod shutdown;
 pub mod store;
 pub mod telemetry;
 pub mod tensor;
+pub mod trace;
 pub mod webhook;
 
 /// Any error behind a boundary, kept as the source of a typed one.

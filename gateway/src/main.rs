@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use selvage_core::config::EXIT_USAGE;
-use selvage_core::{config, probe, shutdown, telemetry};
+use selvage_core::{config, probe, shutdown, telemetry, trace};
 use selvage_gateway::config::{Command, Settings};
 use selvage_gateway::start::{self, Failure};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,9 @@ fn main() -> ExitCode {
         Some(Command::Check) => return probe::answer(probe::ready(settings.listen)),
         Some(Command::DeadLetters(_)) | None => {}
     }
-    if let Err(error) = telemetry::start(&settings.shared.log) {
+    let started = telemetry::start(&settings.shared.log)
+        .and_then(|()| trace::start(&settings.shared.trace, "selvage-gateway"));
+    if let Err(error) = started {
         use std::io::Write as _;
         // Without a log, this is the last place to be told.
         writeln!(std::io::stderr(), "error: {error:#}").ok();
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
     });
     // A file system or a model that hangs must not keep a drained program alive.
     runtime.shutdown_timeout(Duration::from_secs(1));
+    trace::flush();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

@@ -104,6 +104,7 @@ fn announce(settings: &Settings, models: &Models) {
         amqp_url = shown(shared.amqp_url.as_ref().map(ToString::to_string)),
         redis_url = shown(shared.redis_url.as_ref().map(ToString::to_string)),
         cache_url = shown(shared.cache_url.as_ref().map(ToString::to_string)),
+        otlp_url = shown(shared.trace.otlp_url.as_ref().map(ToString::to_string)),
         prefix = shared.prefix.as_str(),
         models = names.join(", "),
         default_model = models.default_name(),

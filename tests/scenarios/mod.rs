@@ -24,6 +24,7 @@ mod pools;
 mod raw_http;
 mod readme;
 mod stats;
+mod tracing;
 mod webhooks;
 mod workers;
 
@@ -149,6 +150,9 @@ pub(crate) fn all() -> Vec<Scenario> {
         limits::without_a_store_waiting_still_works on Fleet with limits::redis_away;
         stats::numbers_are_those_of_the_whole_fleet;
         stats::gateways_that_end_leave_the_list on Fleet with Settings::default;
+        tracing::a_request_is_one_tree_from_http_to_inference;
+        tracing::a_trace_begins_here_and_its_last_spans_are_sent_at_the_end;
+        tracing::a_collector_that_hangs_stops_nothing;
         webhooks::the_end_of_a_job_is_told_and_signed with webhooks::allowed;
         webhooks::a_receiver_that_misbehaves_is_tried_again with webhooks::allowed;
         webhooks::a_killed_gateways_webhook_is_told_by_another on Fleet with webhooks::alone;

@@ -14,6 +14,7 @@ pub mod program;
 pub mod proxy;
 pub mod receiver;
 pub mod services;
+pub mod spans;
 pub mod stock;
 pub mod usage;
 

@@ -13,6 +13,7 @@ use selvage_core::job::{Lane, ModelName, ReplyAddress};
 use selvage_core::outcome::{Failure, FailureCode, Outcome, Report, Scores};
 use selvage_core::output::Output;
 use selvage_core::store::{Completion, End as RecordEnd};
+use selvage_core::trace::{self, Processed};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -216,6 +217,14 @@ impl Finisher {
         for ended in finished {
             if let Some((outcome, _)) = outcome(&ended.end) {
                 self.metrics.ended(&ended.task.job.model, outcome.as_str());
+                trace::processed(&Processed {
+                    job: &ended.task.job,
+                    arrived: ended.task.arrived,
+                    left: ended.left,
+                    cost: &ended.cost,
+                    outcome: outcome.as_str(),
+                    attempt: ended.task.attempt,
+                });
             }
             if is_poison(&ended) {
                 ended.task.ticket.set_aside();

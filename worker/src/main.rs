@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use selvage_core::config::EXIT_USAGE;
-use selvage_core::{config, probe, shutdown, telemetry};
+use selvage_core::{config, probe, shutdown, telemetry, trace};
 use selvage_worker::config::{Command, Config, OpsListen};
 use selvage_worker::start::{self, Failure};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,9 @@ fn main() -> ExitCode {
             )),
         });
     }
-    if let Err(error) = telemetry::start(&settings.shared.log) {
+    let started = telemetry::start(&settings.shared.log)
+        .and_then(|()| trace::start(&settings.shared.trace, "selvage-worker"));
+    if let Err(error) = started {
         use std::io::Write as _;
         // Without a log, this is the last place to be told.
         writeln!(std::io::stderr(), "error: {error:#}").ok();
@@ -35,7 +37,9 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return Failure::Internal(error.into()).report(),
     };
-    match runtime.block_on(run(settings)) {
+    let ended = runtime.block_on(run(settings));
+    trace::flush();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }

@@ -150,6 +150,7 @@ fn announce(config: &Config, catalog: &Catalog) {
         amqp_url = shown(shared.amqp_url.as_ref().map(ToString::to_string)),
         redis_url = shown(shared.redis_url.as_ref().map(ToString::to_string)),
         cache_url = shown(shared.cache_url.as_ref().map(ToString::to_string)),
+        otlp_url = shown(shared.trace.otlp_url.as_ref().map(ToString::to_string)),
         prefix = shared.prefix.as_str(),
         models = names.join(", "),
         max_pixels = shared.max_pixels,

@@ -1,6 +1,7 @@
 //! Settings both programs share, parsed into types that cannot be wrong. Secrets never reach a log.
 
 mod amqp;
+mod otlp;
 mod redis;
 
 use std::error::Error as _;
@@ -15,6 +16,7 @@ use clap::{Args, Command, Parser};
 use url::Url;
 
 pub use self::amqp::{AmqpUrl, AmqpUrls};
+pub use self::otlp::OtlpUrl;
 pub use self::redis::{RedisUrl, Sentinels};
 
 /// Exit code for wrong settings (`EX_USAGE` of sysexits.h).
@@ -123,6 +125,12 @@ pub struct SharedSettings {
         reason = "a doc comment would become help text of the group"
     )]
     pub log: crate::telemetry::LogSettings,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment would become help text of the group"
+    )]
+    pub trace: crate::trace::TraceSettings,
 }
 
 /// A broker on another host would be used as `guest`.

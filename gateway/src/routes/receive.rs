@@ -22,7 +22,7 @@ use crate::options::{self, Options, Query};
 use crate::predictions::Ask;
 use crate::upload::{self, Count, LARGE_BYTES, Share};
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// W3C Trace Context §3.2: version 00 has 55 characters; later versions may have more.
 const MAX_TRACEPARENT_BYTES: usize = 128;
 

@@ -9,10 +9,12 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use selvage_core::job::JobId;
+use selvage_core::trace::{self, Span};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::predict::SERVER_TIMING;
+use super::receive::TRACEPARENT;
 use crate::App;
 use crate::error::{ApiError, Code};
 use crate::lifecycle::Phase;
@@ -20,6 +22,8 @@ use crate::oip;
 use crate::view::total_timing;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+/// Routes that are asked by machines, again and again, and say nothing of jobs.
+const QUIET: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 /// Longest id that is taken over from a client.
 const MAX_ID_BYTES: usize = 128;
 
@@ -36,6 +40,7 @@ pub(super) async fn seen(State(app): State<App>, mut request: Request, next: Nex
     let path = request.extensions().get::<MatchedPath>().cloned();
     let route = path.as_ref().map_or("none", MatchedPath::as_str);
     request.extensions_mut().insert(RequestId(Arc::clone(&id)));
+    let mut traced = start_trace(&mut request, method.as_str(), route);
     let span = tracing::debug_span!("request", request_id = %id, %method, route);
     let answered = AssertUnwindSafe(next.run(request).instrument(span))
         .catch_unwind()
@@ -78,8 +83,23 @@ pub(super) async fn seen(State(app): State<App>, mut request: Request, next: Nex
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }
+    if let Some(traced) = &mut traced {
+        traced.answer(response.status().as_u16());
+    }
     count(&app, route, method.as_str(), response.status(), began);
     response
+}
+
+/// Begins the request's part of its trace, if traces are kept; whoever reads the request's context gets this one.
+fn start_trace(request: &mut Request, method: &str, route: &str) -> Option<Span> {
+    if QUIET.contains(&route) {
+        return None;
+    }
+    let parent = request.headers().get(TRACEPARENT);
+    let span = trace::request(method, route, parent.and_then(|text| text.to_str().ok()))?;
+    let carried = HeaderValue::try_from(span.traceparent()?.as_ref()).ok()?;
+    request.headers_mut().insert(TRACEPARENT, carried);
+    Some(span)
 }
 
 /// The client's id where it is 1 to 128 visible ASCII characters, else a new one.

@@ -56,6 +56,8 @@ pub struct Ended {
     pub end: End,
     /// What it cost.
     pub cost: Cost,
+    /// When it left.
+    pub left: Instant,
 }
 
 /// How a job left.
@@ -78,6 +80,7 @@ impl Task {
             task: self,
             end,
             cost,
+            left: Instant::now(),
         }
     }
 }
