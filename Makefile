@@ -8,7 +8,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PICTURE := models/fashion-mnist/samples/9-ankle-boot.png
 
 .DEFAULT_GOAL := help
-.PHONY: help run fleet build test chaos test-compose check fix train bench locust capacity
+.PHONY: help run fleet build test chaos test-cluster test-compose check fix train bench locust capacity
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +34,11 @@ test: ## Run every test, those on a real RabbitMQ and Redis included, and print 
 
 chaos: ## Break things under load and judge every job: the whole matrix, or FAULT=worker-kill DURATION=10m
 	@scripts/chaos
+
+test-cluster: ## Kill a lane's leader and Redis' primary under load, on three RabbitMQ nodes and Redis behind Sentinel
+	@scripts/onnxruntime >/dev/null
+	@cargo build --locked --package selvage-gateway --package selvage-worker --bins
+	@scripts/cluster-drill --programs $(TARGET)/debug
 
 test-compose: ## Build the images and scale, kill and roll the stack of docker-compose.yml under load; needs a Docker engine
 	@cargo test --package selvage-tests --test compose --locked
