@@ -5,4 +5,7 @@ SwaggerUIBundle({
   deepLinking: true,
   validatorUrl: null,
   queryConfigEnabled: false,
+  onComplete: () => {
+    document.documentElement.dataset.ready = "yes";
+  },
 });

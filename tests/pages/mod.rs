@@ -1,5 +1,6 @@
 //! The list of tests in a browser: what each is called, where it runs, and the deployment it needs.
 
+mod docs;
 mod fleet;
 mod home;
 mod jobs;
@@ -64,6 +65,7 @@ pub(crate) fn all() -> Vec<Test> {
         fleet::a_gateway_that_is_gone_is_said_plainly on Embedded;
         looks::phones_and_darkness on Embedded;
         looks::nothing_bars_people on Embedded;
+        docs::every_operation_is_shown_and_can_be_tried on Embedded, Fleet;
         rules::a_page_that_breaks_the_rules_is_caught on Embedded;
     }
 }
