@@ -1,6 +1,7 @@
 //! The list of scenarios: each behaviour once, told by name, with the shapes and settings it needs.
 
 mod access;
+mod advice;
 mod answers;
 mod bad_images;
 mod bad_requests;
@@ -147,6 +148,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         flood::slow_bodies_do_not_slow_others on Embedded with Settings::default;
         flood::slow_readers_do_not_slow_others on Embedded with Settings::default;
         limits::work_beyond_the_bound_is_refused_early with || Settings::default().with("SELVAGE_MAX_IN_FLIGHT", 1);
+        advice::what_a_refused_client_is_told_is_near_the_truth with advice::few_places;
         limits::without_a_store_waiting_still_works on Fleet with limits::redis_away;
         stats::numbers_are_those_of_the_whole_fleet;
         stats::gateways_that_end_leave_the_list on Fleet with Settings::default;
@@ -154,6 +156,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         tracing::a_trace_begins_here_and_its_last_spans_are_sent_at_the_end;
         tracing::a_collector_that_hangs_stops_nothing;
         webhooks::the_end_of_a_job_is_told_and_signed with webhooks::allowed;
+        webhooks::a_receiver_is_told_over_tls_and_only_with_a_known_root with webhooks::over_tls;
         webhooks::a_receiver_that_misbehaves_is_tried_again with webhooks::allowed;
         webhooks::a_killed_gateways_webhook_is_told_by_another on Fleet with webhooks::alone;
         webhooks::addresses_that_are_not_public_are_never_told with webhooks::strict;

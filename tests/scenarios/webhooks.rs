@@ -1,14 +1,16 @@
 //! Webhooks, told to a real server.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use selvage_tests::identity::Identity;
 use selvage_tests::keys::WEBHOOK_SECRET;
 use selvage_tests::receiver::{Received, Receiver, Reply};
 use selvage_tests::{Answer, Client, Deployment, Settings, eventually, pictures};
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
 /// Longest time until a webhook is told: longer than a lease and a few tries.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -18,6 +20,19 @@ pub(super) fn allowed() -> Settings {
     strict()
         .with("SELVAGE_WEBHOOK_ALLOW_PRIVATE", true)
         .with("SELVAGE_WEBHOOK_RETRY", 1)
+}
+
+/// The receiver that gateways of [`over_tls`] know the root of; the root's file lives as long as this program.
+static KNOWN: LazyLock<(Identity, NamedTempFile)> = LazyLock::new(|| {
+    let identity = Identity::new();
+    let file = NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), identity.root()).expect("it can be written");
+    (identity, file)
+});
+
+/// Webhooks to this machine, by gateways that trust one root only.
+pub(super) fn over_tls() -> Settings {
+    allowed().with("SSL_CERT_FILE", KNOWN.1.path().display())
 }
 
 /// Webhooks to public addresses only.
@@ -106,6 +121,37 @@ pub(super) async fn the_end_of_a_job_is_told_and_signed(on: Arc<Deployment>) -> 
         receiver.received().len(),
         before + 1,
         "only what was asked for is told"
+    );
+    Ok(())
+}
+
+pub(super) async fn a_receiver_is_told_over_tls_and_only_with_a_known_root(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let client = on.client();
+    let known = Receiver::start_tls(&KNOWN.0).await;
+    let job = submit(&client, pictures::unique(), json!({"url": known.url()})).await?;
+    let told = settled(&client, job.expect(202).id()).await;
+    assert_eq!(told["webhook"]["last_status"], 204, "{told}");
+    let messages = known.received();
+    assert_eq!(messages.len(), 1);
+    assert_eq!(verify(&messages[0])["type"], "job.succeeded");
+
+    let stranger = Receiver::start_tls(&Identity::new()).await;
+    let hook = json!({"url": stranger.url()});
+    let job = submit(&client, pictures::unique(), hook).await?.expect(202);
+    let url = format!("/jobs/{}", job.id());
+    let tried = eventually("a second try has failed", LIMIT, || async {
+        let job = client.get(&url).await.ok()?.json;
+        (job["webhook"]["attempts"].as_u64() >= Some(2)).then_some(job)
+    });
+    let tried = tried.await;
+    assert!(tried["webhook"]["delivered_at"].is_null(), "{tried}");
+    assert!(tried["webhook"]["last_status"].is_null(), "{tried}");
+    assert_eq!(
+        stranger.received().len(),
+        0,
+        "nothing was said to a stranger"
     );
     Ok(())
 }

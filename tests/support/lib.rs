@@ -6,6 +6,7 @@ pub mod client;
 pub mod deployment;
 pub mod eventually;
 pub mod history;
+pub mod identity;
 pub mod keys;
 pub mod load;
 pub mod pictures;

@@ -121,8 +121,14 @@ pub fn poison() -> Vec<u8> {
 /// A black PNG whose decoding costs much and whose transfer costs little: a million pixels in some kilobytes.
 #[must_use]
 pub fn laborious() -> Vec<u8> {
+    plain_gray(1_000)
+}
+
+/// A black PNG of so many pixels a side.
+#[must_use]
+pub fn plain_gray(side: u32) -> Vec<u8> {
     encode(
-        &DynamicImage::ImageLuma8(GrayImage::new(1_000, 1_000)),
+        &DynamicImage::ImageLuma8(GrayImage::new(side, side)),
         ImageFormat::Png,
     )
 }

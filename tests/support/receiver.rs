@@ -1,12 +1,14 @@
 //! A server that takes webhooks and answers as it is told to: what a client of ours runs.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use crate::identity::Identity;
 
 /// How one message is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +46,7 @@ impl Received {
 /// A running receiver; ends with its value.
 #[derive(Debug)]
 pub struct Receiver {
-    address: SocketAddr,
+    url: String,
     received: Arc<Mutex<Vec<Received>>>,
     _serving: JoinSet<()>,
 }
@@ -55,6 +57,20 @@ impl Receiver {
     /// # Panics
     /// When no port is free.
     pub async fn start(replies: &[Reply]) -> Self {
+        Self::listen(replies, None).await
+    }
+
+    /// The same over TLS, with an identity for this machine.
+    ///
+    /// # Panics
+    /// When no port is free.
+    pub async fn start_tls(identity: &Identity) -> Self {
+        let acceptor = identity.acceptor();
+        Self::listen(&[], Some(acceptor)).await
+    }
+
+    async fn listen(replies: &[Reply], tls: Option<TlsAcceptor>) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
             .expect("a port is free");
@@ -67,11 +83,20 @@ impl Receiver {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let (log, replies) = (Arc::clone(&log), Arc::clone(&replies));
-                connections.spawn(async move { serve(stream, &log, &replies).await.ok() });
+                let tls = tls.clone();
+                connections.spawn(async move {
+                    match tls {
+                        None => serve(stream, &log, &replies).await.ok(),
+                        Some(tls) => {
+                            let stream = tls.accept(stream).await.ok()?;
+                            serve(stream, &log, &replies).await.ok()
+                        }
+                    }
+                });
             }
         });
         Self {
-            address,
+            url: format!("{scheme}://{address}/hook"),
             received,
             _serving: serving,
         }
@@ -80,7 +105,7 @@ impl Receiver {
     /// Where webhooks are to be sent.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}/hook", self.address)
+        self.url.clone()
     }
 
     /// All messages so far.
@@ -95,7 +120,7 @@ impl Receiver {
 
 /// Takes one message and answers it; each connection carries one.
 async fn serve(
-    mut stream: TcpStream,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
     log: &Mutex<Vec<Received>>,
     replies: &Mutex<VecDeque<Reply>>,
 ) -> std::io::Result<()> {
@@ -126,7 +151,7 @@ async fn serve(
     }
 }
 
-async fn read(stream: &mut TcpStream) -> std::io::Result<Option<Received>> {
+async fn read(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Option<Received>> {
     let mut bytes = Vec::new();
     let mut length = 0;
     let mut end = None;

@@ -140,7 +140,7 @@ impl Scene {
         self.store.complete(&ended).await.unwrap();
     }
 
-    /// What a worker says of itself every two seconds.
+    /// What a worker says of itself.
     async fn announce(&self) {
         let held = HeldModel {
             name: self.model.name.clone(),
