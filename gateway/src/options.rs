@@ -91,11 +91,20 @@ impl Given<'_> {
         }
     }
 
+    /// A whole number, however JSON may write it: `20.0` and `2e1` are 20.
     fn integer(self) -> Option<u64> {
         let (Self::Text(text) | Self::Json(text)) = self;
-        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        // More digits than fit are a very large number, which every range has its own word about.
-        digits.then(|| text.parse().unwrap_or(u64::MAX))
+        if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+            // More digits than fit are a very large number, which every range has its own word about.
+            return Some(text.parse().unwrap_or(u64::MAX));
+        }
+        let number: f64 = serde_json::from_str(text).ok()?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it is whole and not negative; what is too large is the largest there is"
+        )]
+        (number >= 0.0 && number.fract() == 0.0).then_some(number as u64)
     }
 
     fn object(self) -> Option<Map<String, Value>> {

@@ -121,6 +121,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         pools::each_model_can_have_workers_of_its_own on Fleet with || Settings::default().workers(0);
         openapi::every_answer_is_as_described on Embedded with openapi::open;
         openapi::every_answer_is_as_described on Fleet with openapi::guarded;
+        openapi::what_admins_are_answered_is_as_described on Embedded with openapi::guarded;
         oip::the_stock_client_gets_the_scores_of_predict;
         oip::the_stock_client_needs_a_key_where_keys_are_needed with keys::guarded;
         oip::colours_are_taken_in_the_layout_of_the_model;

@@ -1,7 +1,7 @@
 //! Headers of requests and answers, each with what it says and an example.
 
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::{Object, Type};
+use utoipa::openapi::schema::{Object, Schema, Type};
 use utoipa::openapi::{self, HeaderBuilder, Required};
 
 /// A header of an answer.
@@ -144,11 +144,17 @@ pub(super) const RATES: [Header; 2] = [
 /// A header of a request, any text of it.
 #[must_use]
 pub fn header_parameter(name: &str, says: &str) -> Parameter {
+    typed_header_parameter(name, says, Object::with_type(Type::String))
+}
+
+/// A header of a request, of that form.
+#[must_use]
+pub fn typed_header_parameter(name: &str, says: &str, schema: impl Into<Schema>) -> Parameter {
     ParameterBuilder::new()
         .name(name)
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
         .description(Some(says))
-        .schema(Some(Object::with_type(Type::String)))
+        .schema(Some(schema.into()))
         .build()
 }

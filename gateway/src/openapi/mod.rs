@@ -14,7 +14,7 @@ use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{Components, InfoBuilder, LicenseBuilder, OpenApi, Paths, RefOr};
 
 pub use examples::job;
-pub use headers::{Header, header_parameter};
+pub use headers::{Header, header_parameter, typed_header_parameter};
 pub use operation::{Operation, content, text};
 pub use problems::{Form, problems};
 

@@ -129,13 +129,15 @@ impl Operation {
         self
     }
 
-    /// The job that the answer of that status carries is what these operations take.
+    /// The id at that place of the answer of that status is what these operations take.
     #[must_use]
-    pub fn leads_to(mut self, status: u16, operations: &[&str]) -> Self {
+    pub fn leads_to(mut self, status: u16, place: &str, operations: &[&str]) -> Self {
         if let Some(RefOr::T(response)) = self.response(status) {
             response.links.extend(operations.iter().map(|operation| {
                 let link = LinkBuilder::new().operation_id(*operation);
-                let link = link.parameter("id", "$response.body#/id").build();
+                let link = link
+                    .parameter("id", format!("$response.body#{place}"))
+                    .build();
                 ((*operation).to_owned(), link.into())
             }));
         }

@@ -101,11 +101,18 @@ fn long_waits_are_read_and_bounded_later() {
 
 #[test]
 fn json_values_must_have_their_type() {
-    assert_eq!(from_json("top_k", "7").unwrap().top_k, 7);
+    for seven in ["7", "7.0", "70e-1", "0.7E1"] {
+        assert_eq!(from_json("top_k", seven).unwrap().top_k, 7, "{seven}");
+        let query = format!("top_k={seven}");
+        assert_eq!(from_query(&query).unwrap().top_k, 7, "{seven}");
+    }
     let cases = [
         ("top_k", "\"7\""),
         ("top_k", "1e999"),
         ("top_k", "1.5"),
+        ("top_k", "1e300"),
+        ("top_k", "NaN"),
+        ("top_k", "-0.0"),
         ("model", "5"),
         ("version", "1"),
         ("metadata", "[1]"),

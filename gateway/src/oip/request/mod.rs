@@ -94,7 +94,9 @@ pub struct Body<'a> {
 #[derive(Deserialize, ToSchema)]
 #[schema(as = InferenceInput)]
 struct Input<'a> {
+    #[schema(min_length = 1)]
     name: String,
+    #[schema(min_items = 1, value_type = Vec<u32>, minimum = 1)]
     shape: Vec<i64>,
     #[schema(pattern = "^(UINT8|FP32)$")]
     datatype: String,

@@ -42,6 +42,7 @@ pub(in crate::routes) fn list() -> Operation {
     .parameter(limit("Letters on the page."))
     .parameter(query("offset", "Letters before the page.", offset))
     .json::<Page>(200, "The page.", None)
+    .leads_to(200, "/items/0/id", &["replayDeadLetter"])
     .headers(200, &[Header::CACHE_CONTROL])
 }
 
@@ -88,7 +89,7 @@ pub(in crate::routes) fn replay() -> Operation {
         202,
         &[Header::LOCATION, Header::RETRY_AFTER, Header::CACHE_CONTROL],
     )
-    .leads_to(202, &["showJob", "followJob", "cancelJob"])
+    .leads_to(202, "/id", &["showJob", "followJob", "cancelJob"])
     .fails(&[
         Code::NotFound,
         Code::NotReplayable,

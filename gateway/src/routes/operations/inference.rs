@@ -1,15 +1,15 @@
 //! `/v2`: the Open Inference Protocol.
 
 use serde_json::json;
-use utoipa::openapi::Required;
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{Object, Type};
+use utoipa::openapi::{ObjectBuilder, Required};
 
 use super::predictions::BODY;
 use super::request::binary;
 use crate::error::Code;
 use crate::oip::{AnswerBody, RequestBody};
-use crate::openapi::{Header, Operation, content, header_parameter};
+use crate::openapi::{Header, Operation, content, header_parameter, typed_header_parameter};
 use crate::routes::oip::{Live, Metadata, Ready, Server};
 
 fn operation(id: &str, summary: &str, description: &str) -> Operation {
@@ -118,9 +118,15 @@ pub(in crate::routes) fn infer(version: Version) -> Operation {
         .required(Some(Required::True))
         .content("application/json", content(json, []))
         .content("application/octet-stream", content(binary(), []));
+    let bytes = ObjectBuilder::new().schema_type(Type::Integer);
+    let bytes = bytes.minimum(Some(0));
     let length = "Length of the JSON, where binary values follow it.";
     operation
-        .parameter(header_parameter("Inference-Header-Content-Length", length))
+        .parameter(typed_header_parameter(
+            "Inference-Header-Content-Length",
+            length,
+            bytes.build(),
+        ))
         .parameter(header_parameter("Cache-Control", "As for `/predict`."))
         .parameter(header_parameter("traceparent", "As for `/predict`."))
         .body(request.build())

@@ -73,7 +73,7 @@ fn one(operation: Operation) -> Operation {
             job(State::Queued),
         )
         .headers(202, &UNFINISHED)
-        .leads_to(202, &follow)
+        .leads_to(202, "/id", &follow)
         .fails(&IMAGE)
 }
 
