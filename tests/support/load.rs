@@ -161,13 +161,15 @@ struct Sender {
 }
 
 impl Sender {
-    /// One request: every second one waits, every second one wants a job; some repeat, some are bad.
+    /// One request: every second pair waits, every other one wants a job; some repeat, some are bad.
     async fn send_one(self) {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let waits = !self.mix.jobs || n.is_multiple_of(2);
-        let bad = (n / 2) % 8 < self.mix.bad_of_eight;
-        let sample = usize::try_from(n / 2 % 10).unwrap_or_default();
+        // Gateways take turns, so pairs do the same: each of two gateways gets requests of both kinds.
+        let pair = n / 2;
+        let waits = !self.mix.jobs || pair.is_multiple_of(2);
+        let bad = (pair / 2) % 8 < self.mix.bad_of_eight;
+        let sample = usize::try_from(pair / 2 % 10).unwrap_or_default();
         let image = if bad {
             pictures::broken_by(n)
         } else {
