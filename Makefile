@@ -4,11 +4,11 @@ LISTEN ?= $(or $(SELVAGE_LISTEN),127.0.0.1:8000)
 WORKERS ?= 2
 MODEL ?= fashion-mnist
 # Where cargo puts what it builds.
-TARGET := $(or $(CARGO_TARGET_DIR),target)
+BUILT := $(or $(CARGO_TARGET_DIR),target)
 PICTURE := models/fashion-mnist/samples/9-ankle-boot.png
 
 .DEFAULT_GOAL := help
-.PHONY: help run fleet build test chaos test-cluster test-compose check fix train bench locust capacity
+.PHONY: help run fleet build test chaos fuzz test-cluster test-compose check fix train bench locust capacity
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -20,10 +20,10 @@ run: ## Build and start the embedded gateway: one process, no services
 	printf '\nTry it, in another terminal:\n  curl --data-binary @%s -H "Content-Type: image/png" http://%s/predict\n\n' \
 	  "$(PICTURE)" "$(LISTEN)" && \
 	exec env -u SELVAGE_AMQP_URL -u SELVAGE_REDIS_URL -u SELVAGE_CACHE_URL SELVAGE_LISTEN="$(LISTEN)" ORT_DYLIB_PATH="$$library" \
-	  $(TARGET)/release/selvage-gateway
+	  $(BUILT)/release/selvage-gateway
 
 fleet: build ## Start private RabbitMQ and Redis, one gateway and WORKERS workers; Ctrl-C ends all
-	@exec scripts/fleet --programs $(TARGET)/release --listen "$(LISTEN)" --workers $(WORKERS)
+	@exec scripts/fleet --programs $(BUILT)/release --listen "$(LISTEN)" --workers $(WORKERS)
 
 build: ## Build gateway and worker for release, into target/release
 	@scripts/onnxruntime >/dev/null
@@ -38,7 +38,10 @@ chaos: ## Break things under load and judge every job: the whole matrix, or FAUL
 test-cluster: ## Kill a lane's leader and Redis' primary under load, on three RabbitMQ nodes and Redis behind Sentinel
 	@scripts/onnxruntime >/dev/null
 	@cargo build --locked --package selvage-gateway --package selvage-worker --bins
-	@scripts/cluster-drill --programs $(TARGET)/debug
+	@scripts/cluster-drill --programs $(BUILT)/debug
+
+fuzz: ## Feed TARGET, or each fuzz target in turn, made-up bytes for SECONDS (60)
+	@scripts/fuzz "$(TARGET)" "$(or $(SECONDS),60)"
 
 test-compose: ## Build the images and scale, kill and roll the stack of docker-compose.yml under load; needs a Docker engine
 	@cargo test --package selvage-tests --test compose --locked

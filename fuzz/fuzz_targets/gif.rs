@@ -1,0 +1,4 @@
+//! GIF by `image`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| selvage_fuzz::image(b"GIF89a", data));

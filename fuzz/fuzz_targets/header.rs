@@ -1,0 +1,6 @@
+//! What a gateway looks at of an image: its first bytes.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let _ = selvage_gateway::upload::check(data, selvage_fuzz::PIXELS);
+});
