@@ -1,9 +1,9 @@
 //! `selvage models` and `selvage status`: what the server can do, and whether it does.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::arguments::Look;
@@ -27,7 +27,13 @@ struct Model {
     description: String,
     labels: Vec<String>,
     /// Unknown while the server cannot ask.
-    workers: Option<Vec<Box<RawValue>>>,
+    workers: Option<Vec<Holder>>,
+}
+
+/// A worker with one of the model's files.
+#[derive(Deserialize)]
+struct Holder {
+    id: String,
 }
 
 /// Lists the models.
@@ -43,10 +49,11 @@ pub(crate) async fn models(asked: &Look, interrupt: &Interrupt) -> Result<Exit, 
 
 impl Model {
     fn row(&self) -> Row {
-        let workers = self
-            .workers
-            .as_ref()
-            .map(|workers| workers.len().to_string());
+        let count = |holders: &Vec<Holder>| {
+            let ids: BTreeSet<&str> = holders.iter().map(|holder| holder.id.as_str()).collect();
+            ids.len().to_string()
+        };
+        let workers = self.workers.as_ref().map(count);
         Row::new()
             .with("MODEL", &self.name)
             .with("VERSION", &self.version)

@@ -46,7 +46,8 @@ pub async fn run(
     let registry = Registry::new();
     let memory = Memory::new(settings);
     let worker = Worker::prepare(
-        prepared.models.catalog().as_ref().clone(),
+        // A model in the worker's hands is not in a request's.
+        prepared.models.catalog().unshared(),
         worker_settings(settings),
         memory.for_worker(),
         &registry,
@@ -124,6 +125,7 @@ async fn until_finished(store: &MemoryStore, end: Instant) {
 
 fn worker_settings(settings: &Settings) -> WorkerSettings {
     WorkerSettings {
+        models: settings.shared.models_source(),
         engine: settings.engine.clone(),
         max_pixels: settings.shared.max_pixels,
         prefetch: None,

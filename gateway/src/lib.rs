@@ -15,12 +15,14 @@
 //! | [`inflight`], [`admission`], [`promised`] | its parts: who shares, who may begin, how a promise is made |
 //! | [`watch`], [`sweeper`], [`webhooks`] | background tasks: polls and streams, overdue records, telling |
 //! | [`stats`], [`lanes`] | the fleet in numbers, read in the background; estimates |
+//! | [`models`], [`changes`] | which model and file a request means; a file that changes |
 //! | [`dead_letters`] | what was set aside: filed, listed, replayed |
 //! | `places` | where queued jobs stand |
 //! | [`start`], [`fleet`], `embedded` | from settings to a running gateway, in either mode |
 
 pub mod access;
 pub mod admission;
+pub mod changes;
 pub mod config;
 pub mod dead_letters;
 pub mod depth;
@@ -182,7 +184,7 @@ impl App {
         let metrics = Metrics::register(registry)?;
         let life = Arc::new(Lifecycle::default());
         let lanes = Lanes::new(
-            models.all(),
+            models.catalog().models(),
             (Arc::clone(&queue), Arc::clone(&store), fleet),
             clock.clone(),
             metrics.clone(),
@@ -197,7 +199,7 @@ impl App {
         let sweeper = Sweeper {
             store: Arc::clone(&store),
             cache: Arc::clone(&cache),
-            catalog: models.catalog(),
+            models: models.clone(),
             metrics: metrics.clone(),
         };
         let (watch, watching) = Watch::new(Arc::clone(&store), life.draining.clone());
@@ -205,7 +207,7 @@ impl App {
             letters: Arc::clone(&dead_letters),
             store: Arc::clone(&store),
             cache: Arc::clone(&cache),
-            catalog: models.catalog(),
+            models: models.clone(),
             watch: watch.clone(),
             metrics: metrics.clone(),
         };

@@ -7,6 +7,7 @@ use prometheus::{
     Registry,
 };
 use selvage_core::fleet::{ANSWER_SECONDS, Traffic};
+use selvage_core::job::ModelName;
 
 use crate::error::Code;
 use crate::predictions::Finished;
@@ -62,6 +63,8 @@ pub struct Metrics {
     pub workers: IntGauge,
     /// Workers that hold a model, by model and whether its file is the one this gateway asks for.
     pub model_workers: IntGaugeVec,
+    /// Models that changed in the folder, by model and whether the new file was taken.
+    model_changes: IntCounterVec,
     /// 1 while a dependency answers, by its name.
     pub dependency_up: IntGaugeVec,
     /// Open connections.
@@ -189,6 +192,11 @@ impl Metrics {
                     &["model", "file"],
                 )?,
             )?,
+            model_changes: counters(
+                "model_changes_total",
+                "Models that changed in the folder, by whether the new file was taken",
+                &["model", "result"],
+            )?,
             dependency_up: registered(
                 registry,
                 IntGaugeVec::new(
@@ -225,6 +233,12 @@ impl Metrics {
         let seconds = finished.total.as_secs_f64();
         let source = [finished.source.as_str()];
         self.answers.with_label_values(&source).observe(seconds);
+    }
+
+    /// Counts a change of a model: `taken`, or `refused`.
+    pub fn model_changed(&self, model: &ModelName, result: &str) {
+        let labels = [model.as_str(), result];
+        self.model_changes.with_label_values(&labels).inc();
     }
 
     /// What the fleet adds up.

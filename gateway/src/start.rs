@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use prometheus::Registry;
+use selvage_core::catalog::follow::Follow;
 use selvage_core::config::{EXIT_UNAVAILABLE, EXIT_USAGE};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access::Access;
 use crate::config::{Mode, Settings};
 use crate::models::Models;
-use crate::{App, Backends, descriptors, fleet, serve};
+use crate::{App, Backends, changes, descriptors, fleet, serve};
 
 /// What the kernel keeps of an answer that its client does not read, in bytes (it allows itself twice as much). Left to
 /// itself it grows to megabytes, and thousands of such clients would take gigabytes. Almost every answer is smaller.
@@ -95,8 +96,9 @@ fn bind(settings: &Settings) -> Result<TcpListener, Failure> {
 fn announce(settings: &Settings, models: &Models) {
     let shared = &settings.shared;
     let shown = |url: Option<String>| url.unwrap_or_else(|| "none".to_owned());
-    let names: Vec<&str> = models
-        .all()
+    let catalog = models.catalog();
+    let names: Vec<&str> = catalog
+        .models()
         .iter()
         .map(|model| model.name.as_str())
         .collect();
@@ -176,9 +178,17 @@ pub(crate) fn start(
     registry: &Registry,
 ) -> Result<App, Failure> {
     let Prepared { access, models } = prepared;
-    App::start(settings.limits(), access, models, backends, registry)
+    let follow = Follow::new(
+        settings.shared.models_source(),
+        &models.catalog().unshared(),
+    );
+    let app = App::start(settings.limits(), access, models, backends, registry)
         .context("the gateway's metrics")
-        .map_err(Failure::Internal)
+        .map_err(Failure::Internal)?;
+    let life = &app.life;
+    life.tasks
+        .spawn(changes::run(app.clone(), follow, life.stop.clone()));
+    Ok(app)
 }
 
 fn access(settings: &Settings) -> Result<Access, Failure> {

@@ -7,7 +7,6 @@ use std::time::Duration;
 use rand::Rng as _;
 use selvage_core::BoxError;
 use selvage_core::cache::{Cache, Cached};
-use selvage_core::catalog::Catalog;
 use selvage_core::key::PredictionKey;
 use selvage_core::outcome::Cost;
 use selvage_core::output::Output;
@@ -16,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+use crate::models::Models;
 
 /// Mean time between two turns.
 const EVERY: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ pub struct Sweeper {
     /// Where an answer may be after all.
     pub cache: Arc<dyn Cache>,
     /// For the labels.
-    pub catalog: Arc<Catalog>,
+    pub models: Models,
     /// Counts what was ended.
     pub metrics: Metrics,
 }
@@ -75,7 +75,7 @@ impl Sweeper {
         let found = self.cache.get(&keys).await.unwrap_or_default();
         let mut found = found.into_iter();
         let ends = overdue.iter().map(|record| {
-            completion(&self.catalog, record, found.next().flatten(), || {
+            completion(&self.models, record, found.next().flatten(), || {
                 End::Expired
             })
         });
@@ -93,12 +93,12 @@ impl Sweeper {
 /// The end of a job that no worker will end any more: the answer, where it is there all the same, since nobody is better
 /// served by less.
 pub(crate) fn completion(
-    catalog: &Catalog,
+    models: &Models,
     record: &Record,
     cached: Option<Cached>,
     otherwise: impl FnOnce() -> End,
 ) -> Completion {
-    let model = catalog.by_digest(&record.seed.key.model);
+    let model = models.of_key(&record.seed.key);
     let answer = cached
         .zip(model)
         .and_then(|(cached, model)| Output::rank(&cached.scores, &model.labels, record.seed.top_k));

@@ -6,6 +6,7 @@ mod answers;
 mod bad_images;
 mod bad_requests;
 mod cache;
+mod changes;
 mod cli;
 mod crafted_images;
 mod dead_letters;
@@ -84,6 +85,9 @@ pub(crate) fn all() -> Vec<Scenario> {
         cache::cache_control_is_obeyed;
         cache::a_result_is_shared_between_gateways on Fleet;
         cache::another_model_never_answers;
+        changes::no_answer_is_wrong_or_lost_under_load with changes::followed;
+        changes::a_fleet_in_the_middle_of_a_change_shows_it on Fleet with changes::followed_by_one;
+        changes::sighup_has_the_folder_read with changes::followed_when_told;
         cli::answers_come_as_a_table_or_as_json;
         cli::a_bad_image_fails_alone;
         cli::an_image_may_come_on_standard_input;

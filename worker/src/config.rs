@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
+use selvage_core::catalog::follow::Source;
 use selvage_core::config::{AmqpUrls, GuestElsewhere, RedisUrl, SharedSettings};
 use selvage_core::job::ModelName;
 
@@ -98,6 +99,8 @@ pub struct EngineSettings {
 /// What a worker is run with, beside its backends.
 #[derive(Clone, Debug)]
 pub struct WorkerSettings {
+    /// Where models lie, and how they are followed.
+    pub models: Source,
     /// How models are run.
     pub engine: EngineSettings,
     /// Largest image, in pixels.
@@ -160,6 +163,7 @@ impl Config {
     #[must_use]
     pub fn worker(&self) -> WorkerSettings {
         WorkerSettings {
+            models: self.shared.models_source(),
             engine: self.engine.clone(),
             max_pixels: self.shared.max_pixels,
             prefetch: self.prefetch,

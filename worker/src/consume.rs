@@ -4,23 +4,20 @@
 //! waits for either.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use selvage_core::catalog::Model;
-use selvage_core::clock::UnixMillis;
-use selvage_core::fleet::Taken;
 use selvage_core::job::{Job, Lane};
 use selvage_core::outcome::Cost;
 use selvage_core::queue::{Consumer, Delivery, QueueError, Settle, split};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Backends;
 use crate::claim::{self, Route};
-use crate::engine::{Care, End, Engine, Exits, Pool, Task};
+use crate::engine::{Care, End, Engine, Exits, Task};
+use crate::held::{Held, Loaded};
 use crate::insist::Insist;
 use crate::metrics::Metrics;
 use crate::ticket::Ticket;
@@ -29,80 +26,6 @@ use crate::ticket::Ticket;
 const HOLD: Duration = Duration::from_secs(1);
 /// How often a store that is away is asked whether it is back.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// Jobs in hand per lane, in full batches of all sessions: one is computed, one waits, two are being written down.
-const IN_HAND: usize = 4;
-
-/// A model this worker holds.
-#[derive(Debug)]
-pub(crate) struct Held {
-    pub(crate) model: Arc<Model>,
-    pub(crate) pool: Arc<Pool>,
-    interactive: Arc<Semaphore>,
-    batch: Arc<Semaphore>,
-    /// Most jobs of one lane in hand.
-    room: usize,
-    /// How far the lanes have been read.
-    pub(crate) taken: Progress,
-}
-
-/// When the youngest job was made that was taken from each lane, in Unix milliseconds; 0 while none was.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    interactive: AtomicU64,
-    batch: AtomicU64,
-}
-
-impl Progress {
-    fn note(&self, lane: Lane, jobs: &[Job]) {
-        let youngest = jobs.iter().map(|job| job.id.made_at().0).max();
-        let reached = match lane {
-            Lane::Interactive => &self.interactive,
-            Lane::Batch => &self.batch,
-        };
-        reached.fetch_max(youngest.unwrap_or_default(), Ordering::Relaxed);
-    }
-
-    pub(crate) fn read(&self) -> Taken {
-        let read = |reached: &AtomicU64| match reached.load(Ordering::Relaxed) {
-            0 => None,
-            millis => Some(UnixMillis(millis)),
-        };
-        Taken {
-            interactive: read(&self.interactive),
-            batch: read(&self.batch),
-        }
-    }
-}
-
-impl Held {
-    pub(crate) fn new(model: Arc<Model>, pool: Arc<Pool>) -> Self {
-        let room = IN_HAND * pool.max_batch() * pool.sessions();
-        Self {
-            model,
-            pool,
-            interactive: Arc::new(Semaphore::new(room)),
-            batch: Arc::new(Semaphore::new(room)),
-            room,
-            taken: Progress::default(),
-        }
-    }
-
-    /// Waits for room for a delivery's jobs; one with more jobs than there is room waits for all of it.
-    async fn room(
-        &self,
-        lane: Lane,
-        jobs: usize,
-        stop: &CancellationToken,
-    ) -> Option<OwnedSemaphorePermit> {
-        let room = Arc::clone(match lane {
-            Lane::Interactive => &self.interactive,
-            Lane::Batch => &self.batch,
-        });
-        let wanted = u32::try_from(jobs.min(self.room)).unwrap_or(u32::MAX);
-        let permit = room.acquire_many_owned(wanted);
-        stop.run_until_cancelled(permit).await?.ok()
-    }
-}
 
 /// Takes deliveries in.
 #[derive(Debug)]
@@ -120,7 +43,8 @@ pub(crate) struct Intake {
 
 /// One delivery with all that belongs to it.
 pub(crate) struct Arrival {
-    pub(crate) held: Arc<Held>,
+    /// The file its jobs were accepted for; the newest of their model where that is not here.
+    pub(crate) loaded: Arc<Loaded>,
     pub(crate) jobs: Vec<Job>,
     pub(crate) starts: u32,
     pub(crate) settle: Box<dyn Settle>,
@@ -147,7 +71,7 @@ impl Intake {
         let mut opened = Some(opened);
         while !shutdown.is_cancelled() {
             let stop = shutdown.child_token();
-            let name = &held.model.name;
+            let name = &held.name;
             let consume = self
                 .backends
                 .queue
@@ -176,9 +100,9 @@ impl Intake {
         while let Some(delivery) = consumer.next().await {
             let at = Instant::now();
             held.taken.note(lane, &delivery.jobs);
-            match held.room(lane, delivery.jobs.len(), stop).await {
+            match held.room(lane, &delivery.jobs, stop).await {
                 Some(room) if !stop.is_cancelled() => {
-                    self.take(held, delivery, room, at, stop).await;
+                    self.take(delivery, room, at, stop).await;
                 }
                 _ => refused.push(delivery),
             }
@@ -202,13 +126,12 @@ impl Intake {
     /// Sends a delivery on its way. Only what needs no call is done here; the rest must not delay the next delivery.
     async fn take(
         self: &Arc<Self>,
-        held: &Arc<Held>,
         delivery: Delivery,
-        room: OwnedSemaphorePermit,
+        (loaded, room): (Arc<Loaded>, OwnedSemaphorePermit),
         at: Instant,
         stop: &CancellationToken,
     ) {
-        let route = claim::route(&delivery.jobs, delivery.earlier_deliveries, &held.model);
+        let route = claim::route(&delivery.jobs, delivery.earlier_deliveries, &loaded.model);
         let starts = match route {
             Route::Run { starts } => starts,
             Route::GiveBack => return self.refuse(delivery).await,
@@ -223,7 +146,7 @@ impl Intake {
             return;
         }
         let arrival = Arrival {
-            held: Arc::clone(held),
+            loaded,
             jobs: delivery.jobs,
             starts,
             settle: delivery.settle,
@@ -250,7 +173,7 @@ impl Intake {
 
     async fn hold(self: Arc<Self>, arrival: Arrival) {
         tracing::warn!(
-            model.name = %arrival.held.model.name,
+            model.name = %arrival.loaded.model.name,
             "a job for another file of this model was passed on"
         );
         arrival.stop.run_until_cancelled(sleep(HOLD)).await;
@@ -260,14 +183,15 @@ impl Intake {
 
     /// Fresh jobs that somebody waits for: the gateway has just looked into the cache, so the engine is next.
     async fn run_at_once(&self, arrival: Arrival) {
-        let held = Arc::clone(&arrival.held);
+        let loaded = Arc::clone(&arrival.loaded);
         let tasks = self.tasks_of(arrival);
-        self.run(&held, tasks).await;
+        self.run(&loaded, tasks).await;
     }
 
     /// Fresh jobs as the engine takes them.
     pub(crate) fn tasks_of(&self, arrival: Arrival) -> Vec<Task> {
         let (jobs, at, room) = (arrival.jobs, arrival.at, Some(arrival.room));
+        let labels = &arrival.loaded.model.labels;
         let tickets = Ticket::shares(arrival.settle, jobs.len(), room, &self.settling);
         let task = |(job, ticket)| Task {
             job,
@@ -275,12 +199,13 @@ impl Intake {
             care: Care::Together,
             arrived: at,
             ticket,
+            labels: Arc::clone(labels),
         };
         jobs.into_iter().zip(tickets).map(task).collect()
     }
 
-    pub(crate) async fn run(&self, held: &Held, tasks: Vec<Task>) {
-        if let Err(tasks) = held.pool.push(tasks) {
+    pub(crate) async fn run(&self, loaded: &Loaded, tasks: Vec<Task>) {
+        if let Err(tasks) = loaded.pool.push(tasks) {
             for task in tasks {
                 let lane = task.job.lane();
                 let ended = task.ends(End::HandedBack, Cost::default());

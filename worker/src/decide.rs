@@ -106,7 +106,7 @@ impl Intake {
         gone: bool,
     ) {
         let now = self.backends.clock.now();
-        let (starts, at, held) = (arrival.starts, arrival.at, arrival.held);
+        let (starts, at, loaded) = (arrival.starts, arrival.at, arrival.loaded);
         let count = arrival.jobs.len();
         let tickets = Ticket::shares(arrival.settle, count, Some(arrival.room), &self.settling);
         let mut claims = claims.into_iter();
@@ -128,6 +128,7 @@ impl Intake {
                 care: Care::Together,
                 arrived: at,
                 ticket,
+                labels: Arc::clone(&loaded.model.labels),
             };
             match verdict {
                 Verdict::Run(_) if gone => ended.push(task.ends(claim::gone(), Cost::default())),
@@ -149,7 +150,7 @@ impl Intake {
             let lane = ended[0].task.job.lane();
             self.exits.send(lane, ended).await;
         }
-        self.run(&held, run).await;
+        self.run(&loaded, run).await;
     }
 
     fn let_go(&self, task: Task, why: Why) {

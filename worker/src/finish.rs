@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use selvage_core::failpoint;
-use selvage_core::job::{Lane, ModelName, ReplyAddress};
+use selvage_core::job::{Lane, ReplyAddress};
 use selvage_core::outcome::{Failure, FailureCode, Outcome, Report, Scores};
 use selvage_core::output::Output;
 use selvage_core::store::{Completion, End as RecordEnd};
@@ -37,8 +37,6 @@ pub(crate) struct Finisher {
     pub(crate) backends: Backends,
     pub(crate) metrics: Metrics,
     pub(crate) insist: Insist,
-    /// Labels by model: records show labelled answers.
-    pub(crate) labels: Arc<HashMap<ModelName, Arc<[String]>>>,
     /// Fires when the drain is over: what cannot be recorded by then goes back.
     pub(crate) give_up: CancellationToken,
 }
@@ -136,10 +134,7 @@ impl Finisher {
 
     /// The ends into the records; per job whether this was its first end. `None` where the store stays away.
     async fn complete(&self, finished: &[Ended]) -> Option<Vec<bool>> {
-        let completions: Vec<Completion> = finished
-            .iter()
-            .filter_map(|ended| self.completion(ended))
-            .collect();
+        let completions: Vec<Completion> = finished.iter().filter_map(completion).collect();
         if completions.is_empty() {
             return Some(Vec::new());
         }
@@ -154,35 +149,6 @@ impl Finisher {
             );
         }
         done
-    }
-
-    fn completion(&self, ended: &Ended) -> Option<Completion> {
-        let (outcome, cached) = outcome(&ended.end)?;
-        let job = &ended.task.job;
-        let end = match outcome {
-            Outcome::Succeeded(scores) => {
-                let top_k = job.promise.as_ref().map_or(1, |promise| promise.top_k);
-                self.labels
-                    .get(&job.model)
-                    .and_then(|labels| Output::rank(scores, labels, top_k))
-                    .map_or_else(
-                        || {
-                            let detail = "the model's scores do not fit its labels";
-                            RecordEnd::Failed(Failure::new(FailureCode::InferenceFailed, detail))
-                        },
-                        RecordEnd::Succeeded,
-                    )
-            }
-            Outcome::Failed(failure) => RecordEnd::Failed(failure.clone()),
-            Outcome::Canceled => RecordEnd::Canceled,
-            Outcome::Expired => RecordEnd::Expired,
-        };
-        Some(Completion {
-            id: job.id,
-            end,
-            cost: ended.cost,
-            cached,
-        })
     }
 
     /// One message to each gateway that waits.
@@ -240,6 +206,33 @@ impl Finisher {
             ended.task.ticket.hand_back();
         }
     }
+}
+
+/// What a job's record is to say; `None` for a job that has no end.
+fn completion(ended: &Ended) -> Option<Completion> {
+    let (outcome, cached) = outcome(&ended.end)?;
+    let job = &ended.task.job;
+    let end = match outcome {
+        Outcome::Succeeded(scores) => {
+            let top_k = job.promise.as_ref().map_or(1, |promise| promise.top_k);
+            Output::rank(scores, &ended.task.labels, top_k).map_or_else(
+                || {
+                    let detail = "the model's scores do not fit its labels";
+                    RecordEnd::Failed(Failure::new(FailureCode::InferenceFailed, detail))
+                },
+                RecordEnd::Succeeded,
+            )
+        }
+        Outcome::Failed(failure) => RecordEnd::Failed(failure.clone()),
+        Outcome::Canceled => RecordEnd::Canceled,
+        Outcome::Expired => RecordEnd::Expired,
+    };
+    Some(Completion {
+        id: job.id,
+        end,
+        cost: ended.cost,
+        cached,
+    })
 }
 
 /// The outcome, and whether it came out of the cache; `None` for a job that has none.

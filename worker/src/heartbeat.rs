@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use selvage_core::clock::{Clock, UnixMillis};
-use selvage_core::fleet::{ANNOUNCE_EVERY, Fleet, HeldModel, Member, WorkerStatus};
+use selvage_core::fleet::{ANNOUNCE_EVERY, Ends, Fleet, HeldModel, Member, WorkerStatus};
+use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::consume::Held;
+use crate::held::{Held, Loaded};
 use crate::metrics::Metrics;
 
 /// Longest time for one announcement: a reading of the clock that took longer says little about now.
@@ -23,6 +24,8 @@ pub(crate) struct Heartbeat {
     pub(crate) fleet: Arc<dyn Fleet>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
+    /// Told when something has changed that is to be known at once.
+    pub(crate) changed: Arc<Notify>,
 }
 
 impl Heartbeat {
@@ -30,7 +33,12 @@ impl Heartbeat {
     pub(crate) async fn beat(self, stop: CancellationToken) {
         let mut ticks = interval(ANNOUNCE_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = ticks.tick() => {}
+                () = self.changed.notified() => {}
+            }
             let status = Member::Worker(self.status());
             match timeout(LIMIT, self.fleet.announce(&status)).await {
                 Ok(Ok(now)) => self.clock.anchor(now),
@@ -43,25 +51,37 @@ impl Heartbeat {
     }
 
     fn status(&self) -> WorkerStatus {
-        let model = |held: &Arc<Held>| {
-            let (jobs, batches) = held.pool.counts();
-            HeldModel {
-                name: held.model.name.clone(),
-                version: held.model.version.clone(),
-                digest: held.model.digest,
-                sessions: small(held.pool.sessions()),
-                busy: small(held.pool.busy()),
-                jobs,
-                batches,
-                ended: self.metrics.ends(&held.model.name),
-                taken: held.taken.read(),
-            }
+        let held = |held: &Arc<Held>| {
+            let files = held.files().into_iter().enumerate();
+            // What is counted by the model is counted once.
+            let ended = |at: usize| match at {
+                0 => self.metrics.ends(&held.name),
+                _ => Ends::default(),
+            };
+            let shown = files.map(|(at, file)| shown(held, &file, ended(at)));
+            shown.collect::<Vec<_>>()
         };
         WorkerStatus {
             id: self.id.clone(),
             started_at: self.started_at,
-            models: self.models.iter().map(model).collect(),
+            models: self.models.iter().flat_map(held).collect(),
         }
+    }
+}
+
+fn shown(held: &Held, file: &Loaded, ended: Ends) -> HeldModel {
+    let (jobs, batches) = file.pool.counts();
+    HeldModel {
+        name: held.name.clone(),
+        version: file.model.version.clone(),
+        digest: file.model.digest,
+        prep: Some(file.model.prep),
+        sessions: small(file.pool.sessions()),
+        busy: small(file.pool.busy()),
+        jobs,
+        batches,
+        ended,
+        taken: held.taken.read(),
     }
 }
 

@@ -8,10 +8,12 @@
 //! | [`model`] | sessions; `onnx` is the only import of `ort` |
 //! | `finish`, `ticket` | answers into cache, record and reply, and only then the acknowledgement |
 //! | `worker`, `life` | loading, consuming, draining |
+//! | `held`, `change` | the files of each model, and how one takes over from another |
 //! | `watchdog` | steps that do not end |
 //! | `heartbeat`, [`ops`], [`metrics`] | what others see of this worker |
 //! | [`config`], [`start`] | settings, and from settings to a running worker |
 
+mod change;
 mod claim;
 pub mod config;
 mod consume;
@@ -19,6 +21,7 @@ mod decide;
 pub mod engine;
 mod finish;
 mod heartbeat;
+mod held;
 pub mod image;
 mod insist;
 mod life;

@@ -1,6 +1,5 @@
 //! A worker's life: consume until told to stop, then drain. How a worker is made is in [`crate::worker`].
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,16 +8,18 @@ use selvage_core::fleet::member_id;
 use selvage_core::job::Lane;
 use selvage_core::outcome::Cost;
 use selvage_core::queue::QueueError;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::consume::{Held, Intake};
+use crate::change::Changer;
+use crate::consume::Intake;
 use crate::engine::{End, Engine};
 use crate::finish::Finisher;
 use crate::heartbeat::Heartbeat;
+use crate::held::Held;
 use crate::insist::Insist;
 use crate::watchdog;
 use crate::worker::Worker;
@@ -60,29 +61,39 @@ impl Worker {
         let (give_up, silence) = (CancellationToken::new(), CancellationToken::new());
         let (finishing, settling, beating) =
             (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
-        beating.spawn(self.heartbeat().beat(silence.clone()));
+        let changed = Arc::<Notify>::default();
+        beating.spawn(self.heartbeat(&changed).beat(silence.clone()));
         let finisher = self.finisher(&give_up);
         for (lane, ended) in self.ended.take().into_iter().flatten() {
             finishing.spawn(finisher.clone().work(lane, ended));
         }
         let intake = Arc::new(self.intake(&settling));
         let limit = self.settings.engine.inference_limit();
-        let pools = intake.engine.pools().to_vec();
-        beating.spawn(watchdog::watch(pools, limit, silence.clone()));
+        let engine = intake.engine.clone();
+        beating.spawn(watchdog::watch(engine, limit, silence.clone()));
+        let changing = TaskTracker::new();
+        if let Some((follow, changes)) = self.follow.take() {
+            changing.spawn(follow.run(stop.clone()));
+            let changer = self.changer(&intake.engine, changed);
+            changing.spawn(changer.run(changes, stop.clone()));
+        }
         let mut lanes = self.open_lanes(&intake, &stop);
         let Self {
             settings,
             consuming,
             exits,
+            loader,
             ..
         } = self;
-        drop(exits);
+        // Who holds an exit keeps the finishers waiting.
+        drop((exits, loader));
         let ended = until_told_or_refused(&mut lanes, &stop).await;
         tracing::info!("draining");
         consuming.send_replace(false);
         stop.cancel();
         let drain = Drain {
             lanes,
+            changing,
             intake,
             finishing,
             settling,
@@ -94,7 +105,20 @@ impl Worker {
         ended
     }
 
-    fn heartbeat(&self) -> Heartbeat {
+    fn changer(&self, engine: &Engine, changed: Arc<Notify>) -> Changer {
+        Changer {
+            loader: Arc::clone(&self.loader),
+            models: self.models.clone(),
+            engine: engine.clone(),
+            backends: self.backends.clone(),
+            metrics: self.metrics.clone(),
+            changed,
+            wanted: Vec::new(),
+            unasked: Vec::new(),
+        }
+    }
+
+    fn heartbeat(&self, changed: &Arc<Notify>) -> Heartbeat {
         Heartbeat {
             id: member_id("worker"),
             started_at: self.backends.clock.now(),
@@ -102,6 +126,7 @@ impl Worker {
             fleet: Arc::clone(&self.backends.fleet),
             clock: self.backends.clock.clone(),
             metrics: self.metrics.clone(),
+            changed: Arc::clone(changed),
         }
     }
 
@@ -112,18 +137,19 @@ impl Worker {
     }
 
     fn finisher(&self, give_up: &CancellationToken) -> Finisher {
-        let labels = |held: &Arc<Held>| (held.model.name.clone(), Arc::clone(&held.model.labels));
         Finisher {
             backends: self.backends.clone(),
             metrics: self.metrics.clone(),
             insist: self.insist(),
-            labels: Arc::new(self.models.iter().map(labels).collect::<HashMap<_, _>>()),
             give_up: give_up.clone(),
         }
     }
 
     fn intake(&self, settling: &TaskTracker) -> Intake {
-        let pools = self.models.iter().map(|held| Arc::clone(&held.pool));
+        let pools = self
+            .models
+            .iter()
+            .map(|held| Arc::clone(&held.newest().pool));
         Intake {
             backends: self.backends.clone(),
             engine: Engine::new(pools.collect()),
@@ -161,7 +187,8 @@ impl Worker {
 
 /// Messages in hand: what is computed and as much again, so that a thread never waits for the broker.
 fn prefetch(held: &Held, lane: Lane) -> u16 {
-    let round = held.pool.sessions() * held.pool.max_batch();
+    let pool = Arc::clone(&held.newest().pool);
+    let round = pool.sessions() * pool.max_batch();
     let messages = match lane {
         Lane::Interactive => (2 * round).min(MOST_PREFETCH),
         Lane::Batch => round.min(MOST_BATCH_PREFETCH),
@@ -183,6 +210,7 @@ async fn until_told_or_refused(
 /// What is left to be done once the worker was told to stop.
 struct Drain {
     lanes: Lanes,
+    changing: TaskTracker,
     intake: Arc<Intake>,
     finishing: TaskTracker,
     settling: TaskTracker,
@@ -206,7 +234,10 @@ impl Drain {
         // Until its lane is closed, what goes back could come again at once.
         let closed = async { while self.lanes.join_next().await.is_some() {} };
         timeout(LAST_MOMENT, closed).await.ok();
-        let pools = self.intake.engine.pools().to_vec();
+        // A file that is being loaded is ended with the others.
+        self.changing.close();
+        self.changing.wait().await;
+        let pools = self.intake.engine.pools();
         for pool in &pools {
             for task in pool.close() {
                 let lane = task.job.lane();

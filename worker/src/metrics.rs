@@ -22,6 +22,8 @@ pub struct Metrics {
     inference: HistogramVec,
     waited: HistogramVec,
     busy: IntGaugeVec,
+    model_changes: IntCounterVec,
+    model_files: IntGaugeVec,
     /// Images that made a decoder panic.
     pub decoder_panics: IntCounter,
     /// Inferences that panicked or returned an error; their jobs were tried again alone.
@@ -68,9 +70,27 @@ impl Metrics {
             &["model"],
         )?;
         registry.register(Box::new(busy.clone()))?;
+        let model_changes = IntCounterVec::new(
+            Opts::new(
+                "selvage_worker_model_changes_total",
+                "Models that changed in the folder, by whether the new file was taken",
+            ),
+            &["model", "result"],
+        )?;
+        registry.register(Box::new(model_changes.clone()))?;
+        let model_files = IntGaugeVec::new(
+            Opts::new(
+                "selvage_worker_model_files",
+                "Files of a model in memory: two while one takes over from the other",
+            ),
+            &["model"],
+        )?;
+        registry.register(Box::new(model_files.clone()))?;
         Ok(Self {
             jobs,
             busy,
+            model_changes,
+            model_files,
             batch_size: histogram("batch_size", "Images per inference", &IMAGES)?,
             decode: histogram("decode_seconds", "Decoding one image", &SECONDS)?,
             inference: histogram(
@@ -100,6 +120,27 @@ impl Metrics {
         self.jobs
             .with_label_values(&[model.as_str(), outcome])
             .inc();
+    }
+
+    /// Counts a change of a model: `taken`, or `refused`.
+    pub fn model_changed(&self, model: &ModelName, result: &str) {
+        let labels = [model.as_str(), result];
+        self.model_changes.with_label_values(&labels).inc();
+    }
+
+    /// Says how many files of a model are in memory.
+    pub fn model_files(&self, model: &ModelName, files: usize) {
+        let gauge = self.model_files.with_label_values(&[model.as_str()]);
+        gauge.set(i64::try_from(files).unwrap_or(i64::MAX));
+    }
+
+    /// Shows the counters of a model's changes before there is one, so that the first is an increase.
+    pub fn begin(&self, model: &ModelName) {
+        self.model_files(model, 1);
+        for result in ["taken", "refused"] {
+            self.model_changes
+                .with_label_values(&[model.as_str(), result]);
+        }
     }
 
     /// How jobs of a model have ended here.

@@ -30,7 +30,7 @@ impl Intake {
             Ok(Ok(recalled)) => recalled,
             Ok(Err(_)) | Err(_) => Vec::new(),
         };
-        let held = Arc::clone(&arrival.held);
+        let loaded = Arc::clone(&arrival.loaded);
         let tasks = self.tasks_of(arrival).into_iter().enumerate();
         let is_recalled = |(at, _): &(usize, Task)| recalled.get(*at) == Some(&true);
         let (dropped, wanted): (Vec<_>, Vec<_>) = tasks.partition(is_recalled);
@@ -40,7 +40,7 @@ impl Intake {
             let dropped = dropped.into_iter().map(cancel).collect();
             self.exits.send(Lane::Interactive, dropped).await;
         }
-        self.run(&held, wanted.into_iter().map(|(_, task)| task).collect())
+        self.run(&loaded, wanted.into_iter().map(|(_, task)| task).collect())
             .await;
     }
 }

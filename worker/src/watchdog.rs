@@ -5,24 +5,23 @@
 //! from outside its thread: the process aborts. Its jobs go back to the broker with a start counted, and the one that hangs
 //! a worker each time ends as `poison`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::Pool;
+use crate::engine::Engine;
 
 /// How many times within the limit the threads are looked at.
 const LOOKS: u32 = 10;
 
 /// Watches the pools until `stop` fires. `limit` is the longest time of one step: decoding what a thread took, or one
 /// inference.
-pub(crate) async fn watch(pools: Vec<Arc<Pool>>, limit: Duration, stop: CancellationToken) {
+pub(crate) async fn watch(engine: Engine, limit: Duration, stop: CancellationToken) {
     let mut looks = interval(limit / LOOKS);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(looks.tick()).await.is_some() {
-        for pool in &pools {
+        for pool in engine.pools() {
             let oldest = pool.oldest_step();
             if oldest > 2 * limit {
                 tracing::error!(

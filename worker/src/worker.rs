@@ -6,6 +6,7 @@ use std::thread::available_parallelism;
 use std::time::Instant;
 
 use prometheus::Registry;
+use selvage_core::catalog::follow::{Change, Follow};
 use selvage_core::catalog::{Catalog, Model};
 use selvage_core::job::Lane;
 use tokio::sync::{mpsc, watch};
@@ -13,8 +14,8 @@ use tokio::task::{JoinError, spawn_blocking};
 
 use crate::Backends;
 use crate::config::{Contradiction, EngineSettings, WorkerSettings};
-use crate::consume::Held;
 use crate::engine::{Ended, Exits, Pool, PoolSpec};
+use crate::held::{Held, Loaded};
 use crate::image::decode::Limits;
 use crate::metrics::Metrics;
 use crate::model::ModelError;
@@ -27,6 +28,8 @@ const EXIT_ROOM: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Worker {
     pub(crate) models: Vec<Arc<Held>>,
+    pub(crate) loader: Arc<Loader>,
+    pub(crate) follow: Option<(Follow, mpsc::Receiver<Change>)>,
     pub(crate) settings: WorkerSettings,
     pub(crate) backends: Backends,
     pub(crate) metrics: Metrics,
@@ -72,27 +75,33 @@ impl Worker {
         backends: Backends,
         registry: &Registry,
     ) -> Result<Self, PrepareError> {
+        let follow = Follow::new(settings.models.clone(), &catalog);
         let cores = available_parallelism().map_or(1, NonZero::get);
         let sessions = settings.engine.sessions(cores)?;
         let metrics = Metrics::register(registry)?;
         let (interactive, interactive_ended) = mpsc::channel(EXIT_ROOM);
         let (batch, batch_ended) = mpsc::channel(EXIT_ROOM);
-        let loader = Loader {
+        let engine = settings.engine.clone();
+        let runtime = spawn_blocking(move || load_runtime(&engine)).await??;
+        let loader = Arc::new(Loader {
+            runtime,
             sessions,
             settings: settings.engine.clone(),
             limits: Limits::with_pixels(settings.max_pixels),
             backends: backends.clone(),
             exits: Exits { interactive, batch },
             metrics: metrics.clone(),
-        };
-        let exits = loader.exits.clone();
-        let models = spawn_blocking(move || loader.load(&catalog)).await??;
+        });
+        let loading = Arc::clone(&loader);
+        let models = spawn_blocking(move || loading.load_all(&catalog)).await??;
         Ok(Self {
+            exits: loader.exits.clone(),
             models,
+            loader,
+            follow: Some(follow),
             settings,
             backends,
             metrics,
-            exits,
             ended: Some([
                 (Lane::Interactive, interactive_ended),
                 (Lane::Batch, batch_ended),
@@ -103,7 +112,9 @@ impl Worker {
 }
 
 /// Loads models, on a thread that may block.
-struct Loader {
+#[derive(Debug)]
+pub(crate) struct Loader {
+    runtime: Runtime,
     sessions: usize,
     settings: EngineSettings,
     limits: Limits,
@@ -113,17 +124,20 @@ struct Loader {
 }
 
 impl Loader {
-    fn load(&self, catalog: &Catalog) -> Result<Vec<Arc<Held>>, ModelError> {
-        let runtime = load_runtime(&self.settings)?;
-        let load = |model: &Arc<Model>| self.load_one(&runtime, model).map(Arc::new);
+    fn load_all(&self, catalog: &Catalog) -> Result<Vec<Arc<Held>>, ModelError> {
+        let load = |model: &Arc<Model>| {
+            self.metrics.begin(&model.name);
+            Ok(Arc::new(Held::new(self.load(model)?)))
+        };
         catalog.models().iter().map(load).collect()
     }
 
-    fn load_one(&self, runtime: &Runtime, model: &Arc<Model>) -> Result<Held, ModelError> {
+    /// Opens and warms the sessions of one model's file.
+    pub(crate) fn load(&self, model: &Arc<Model>) -> Result<Loaded, ModelError> {
         let started = Instant::now();
         let threads = self.settings.intra_threads.max(1);
         let pool = Pool::start(PoolSpec {
-            open: recipe(runtime.clone(), Arc::clone(model), threads)?,
+            open: recipe(self.runtime.clone(), Arc::clone(model), threads)?,
             model: Arc::clone(model),
             sessions: self.sessions,
             limits: self.limits,
@@ -140,6 +154,6 @@ impl Loader {
             duration_ms = started.elapsed().as_millis() as u64,
             "model loaded and warm"
         );
-        Ok(Held::new(Arc::clone(model), pool))
+        Ok(Loaded::new(Arc::clone(model), pool))
     }
 }

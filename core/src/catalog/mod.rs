@@ -3,6 +3,8 @@
 //! The gateway reads descriptions and digests only; nothing here opens a model with ONNX Runtime.
 
 mod description;
+pub mod follow;
+mod watch;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,7 +13,10 @@ use std::sync::Arc;
 pub use description::{Channels, Input, Layout, Output, Polarity, Resize};
 
 use crate::job::ModelName;
-use crate::key::Digest;
+use crate::key::{Digest, PredictionKey};
+
+/// The file that makes a folder a model's.
+const DESCRIPTION: &str = "model.toml";
 
 /// Raised whenever the preparation code changes what a model sees, or what it can read: cached answers of the old code are
 /// then misses, and workers of the old code pass on what they would not understand.
@@ -41,6 +46,35 @@ pub struct Model {
     /// Identifies how images are prepared and scores finished: [`PREPARATION_VERSION`] and the `[input]` and `[output]`
     /// sections. Part of every cache key.
     pub prep: u64,
+}
+
+impl Model {
+    /// Whether an answer under this key is an answer of this model.
+    #[must_use]
+    pub fn answers(&self, key: &PredictionKey) -> bool {
+        key.model == self.digest && key.prep == self.prep
+    }
+
+    /// Whether nothing would change with the other one in its place; where the file lies is nothing.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let Self {
+            name,
+            version,
+            description,
+            file: _,
+            digest,
+            labels,
+            max_batch,
+            input,
+            output,
+            prep,
+        } = self;
+        (name, version, description) == (&other.name, &other.version, &other.description)
+            && (digest, prep) == (&other.digest, &other.prep)
+            && (labels, max_batch) == (&other.labels, &other.max_batch)
+            && (input, output) == (&other.input, &other.output)
+    }
 }
 
 /// The models of one folder, by name.
@@ -82,16 +116,9 @@ impl Catalog {
     /// # Errors
     /// The first folder, file or field that is wrong: a service that silently leaves a model out is worse than none.
     pub fn read(folder: &Path) -> Result<Self, CatalogError> {
-        let unreadable = |source| CatalogError::Unreadable {
-            path: folder.to_owned(),
-            source,
-        };
         let mut models: Vec<Arc<Model>> = Vec::new();
-        for entry in fs::read_dir(folder).map_err(unreadable)? {
-            let description = entry.map_err(unreadable)?.path().join("model.toml");
-            if description.is_file() {
-                models.push(Arc::new(read_model(&description)?));
-            }
+        for folder in model_folders(folder)? {
+            models.push(Arc::new(read_model(&folder.join(DESCRIPTION))?));
         }
         models.sort_by(|a, b| a.name.cmp(&b.name));
         if let Some(pair) = models.windows(2).find(|pair| pair[0].name == pair[1].name) {
@@ -125,10 +152,25 @@ impl Catalog {
         self.models.iter().find(|model| model.name.as_str() == name)
     }
 
-    /// The model with that file, whatever its name.
+    /// The same models, this one in the place of the one with its name.
     #[must_use]
-    pub fn by_digest(&self, digest: &Digest) -> Option<&Arc<Model>> {
-        self.models.iter().find(|model| model.digest == *digest)
+    pub fn with(&self, model: &Arc<Model>) -> Self {
+        let replaced = |old: &Arc<Model>| {
+            let kept = if old.name == model.name { model } else { old };
+            Arc::clone(kept)
+        };
+        Self {
+            models: self.models.iter().map(replaced).collect(),
+        }
+    }
+
+    /// The same models as things of their own: who counts the holders of one counts nobody else's.
+    #[must_use]
+    pub fn unshared(&self) -> Self {
+        let own = |model: &Arc<Model>| Arc::new(model.as_ref().clone());
+        Self {
+            models: self.models.iter().map(own).collect(),
+        }
     }
 
     /// Keeps only the models of these names.
@@ -141,6 +183,22 @@ impl Catalog {
             models: names.iter().map(find).collect::<Result<_, _>>()?,
         })
     }
+}
+
+/// The folders below this one that hold a description.
+fn model_folders(folder: &Path) -> Result<Vec<PathBuf>, CatalogError> {
+    let unreadable = |source| CatalogError::Unreadable {
+        path: folder.to_owned(),
+        source,
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        let model = entry.map_err(unreadable)?.path();
+        if model.join(DESCRIPTION).is_file() {
+            found.push(model);
+        }
+    }
+    Ok(found)
 }
 
 fn read_model(description: &Path) -> Result<Model, CatalogError> {
@@ -175,7 +233,7 @@ fn read_model(description: &Path) -> Result<Model, CatalogError> {
 mod tests {
     use super::*;
 
-    const GOOD: &str = r#"
+    pub(super) const GOOD: &str = r#"
         name = "tiny"
         version = "1"
         file = "model.onnx"
@@ -189,7 +247,7 @@ mod tests {
         std = [0.5]
     "#;
 
-    fn folder_with(text: &str) -> tempfile::TempDir {
+    pub(super) fn folder_with(text: &str) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         let model = folder.path().join("tiny");
         fs::create_dir(&model).unwrap();
@@ -205,7 +263,7 @@ mod tests {
         let model = catalog.get("tiny").unwrap();
         assert_eq!(model.digest, Digest::of(b"weights"));
         assert_eq!(&*model.labels, ["a", "b"]);
-        assert!(catalog.by_digest(&model.digest).is_some() && catalog.get("other").is_none());
+        assert!(catalog.get("other").is_none());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Command, Parser};
@@ -18,6 +19,8 @@ use url::Url;
 pub use self::amqp::{AmqpUrl, AmqpUrls};
 pub use self::otlp::OtlpUrl;
 pub use self::redis::{RedisUrl, Sentinels};
+
+use crate::catalog::follow::Source;
 
 /// Exit code for wrong settings (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;
@@ -99,6 +102,11 @@ pub struct SharedSettings {
         value_name = "FOLDER"
     )]
     pub models: PathBuf,
+    /// How often the models folder is looked at for changed models, in seconds; 0: only after SIGHUP. A model is taken once
+    /// its folder has been still for as long.
+    #[arg(long, env = "SELVAGE_MODELS_POLL", default_value_t = 2, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(..=86_400))]
+    pub models_poll: u64,
     /// First part of every queue name and Redis key; fleets with different prefixes do not see each other.
     #[arg(
         long,
@@ -142,6 +150,15 @@ pub struct SharedSettings {
 pub struct GuestElsewhere;
 
 impl SharedSettings {
+    /// Where models lie, and how they are followed while the program runs.
+    #[must_use]
+    pub fn models_source(&self) -> Source {
+        Source {
+            folder: self.models.clone(),
+            every: (self.models_poll > 0).then(|| Duration::from_secs(self.models_poll)),
+        }
+    }
+
     /// Refuses RabbitMQ's default user where others could reach the broker too.
     ///
     /// # Errors

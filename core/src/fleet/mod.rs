@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::BoxError;
+use crate::catalog::Model;
 use crate::clock::UnixMillis;
 use crate::job::{Lane, ModelName};
 use crate::key::Digest;
@@ -59,6 +60,10 @@ pub trait Fleet: Debug + Send + Sync {
 
 /// One process of the fleet.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one is made twice a second and given on by reference"
+)]
 pub enum Member {
     /// Takes jobs.
     Worker(WorkerStatus),
@@ -153,6 +158,30 @@ pub struct GatewayStatus {
     pub recent: Traffic,
     /// How long that while is, in milliseconds: a minute, or its life if that is shorter.
     pub recent_ms: u64,
+    /// The model files its jobs are for; `None` where it does not say, as earlier versions do not.
+    #[serde(default)]
+    pub asks: Option<Vec<AskedModel>>,
+}
+
+/// A model file a gateway's jobs are for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskedModel {
+    /// The model.
+    pub name: ModelName,
+    /// Digest of its file.
+    pub digest: Digest,
+    /// How it is prepared for: [`Model::prep`].
+    pub prep: u64,
+}
+
+impl From<&Model> for AskedModel {
+    fn from(model: &Model) -> Self {
+        Self {
+            name: model.name.clone(),
+            digest: model.digest,
+            prep: model.prep,
+        }
+    }
 }
 
 /// One model in a worker's memory.
@@ -164,6 +193,9 @@ pub struct HeldModel {
     pub version: String,
     /// Digest of its file.
     pub digest: Digest,
+    /// How it is prepared for: [`Model::prep`]; `None` where the worker does not say, as earlier versions do not.
+    #[serde(default)]
+    pub prep: Option<u64>,
     /// Inference threads, each with a session of its own.
     pub sessions: u16,
     /// Threads that compute at this moment.
@@ -179,6 +211,15 @@ pub struct HeldModel {
     /// came back.
     #[serde(default)]
     pub taken: Taken,
+}
+
+impl HeldModel {
+    /// Whether it is this model with this very file.
+    #[must_use]
+    pub fn is(&self, model: &Model) -> bool {
+        (&self.name, self.digest) == (&model.name, model.digest)
+            && self.prep.is_none_or(|prep| prep == model.prep)
+    }
 }
 
 /// Jobs by how they ended.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Ends, Fleet, GatewayStatus, HeldModel, Member, Taken, Traffic, WorkerStatus};
+use super::{
+    AskedModel, Ends, Fleet, GatewayStatus, HeldModel, Member, Taken, Traffic, WorkerStatus,
+};
 use crate::clock::UnixMillis;
 use crate::key::Digest;
 
@@ -38,6 +40,7 @@ pub fn worker(id: &str) -> WorkerStatus {
         name: "fashion-mnist".parse().expect("a good name"),
         version: "1".to_owned(),
         digest: Digest::of(id.as_bytes()),
+        prep: Some(u64::MAX),
         sessions: 2,
         busy: 1,
         jobs: u64::MAX,
@@ -82,6 +85,11 @@ pub fn gateway(id: &str) -> GatewayStatus {
         recent: total.since(&Traffic::default()),
         total,
         recent_ms: 60_000,
+        asks: Some(vec![AskedModel {
+            name: "fashion-mnist".parse().expect("a good name"),
+            digest: Digest::of(id.as_bytes()),
+            prep: u64::MAX,
+        }]),
     }
 }
 

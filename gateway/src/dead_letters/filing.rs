@@ -7,7 +7,6 @@ use std::time::Duration;
 use rand::Rng as _;
 use selvage_core::BoxError;
 use selvage_core::cache::Cache;
-use selvage_core::catalog::Catalog;
 use selvage_core::outcome::{Failure, FailureCode};
 use selvage_core::queue::dead_letters::{Arrival, DeadLetters, Letter, Reason};
 use selvage_core::store::{End, JobStore, Record};
@@ -15,6 +14,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+use crate::models::Models;
 use crate::sweeper::completion;
 use crate::watch::Watch;
 
@@ -33,7 +33,7 @@ pub struct Filing {
     /// Where an answer may be after all.
     pub cache: Arc<dyn Cache>,
     /// For the labels.
-    pub catalog: Arc<Catalog>,
+    pub models: Models,
     /// Who waits for their jobs.
     pub watch: Watch,
     /// Counts them.
@@ -105,7 +105,7 @@ impl Filing {
             let found = self.cache.get(&[job.key]).await.unwrap_or_default();
             let failed = || End::Failed(failure(letter));
             let completion = completion(
-                &self.catalog,
+                &self.models,
                 &record,
                 found.into_iter().next().flatten(),
                 failed,

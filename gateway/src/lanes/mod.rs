@@ -8,9 +8,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use selvage_core::catalog::Model;
 use selvage_core::clock::{Clock, UnixMillis};
-use selvage_core::fleet::{Fleet, HeldModel, Members};
+use selvage_core::fleet::{Fleet, Members};
 use selvage_core::job::{JobId, Lane, ModelName};
-use selvage_core::key::Digest;
 use selvage_core::queue::Queue;
 use selvage_core::store::JobStore;
 use tokio::time::{Instant, timeout};
@@ -46,7 +45,6 @@ struct Listed {
 #[derive(Debug)]
 struct ModelLanes {
     name: ModelName,
-    digest: Digest,
     interactive: Backlog,
     batch: Backlog,
     /// Promised jobs that have not ended: messages of the batch lane hold several.
@@ -108,7 +106,6 @@ impl Lanes {
         let now = clock.now();
         let lanes = |model: &Arc<Model>| ModelLanes {
             name: model.name.clone(),
-            digest: model.digest,
             interactive: Backlog::new(now),
             batch: Backlog::new(now),
             line: AtomicU64::new(0),
@@ -197,9 +194,8 @@ impl Lanes {
             .set(i64::try_from(members.workers.len()).unwrap_or(i64::MAX));
         for model in &self.models {
             let held = members.workers.iter().flat_map(|worker| &worker.models);
-            let held: Vec<_> = held.filter(|held| held.name == model.name).collect();
-            self.show_holders(model, &held);
-            model.pace.set(held.iter().map(|held| held.jobs).sum());
+            let held = held.filter(|held| held.name == model.name);
+            model.pace.set(held.map(|held| held.jobs).sum());
             model.pace.tick();
             let gauge = self
                 .metrics
@@ -214,16 +210,6 @@ impl Lanes {
             at,
         });
         Some(members)
-    }
-
-    fn show_holders(&self, model: &ModelLanes, held: &[&HeldModel]) {
-        let current = held.iter().filter(|held| held.digest == model.digest);
-        let current = current.count();
-        for (file, count) in [("current", current), ("other", held.len() - current)] {
-            let labels = [model.name.as_str(), file];
-            let gauge = self.metrics.model_workers.with_label_values(&labels);
-            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
-        }
     }
 
     /// The processes as they were last read; `None` while they never were.

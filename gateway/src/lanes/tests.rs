@@ -146,6 +146,7 @@ impl Scene {
             name: self.model.name.clone(),
             version: "1".to_owned(),
             digest: self.model.digest,
+            prep: Some(self.model.prep),
             sessions: 1,
             busy: 1,
             jobs: self.finished,

@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use selvage_core::catalog::{Input, Model, Output};
-use selvage_core::fleet::Members;
+use selvage_core::fleet::{HeldModel, Members};
 use selvage_core::key::Digest;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -23,7 +23,7 @@ pub(super) struct List<'a> {
     models: Vec<Shown<'a>>,
 }
 
-/// A model as clients see it: its description, and the workers that hold exactly this file.
+/// A model as clients see it: its description and the file that jobs are for, and who holds which file of it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Model)]
 pub(super) struct Shown<'a> {
@@ -36,7 +36,8 @@ pub(super) struct Shown<'a> {
     max_batch: usize,
     input: &'a Input,
     output: &'a Output,
-    /// Unknown while the registry cannot be asked.
+    /// Each worker with each file of the model it holds: two while one file takes over from another. Unknown while the
+    /// registry cannot be asked.
     workers: Option<Vec<Holder<'a>>>,
 }
 
@@ -44,6 +45,8 @@ pub(super) struct Shown<'a> {
 #[schema(as = ModelHolder)]
 pub(super) struct Holder<'a> {
     id: &'a str,
+    version: &'a str,
+    digest: Digest,
     sessions: u16,
     busy: u16,
     jobs: u64,
@@ -54,7 +57,8 @@ pub(super) struct Holder<'a> {
 pub(super) async fn list(State(app): State<App>, uri: Uri) -> Result<Response, ApiError> {
     Query::of(&uri)?.nothing()?;
     let workers = app.predictions.lanes.read_members().await;
-    let models = app.models.all().iter();
+    let catalog = app.models.catalog();
+    let models = catalog.models().iter();
     let list = List {
         default: app.models.default_name(),
         models: models
@@ -83,9 +87,11 @@ fn shown<'a>(app: &App, model: &'a Model, workers: Option<&'a Arc<Members>>) -> 
             .workers
             .iter()
             .flat_map(|worker| worker.models.iter().map(|held| (&worker.id, held)));
-        let same = held.filter(|(_, held)| held.name == model.name && held.digest == model.digest);
-        let holder = |(id, held): (&'a String, &selvage_core::fleet::HeldModel)| Holder {
+        let same = held.filter(|(_, held)| held.name == model.name);
+        let holder = |(id, held): (&'a String, &'a HeldModel)| Holder {
             id,
+            version: &held.version,
+            digest: held.digest,
             sessions: held.sessions,
             busy: held.busy,
             jobs: held.jobs,

@@ -86,7 +86,7 @@ pub(super) async fn model_ready(
     let members = app.predictions.lanes.read_members().await;
     let held = members.is_none_or(|members| {
         let mut held = members.workers.iter().flat_map(|worker| &worker.models);
-        held.any(|held| held.name == model.name && held.digest == model.digest)
+        held.any(|held| held.is(&model))
     });
     readiness(Some(model.name.as_str()), app.serves() && held)
 }

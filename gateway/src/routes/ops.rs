@@ -62,7 +62,7 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Response, ApiError> 
         mode: app.mode(),
         checks: Checks {
             dependencies,
-            models: app.models.all().len(),
+            models: app.models.catalog().models().len(),
             workers,
         },
     };

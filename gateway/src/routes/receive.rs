@@ -197,7 +197,9 @@ impl Received {
         let metadata = serde_json::to_vec(metadata).unwrap_or_default();
         let webhook = serde_json::to_vec(webhook).unwrap_or_default();
         let timeout = timeout.map_or(0, |timeout| timeout.as_millis());
-        let mut parts: Vec<&[u8]> = vec![self.model.digest.as_bytes(), &metadata, &webhook];
+        // A model is the same one with another file: what was asked is repeated, not answered anew.
+        let model = self.model.name.as_str().as_bytes();
+        let mut parts: Vec<&[u8]> = vec![model, &metadata, &webhook];
         let numbers = [top_k.to_be_bytes().to_vec(), timeout.to_be_bytes().to_vec()];
         parts.extend(numbers.iter().map(Vec::as_slice));
         let images = self.images.iter().map(|image| match image {

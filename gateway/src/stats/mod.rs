@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::App;
+use crate::{App, changes};
 use recent::Recent;
 use standing::{Dependencies, standing};
 
@@ -110,6 +110,9 @@ pub async fn read(app: App, stop: CancellationToken) {
 async fn read_all(app: &App) {
     app.predictions.admission.pace.tick();
     let (dependencies, ()) = tokio::join!(Dependencies::check(app), app.predictions.lanes.read());
+    if let Some(members) = app.predictions.lanes.members() {
+        changes::look_at(app, &members);
+    }
     let mut found = app.stats.lock();
     found.0.note(Instant::now(), app.metrics.traffic());
     found.1 = dependencies;
@@ -148,5 +151,6 @@ fn status(app: &App) -> GatewayStatus {
         total,
         recent,
         recent_ms: u64::try_from(span.as_millis()).unwrap_or(u64::MAX),
+        asks: Some(app.models.asked()),
     }
 }

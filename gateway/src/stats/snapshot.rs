@@ -242,7 +242,8 @@ fn models(app: &App, members: Option<&Members>) -> Vec<ModelStats> {
         }
         by_digest
     };
-    let all = app.models.all().iter();
+    let catalog = app.models.catalog();
+    let all = catalog.models().iter();
     all.map(|model| ModelStats {
         name: model.name.to_string(),
         version: model.version.clone(),
@@ -255,7 +256,8 @@ fn models(app: &App, members: Option<&Members>) -> Vec<ModelStats> {
 
 fn lanes(app: &App) -> Vec<LaneStats> {
     let lanes = &app.predictions.lanes;
-    let both = app.models.all().iter().flat_map(|model| {
+    let catalog = app.models.catalog();
+    let both = catalog.models().iter().flat_map(|model| {
         Lane::ALL.map(|lane| LaneStats {
             model: model.name.to_string(),
             lane,

@@ -257,7 +257,7 @@ async fn overdue_records_end_from_the_cache_or_as_expired() {
     let sweeper = Sweeper {
         store: rig.store.clone(),
         cache: std::sync::Arc::new(rig.cache.clone()),
-        catalog: rig.catalog.clone(),
+        models: rig.app.models.clone(),
         metrics: rig.app.metrics.clone(),
     };
     // The gateway's own sweeper may come first; either way both records end.

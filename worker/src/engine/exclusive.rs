@@ -3,7 +3,7 @@
 //! A job that took its worker down twice gets its third and last start with nothing else running. Else a harmless job
 //! that is always in the same worker's hands as a poisonous one would use its starts up with it.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -12,7 +12,7 @@ use super::pool::{Paused, Pool};
 /// The pools of all models a worker holds.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    pools: Arc<[Arc<Pool>]>,
+    pools: Arc<RwLock<Vec<Arc<Pool>>>>,
     turn: Arc<Mutex<()>>,
 }
 
@@ -24,12 +24,19 @@ pub struct Exclusive {
     _turn: OwnedMutexGuard<()>,
 }
 
+/// No job has the process for itself while this lives.
+#[derive(Debug)]
+#[must_use = "dropping it gives the turn to the next"]
+pub struct Turn {
+    _turn: OwnedMutexGuard<()>,
+}
+
 impl Engine {
     /// The engine of these pools.
     #[must_use]
     pub fn new(pools: Vec<Arc<Pool>>) -> Self {
         Self {
-            pools: pools.into(),
+            pools: Arc::new(RwLock::new(pools)),
             turn: Arc::default(),
         }
     }
@@ -37,8 +44,9 @@ impl Engine {
     /// Stops all pools from beginning anything and waits until what they had begun is done. One at a time.
     pub async fn exclusive(&self) -> Exclusive {
         let turn = Arc::clone(&self.turn).lock_owned().await;
-        let paused: Vec<Paused> = self.pools.iter().map(Pool::pause).collect();
-        for pool in self.pools.iter() {
+        let pools = self.pools();
+        let paused: Vec<Paused> = pools.iter().map(Pool::pause).collect();
+        for pool in pools {
             pool.quiet().await;
         }
         Exclusive {
@@ -47,9 +55,29 @@ impl Engine {
         }
     }
 
-    /// The pools.
+    /// Waits until no job has the process for itself, and keeps it so.
+    pub async fn turn(&self) -> Turn {
+        Turn {
+            _turn: Arc::clone(&self.turn).lock_owned().await,
+        }
+    }
+
+    /// Adds a pool; by who has the turn.
+    pub fn add(&self, pool: Arc<Pool>) {
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        pools.push(pool);
+    }
+
+    /// Forgets a pool whose threads have ended.
+    pub fn remove(&self, pool: &Arc<Pool>) {
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        pools.retain(|known| !Arc::ptr_eq(known, pool));
+    }
+
+    /// The pools there are now.
     #[must_use]
-    pub fn pools(&self) -> &[Arc<Pool>] {
-        &self.pools
+    pub fn pools(&self) -> Vec<Arc<Pool>> {
+        let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        pools.clone()
     }
 }

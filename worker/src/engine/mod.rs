@@ -10,13 +10,14 @@ mod pulse;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use selvage_core::job::{Job, Lane};
 use selvage_core::outcome::{Cost, Outcome};
 use tokio::sync::mpsc;
 
-pub use exclusive::{Engine, Exclusive};
+pub use exclusive::{Engine, Exclusive, Turn};
 pub use pool::{Pool, PoolSpec};
 
 use crate::ticket::Ticket;
@@ -34,6 +35,8 @@ pub struct Task {
     pub arrived: Instant,
     /// Its share in the delivery.
     pub ticket: Ticket,
+    /// What the scores of its model stand for.
+    pub labels: Arc<[String]>,
 }
 
 /// Who may be near a job. One that was started before may have taken its worker down.

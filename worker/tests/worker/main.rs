@@ -6,6 +6,7 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod changes;
 mod faults;
 mod jobs;
 mod ops;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use image::{ImageFormat, Rgb, RgbImage};
 use prometheus::Registry;
 use selvage_core::cache::MemoryCache;
+use selvage_core::catalog::follow::Source;
 use selvage_core::catalog::{Catalog, Model};
 use selvage_core::clock::Clock;
 use selvage_core::fleet::MemoryFleet;
@@ -46,7 +47,7 @@ pub(crate) struct Rig {
     pub(crate) stop: CancellationToken,
     running: JoinSet<Result<(), RunError>>,
     worker: Option<Worker>,
-    _models: tempfile::TempDir,
+    pub(crate) models: tempfile::TempDir,
 }
 
 impl Rig {
@@ -75,6 +76,10 @@ impl Rig {
         let fleet = Arc::new(MemoryFleet::new(clock.clone()));
         let registry = Registry::new();
         let settings = WorkerSettings {
+            models: Source {
+                folder: models.path().to_owned(),
+                every: Some(Duration::from_millis(20)),
+            },
             engine: EngineSettings {
                 sessions: Some(2),
                 intra_threads: 1,
@@ -109,7 +114,7 @@ impl Rig {
             stop: CancellationToken::new(),
             running: JoinSet::new(),
             worker: Some(worker),
-            _models: models,
+            models,
         }
     }
 

@@ -251,6 +251,7 @@ pub(super) fn task(value: u8, lane: Lane) -> Task {
         ticket: Ticket::shares(Box::new(Settled), 1, None, &TaskTracker::new())
             .pop()
             .unwrap(),
+        labels: Arc::default(),
     }
 }
 

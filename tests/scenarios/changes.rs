@@ -1,0 +1,313 @@
+//! Models that change while programs run: no request fails, and no answer is of another file than it says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use selvage_core::key::Digest;
+use selvage_tests::program::project;
+use selvage_tests::{Answer, Client, Deployment, Settings, Shape, eventually, pictures};
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::jobs::end_of;
+
+/// Longest wait for anything; only a failing test waits so long.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Requests under way at any moment.
+const SENDERS: usize = 4;
+/// The file of the fixture, and by how much the other two soften its scores.
+const FILES: [(&str, f64); 3] = [
+    ("rgb-tiny", 1.0),
+    ("changes/half", 1.0 / 2.0),
+    ("changes/third", 1.0 / 3.0),
+];
+
+/// A folder that is looked at every second.
+pub(super) fn followed() -> Settings {
+    Settings::default().with("SELVAGE_MODELS_POLL", 1)
+}
+
+/// The same with one worker; the test starts the other.
+pub(super) fn followed_by_one() -> Settings {
+    followed().workers(1)
+}
+
+/// A folder that is looked at after SIGHUP only.
+pub(super) fn followed_when_told() -> Settings {
+    Settings::default().with("SELVAGE_MODELS_POLL", 0)
+}
+
+fn bytes(file: &str) -> Vec<u8> {
+    let path = project()
+        .join("tests/fixtures")
+        .join(file)
+        .join("model.onnx");
+    fs::read(path).expect("a fixture")
+}
+
+fn digest(file: &str) -> String {
+    Digest::of(&bytes(file)).to_string()
+}
+
+/// Puts another file in the model's place, as one should: written beside it, then renamed.
+fn replace(models: &Path, file: &str) {
+    let folder = models.join("rgb-tiny");
+    fs::write(folder.join("next"), bytes(file)).expect("a folder that can be written to");
+    fs::rename(folder.join("next"), folder.join("model.onnx")).expect("a rename");
+}
+
+async fn model(client: &Client) -> anyhow::Result<Value> {
+    Ok(client.get("/models/rgb-tiny").await?.expect(200).json)
+}
+
+/// Which digests each worker holds.
+fn holders(model: &Value) -> BTreeMap<String, BTreeSet<String>> {
+    let mut by_worker = BTreeMap::<_, BTreeSet<_>>::new();
+    for holder in model["workers"].as_array().into_iter().flatten() {
+        let text = |field: &str| holder[field].as_str().unwrap_or_default().to_owned();
+        by_worker
+            .entry(text("id"))
+            .or_default()
+            .insert(text("digest"));
+    }
+    by_worker
+}
+
+/// Waits until both gateways ask for this file.
+async fn until_asked(on: &Deployment, file: &str) {
+    let digest = digest(file);
+    for client in [on.client(), on.other_client()] {
+        let asked =
+            || async { (model(&client).await.ok()?["digest"] == digest.as_str()).then_some(()) };
+        eventually("the new file is asked for", LIMIT, asked).await;
+    }
+}
+
+/// Waits until each worker holds these files and no others.
+async fn until_held(on: &Deployment, files: &[&[&str]]) {
+    let wanted = |files: &&[&str]| {
+        files
+            .iter()
+            .map(|file| digest(file))
+            .collect::<BTreeSet<_>>()
+    };
+    let mut wanted: Vec<_> = files.iter().map(wanted).collect();
+    wanted.sort();
+    let client = on.client();
+    let held = || async {
+        let mut held: Vec<_> = holders(&model(&client).await.ok()?).into_values().collect();
+        held.sort();
+        (held == wanted).then_some(())
+    };
+    eventually("the workers hold what they should", LIMIT, held).await;
+}
+
+/// The sum of a metric over all workers.
+async fn of_workers(on: &Deployment, name: &str, with: &str) -> f64 {
+    let addresses: Vec<_> = match on.shape {
+        Shape::Embedded => on.gateways.clone(),
+        Shape::Fleet => {
+            on.with_workers(|workers| workers.iter().map(|w| w.address(LIMIT)).collect())
+        }
+    };
+    let mut sum = 0.0;
+    for address in addresses {
+        sum += Client::new(address)
+            .metric(name, with)
+            .await
+            .unwrap_or_default();
+    }
+    sum
+}
+
+/// One of 400 pictures whose red stands out by so much, and by how much.
+fn picture(n: usize) -> (Vec<u8>, f64) {
+    let red = u8::try_from(n % 16).unwrap_or_default();
+    let odd = u8::try_from(n / 16 % 25).unwrap_or_default();
+    let stands_out = f64::from(40 + red) * 2.0 / 255.0;
+    (pictures::plain_rgb([150 + red, 110, 110], odd), stands_out)
+}
+
+/// Whether an answer's scores are those of the file it names.
+fn judge(answer: &Answer, stands_out: f64) -> anyhow::Result<String> {
+    let named = answer.json["model"]["digest"]
+        .as_str()
+        .context("a digest")?;
+    let known = FILES.iter().find(|(file, _)| digest(file) == named);
+    let (_, soft) = known.with_context(|| format!("{named} is no file of this test"))?;
+    let top = answer.json["output"]["top"].as_array().context("scores")?;
+    let score = |label: &str| {
+        let of_label = top.iter().find(|entry| entry["label"] == label);
+        of_label.and_then(|entry| entry["score"].as_f64())
+    };
+    let (red, green) = score("red").zip(score("green")).context("both scores")?;
+    let (found, expected) = ((red / green).ln(), soft * 9.0 * stands_out);
+    ensure!(
+        (found - expected).abs() < 0.01,
+        "{named}: {found} in the place of {expected}: {}",
+        answer.json
+    );
+    Ok(named.to_owned())
+}
+
+/// A load that runs until it is stopped; each answer is judged.
+struct Load {
+    senders: JoinSet<anyhow::Result<BTreeMap<String, usize>>>,
+    stop: CancellationToken,
+}
+
+impl Load {
+    fn start(on: &Deployment) -> Self {
+        let (stop, next) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
+        let mut senders = JoinSet::new();
+        for sender in 0..SENDERS {
+            let client = if sender % 2 == 0 {
+                on.client()
+            } else {
+                on.other_client()
+            };
+            let (stop, next) = (stop.clone(), Arc::clone(&next));
+            senders.spawn(async move {
+                let mut seen = BTreeMap::new();
+                while !stop.is_cancelled() {
+                    let named = send(&client, next.fetch_add(1, Ordering::Relaxed)).await?;
+                    *seen.entry(named).or_default() += 1;
+                }
+                Ok(seen)
+            });
+        }
+        Self { senders, stop }
+    }
+
+    /// Stops; how many answers there were of each file.
+    async fn finish(mut self) -> anyhow::Result<BTreeMap<String, usize>> {
+        self.stop.cancel();
+        let mut all = BTreeMap::new();
+        while let Some(seen) = self.senders.join_next().await {
+            for (named, count) in seen?? {
+                *all.entry(named).or_default() += count;
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// One request, every third of them a job.
+async fn send(client: &Client, n: usize) -> anyhow::Result<String> {
+    let (image, stands_out) = picture(n);
+    let path = if n.is_multiple_of(3) {
+        "/jobs"
+    } else {
+        "/predict"
+    };
+    let answer = client
+        .post_image(&format!("{path}?model=rgb-tiny&top_k=3"), image)
+        .await?;
+    let answer = match answer.status {
+        202 => end_of(client, answer.id()).await,
+        _ => answer.expect(200),
+    };
+    ensure!(answer.json["status"] == "succeeded", "{}", answer.json);
+    judge(&answer, stands_out)
+}
+
+pub(super) async fn no_answer_is_wrong_or_lost_under_load(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let (client, models) = (on.client(), on.models());
+    let [base, half, third] = FILES.map(|(file, _)| file);
+    let keyed = || async {
+        let headers = [("idempotency-key", "\"kept\"")];
+        let path = "/jobs?model=rgb-tiny";
+        let answer = client.post_image_with(path, picture(7).0, &headers).await?;
+        ensure!([200, 202].contains(&answer.status), "{}", answer.json);
+        anyhow::Ok(answer.id().to_owned())
+    };
+    let before = keyed().await?;
+    let load = Load::start(&on);
+    replace(&models, half);
+    until_asked(&on, half).await;
+    // While the first may still be in use.
+    replace(&models, third);
+    until_asked(&on, third).await;
+    assert_eq!(keyed().await?, before, "the same request is the same job");
+    let (refused, file) = ("selvage_worker_model_changes_total", bytes(base));
+    let workers = if on.shape == Shape::Fleet { 2.0 } else { 1.0 };
+    // A writer that stops half-way for longer than the folder has to be still.
+    fs::write(models.join("rgb-tiny/model.onnx"), &file[..file.len() / 2])?;
+    let of_this = "model=\"rgb-tiny\",result=\"refused\"";
+    eventually("every worker refuses half a file", LIMIT, || async {
+        (of_workers(&on, refused, of_this).await >= workers).then_some(())
+    })
+    .await;
+    assert_eq!(model(&client).await?["digest"], digest(third).as_str());
+    fs::write(models.join("rgb-tiny/model.onnx"), &file)?;
+    until_asked(&on, base).await;
+    let alone: &[&str] = &[base];
+    let both = [alone, alone];
+    until_held(
+        &on,
+        if on.shape == Shape::Fleet {
+            &both
+        } else {
+            &both[..1]
+        },
+    )
+    .await;
+    let seen = load.finish().await?;
+    for (file, _) in FILES {
+        assert!(
+            seen.contains_key(&digest(file)),
+            "no answer of {file}: {seen:?}"
+        );
+    }
+    Ok(())
+}
+
+pub(super) async fn a_fleet_in_the_middle_of_a_change_shows_it(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let elsewhere = tempfile::tempdir()?;
+    for name in ["clothing", "fashion-mnist", "rgb-tiny"] {
+        let (from, to) = (on.models().join(name), elsewhere.path().join(name));
+        fs::create_dir(&to)?;
+        for file in ["model.toml", "model.onnx"] {
+            fs::copy(from.join(file), to.join(file))?;
+        }
+    }
+    let folder = elsewhere.path().display().to_string();
+    on.add_workers_with(1, &[("SELVAGE_MODELS", &folder)]);
+    let [base, half, _] = FILES.map(|(file, _)| file);
+    until_held(&on, &[&[base], &[base]]).await;
+    let load = Load::start(&on);
+    replace(&on.models(), half);
+    until_held(&on, &[&[base, half], &[base]]).await;
+    assert_eq!(
+        model(&on.client()).await?["digest"],
+        digest(base).as_str(),
+        "not every worker has the new file"
+    );
+    replace(elsewhere.path(), half);
+    until_asked(&on, half).await;
+    until_held(&on, &[&[half], &[half]]).await;
+    load.finish().await?;
+    Ok(())
+}
+
+pub(super) async fn sighup_has_the_folder_read(on: Arc<Deployment>) -> anyhow::Result<()> {
+    let [base, half, _] = FILES.map(|(file, _)| file);
+    until_asked(&on, base).await;
+    replace(&on.models(), half);
+    on.with_gateways(|gateways| gateways.iter().for_each(|gateway| gateway.signal("HUP")));
+    on.with_workers(|workers| workers.iter().for_each(|worker| worker.signal("HUP")));
+    until_asked(&on, half).await;
+    let named = send(&on.client(), 1).await?;
+    assert_eq!(named, digest(half));
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! The models a worker holds, and their files: one each, or two while one takes over from the other.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use selvage_core::catalog::Model;
+use selvage_core::clock::UnixMillis;
+use selvage_core::fleet::Taken;
+use selvage_core::job::{Job, Lane, ModelName};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Pool;
+
+/// Jobs in hand per lane, in full batches of all sessions: one is computed, one waits, two are being written down.
+const IN_HAND: usize = 4;
+
+/// A model this worker holds.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) name: ModelName,
+    /// The newest first; never empty.
+    files: RwLock<Vec<Arc<Loaded>>>,
+    /// How far the lanes have been read.
+    pub(crate) taken: Progress,
+}
+
+/// One file of a model, ready to compute, and the room for its jobs.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) model: Arc<Model>,
+    pub(crate) pool: Arc<Pool>,
+    interactive: Arc<Semaphore>,
+    batch: Arc<Semaphore>,
+    /// Most jobs of one lane in hand.
+    room: u32,
+}
+
+/// When the youngest job was made that was taken from each lane, in Unix milliseconds; 0 while none was.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    interactive: AtomicU64,
+    batch: AtomicU64,
+}
+
+impl Progress {
+    pub(crate) fn note(&self, lane: Lane, jobs: &[Job]) {
+        let youngest = jobs.iter().map(|job| job.id.made_at().0).max();
+        let reached = match lane {
+            Lane::Interactive => &self.interactive,
+            Lane::Batch => &self.batch,
+        };
+        reached.fetch_max(youngest.unwrap_or_default(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> Taken {
+        let read = |reached: &AtomicU64| match reached.load(Ordering::Relaxed) {
+            0 => None,
+            millis => Some(UnixMillis(millis)),
+        };
+        Taken {
+            interactive: read(&self.interactive),
+            batch: read(&self.batch),
+        }
+    }
+}
+
+impl Held {
+    pub(crate) fn new(loaded: Loaded) -> Self {
+        Self {
+            name: loaded.model.name.clone(),
+            files: RwLock::new(vec![Arc::new(loaded)]),
+            taken: Progress::default(),
+        }
+    }
+
+    /// The files, the newest first.
+    pub(crate) fn files(&self) -> Vec<Arc<Loaded>> {
+        self.read().clone()
+    }
+
+    /// The newest file.
+    pub(crate) fn newest(&self) -> Arc<Loaded> {
+        Arc::clone(&self.read()[0])
+    }
+
+    /// Adds a file, which is the newest from now on; one that is here already becomes it.
+    pub(crate) fn put_first(&self, loaded: Arc<Loaded>) {
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        files.retain(|file| !Arc::ptr_eq(file, &loaded));
+        files.insert(0, loaded);
+    }
+
+    /// Takes a file away, unless it is the only one or has jobs in hand. Whether it did.
+    pub(crate) fn take_away(&self, loaded: &Arc<Loaded>) -> bool {
+        // Under the lock: whoever finds the file closed finds it gone when it looks again.
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        let gone = files.len() > 1 && loaded.close();
+        if gone {
+            files.retain(|file| !Arc::ptr_eq(file, loaded));
+        }
+        gone
+    }
+
+    /// Waits for room for a delivery's jobs with the file they were accepted for, with the newest where it is not here.
+    /// `None` once `stop` has fired.
+    pub(crate) async fn room(
+        &self,
+        lane: Lane,
+        jobs: &[Job],
+        stop: &CancellationToken,
+    ) -> Option<(Arc<Loaded>, OwnedSemaphorePermit)> {
+        while !stop.is_cancelled() {
+            let loaded = self.file_of(jobs);
+            let room = loaded.room(lane, jobs.len());
+            // A file that was closed just now has left the list: the next look finds another.
+            if let Ok(room) = stop.run_until_cancelled(room).await? {
+                return Some((loaded, room));
+            }
+        }
+        None
+    }
+
+    fn file_of(&self, jobs: &[Job]) -> Arc<Loaded> {
+        let files = self.read();
+        let file = jobs.first().and_then(|job| {
+            let mut files = files.iter();
+            files.find(|file| file.model.answers(&job.key))
+        });
+        Arc::clone(file.unwrap_or(&files[0]))
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Vec<Arc<Loaded>>> {
+        self.files.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Loaded {
+    pub(crate) fn new(model: Arc<Model>, pool: Arc<Pool>) -> Self {
+        let room = IN_HAND * pool.max_batch() * pool.sessions();
+        Self {
+            model,
+            pool,
+            interactive: Arc::new(Semaphore::new(room)),
+            batch: Arc::new(Semaphore::new(room)),
+            room: u32::try_from(room).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Waits for room for so many jobs; for more than there is room, all of it. An error where the file was closed.
+    async fn room(
+        &self,
+        lane: Lane,
+        jobs: usize,
+    ) -> Result<OwnedSemaphorePermit, tokio::sync::AcquireError> {
+        let room = Arc::clone(match lane {
+            Lane::Interactive => &self.interactive,
+            Lane::Batch => &self.batch,
+        });
+        let jobs = u32::try_from(jobs).unwrap_or(u32::MAX);
+        room.acquire_many_owned(jobs.min(self.room)).await
+    }
+
+    /// Takes no more jobs, unless some are in hand. Whether it is closed.
+    fn close(&self) -> bool {
+        let lanes = [&self.interactive, &self.batch];
+        let idle = lanes.map(|lane| lane.try_acquire_many(self.room));
+        let idle = idle.iter().all(Result::is_ok);
+        if idle {
+            lanes.into_iter().for_each(|lane| lane.close());
+        }
+        idle
+    }
+}
