@@ -124,6 +124,11 @@ impl Inflight {
         Ok(Entered::Leads(receiver))
     }
 
+    /// What a flight was registered with, while it lasts.
+    pub fn ticket(&self, id: JobId) -> Option<Ticket> {
+        Some(self.lock().flights.get(&id)?.ticket)
+    }
+
     /// Ends a flight and tells all who wait; its ticket, or `None` where it had ended before.
     pub fn settle(&self, id: JobId, verdict: &Verdict) -> Option<Ticket> {
         let flight = self.lock().remove(id)?;

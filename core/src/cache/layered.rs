@@ -53,6 +53,10 @@ impl Cache for Layered {
         Ok(found)
     }
 
+    fn at_hand(&self, key: &PredictionKey) -> Option<Cached> {
+        self.near.find(key)
+    }
+
     async fn put(&self, entries: &[(PredictionKey, Scores)]) -> Result<(), CacheError> {
         self.near.put(entries).await?;
         self.far.put(entries).await
@@ -132,7 +136,9 @@ mod tests {
     async fn put_reaches_both() {
         let (near, far) = (memory(), memory());
         let layered = Layered::new(near.clone(), Arc::new(far.clone()));
+        assert_eq!(layered.at_hand(&key(1)), None);
         layered.put(&[(key(1), scores(1))]).await.unwrap();
+        assert!(layered.at_hand(&key(1)).is_some());
         assert!(near.find(&key(1)).is_some() && far.find(&key(1)).is_some());
     }
 

@@ -64,6 +64,10 @@ impl Cache for MemoryCache {
         Ok(keys.iter().map(|key| self.find(key)).collect())
     }
 
+    fn at_hand(&self, key: &PredictionKey) -> Option<Cached> {
+        self.find(key)
+    }
+
     async fn put(&self, entries: &[(PredictionKey, Scores)]) -> Result<(), CacheError> {
         for (key, scores) in entries {
             self.keep(*key, scores.clone());

@@ -28,6 +28,11 @@ pub trait Cache: Debug + Send + Sync {
     /// [`CacheError`] when the cache is away or slower than its budget; callers go on as after a miss.
     async fn get(&self, keys: &[PredictionKey]) -> Result<Vec<Option<Cached>>, CacheError>;
 
+    /// The scores under a key where this process has them itself: never waits, and sees at once what [`Self::put`] has put.
+    fn at_hand(&self, _key: &PredictionKey) -> Option<Cached> {
+        None
+    }
+
     /// Keeps scores under their keys for the cache's lifetime; what is there already is replaced by the same.
     ///
     /// # Errors

@@ -162,6 +162,11 @@ impl Predictions {
         })
     }
 
+    fn is_at_hand(&self, ask: &Ask) -> bool {
+        let known = self.cache.at_hand(&ask.key);
+        known.is_some_and(|known| ask.takes(&known.scores))
+    }
+
     /// Leads or follows one computation.
     async fn take_turn(&self, ask: &Ask, until: Instant) -> Result<Turn, PredictError> {
         let CachePolicy {
@@ -188,6 +193,12 @@ impl Predictions {
                 });
             }
             Ok(Entered::Follows(flight, waiting)) => (Seat::new(self, flight, waiting), true),
+            // Another request's computation may have ended since the look into the cache.
+            Ok(Entered::Leads(_)) if shared && self.is_at_hand(ask) => {
+                self.inflight.settle(ask.id, &Verdict::Lapsed);
+                self.metrics.in_flight.set(in_flight(&self.admission));
+                return Ok(Turn::Abandoned);
+            }
             Ok(Entered::Leads(waiting)) => {
                 let seat = Seat::new(self, ask.id, waiting);
                 self.publish(ask, until);
@@ -337,12 +348,15 @@ impl Predictions {
                 Outcome::Succeeded(scores) => Some(scores.clone()),
                 Outcome::Failed(_) | Outcome::Canceled | Outcome::Expired => None,
             };
-            let Some(ticket) = self.inflight.settle(id, &Verdict::Report(report)) else {
-                self.metrics.late_reports.inc();
-                continue;
-            };
-            if let (Some(near), Some(scores), true) = (&self.near, scores, ticket.keep) {
+            // Kept before the flight ends: who finds neither would compute it again.
+            if let (Some(near), Some(scores)) = (&self.near, scores)
+                && let Some(ticket) = self.inflight.ticket(id).filter(|ticket| ticket.keep)
+            {
                 near.keep(ticket.key, scores);
+            }
+            let settled = self.inflight.settle(id, &Verdict::Report(report));
+            if settled.is_none() {
+                self.metrics.late_reports.inc();
             }
         }
         self.metrics.in_flight.set(in_flight(&self.admission));

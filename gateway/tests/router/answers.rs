@@ -1,11 +1,15 @@
 //! Answers within the wait: computed, cached, shared, failed.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use selvage_core::cache::{Cache, CacheError, Cached, MemoryCache};
 use selvage_core::clock::UnixMillis;
 use selvage_core::job::Lane;
-use selvage_core::outcome::{Cost, FailureCode, Outcome};
+use selvage_core::key::PredictionKey;
+use selvage_core::outcome::{Cost, FailureCode, Outcome, Scores};
 use selvage_core::queue::Queue as _;
 use serde_json::json;
 
@@ -45,6 +49,46 @@ async fn a_new_image_is_computed_and_a_repeat_is_a_hit() {
     assert_eq!(rig.computed.load(Ordering::Relaxed), 1);
     assert_eq!(rig.metric("selvage_gateway_cache_hits_total"), 1.0);
     assert_eq!(rig.metric("selvage_gateway_cache_misses_total"), 1.0);
+}
+
+/// A cache into which somebody else's answer comes just after the first look.
+#[derive(Debug)]
+struct Meanwhile(MemoryCache);
+
+#[async_trait]
+impl Cache for Meanwhile {
+    async fn get(&self, keys: &[PredictionKey]) -> Result<Vec<Option<Cached>>, CacheError> {
+        let found = self.0.get(keys).await;
+        for key in keys {
+            self.0.keep(*key, scores());
+        }
+        found
+    }
+
+    fn at_hand(&self, key: &PredictionKey) -> Option<Cached> {
+        self.0.at_hand(key)
+    }
+
+    async fn put(&self, entries: &[(PredictionKey, Scores)]) -> Result<(), CacheError> {
+        self.0.put(entries).await
+    }
+
+    async fn ping(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_came_since_the_look_into_the_cache_is_not_computed_again() {
+    let rig = Rig::new(Plan {
+        before_cache: Some(|cache| Arc::new(Meanwhile(cache))),
+        ..Plan::default()
+    });
+    rig.work(boots);
+    let answer = rig.post("/predict", png(1)).await.expect(200);
+    assert!(answer.header("cache-status").starts_with("selvage; hit"));
+    assert_eq!(rig.computed.load(Ordering::Relaxed), 0);
+    assert_eq!(rig.metric("selvage_gateway_in_flight"), 0.0);
 }
 
 #[tokio::test]

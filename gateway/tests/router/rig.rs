@@ -64,6 +64,8 @@ pub(crate) struct Plan {
     pub(crate) broker_down: bool,
     pub(crate) store_down: bool,
     pub(crate) durable: bool,
+    /// What stands before the cache.
+    pub(crate) before_cache: Option<fn(MemoryCache) -> Arc<dyn Cache>>,
     /// The text of a keys file.
     pub(crate) keys: Option<String>,
     /// The rate of an address, without keys.
@@ -98,6 +100,7 @@ impl Default for Plan {
             broker_down: false,
             store_down: false,
             durable: true,
+            before_cache: None,
             keys: None,
             rate: None,
         }
@@ -177,7 +180,10 @@ impl Rig {
             },
             dead_letters: queue.dead_letters(),
             reports,
-            cache: Arc::new(cache.clone()),
+            cache: plan.before_cache.map_or_else(
+                || Arc::new(cache.clone()) as _,
+                |before| before(cache.clone()),
+            ),
             near: None,
             store: if plan.store_down {
                 Arc::new(StoreDown)
