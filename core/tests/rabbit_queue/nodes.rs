@@ -1,4 +1,4 @@
-//! Several nodes of one cluster: whichever of them is there is used. The nodes are ways to one broker; a cluster is `make chaos`'.
+//! Several nodes of one cluster: whichever of them is there is used. The nodes are ways to one broker; a cluster is `make test-cluster`'s.
 
 use selvage_core::config::AmqpUrls;
 use selvage_core::queue::rabbit::{RabbitQueue, Role};
