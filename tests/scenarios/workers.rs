@@ -30,6 +30,7 @@ pub(super) async fn a_killed_worker_loses_nothing(on: Arc<Deployment>) -> anyhow
         (0..40).map(|n| client.post_image("/jobs", pictures::noise(900, 900, 5000 + n))),
     )
     .await?;
+    let accepted: Vec<_> = accepted.into_iter().map(|job| job.expect(202)).collect();
     let waiting = join_all(
         (0..20).map(|n| client.post_image("/predict?wait=60", pictures::noise(900, 900, 7000 + n))),
     );

@@ -164,7 +164,8 @@ pub fn broken_by(n: u64) -> Vec<u8> {
 /// A grey PNG of noise.
 #[must_use]
 pub fn noise(width: u32, height: u32, seed: u64) -> Vec<u8> {
-    let mut state = seed | 1;
+    // Never zero, and another for each seed.
+    let mut state = seed << 1 | 1;
     let picture = GrayImage::from_fn(width, height, |_, _| {
         // xorshift64 (Marsaglia 2003): any bits will do, as long as the seed decides them
         state ^= state << 13;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::support::{GREEN, RED, Rig, picture, shown};
 use async_trait::async_trait;
 use selvage_core::clock::UnixMillis;
-use selvage_core::job::{JobId, ModelName};
+use selvage_core::job::{Job, JobId, ModelName};
 use selvage_core::key_name::KeyName;
 use selvage_core::outcome::Outcome;
 use selvage_core::store::{
@@ -188,7 +188,11 @@ async fn jobs_that_cannot_be_claimed_are_claimed_when_the_store_is_back() {
 #[tokio::test]
 async fn while_the_store_stays_away_the_lane_pauses_instead_of_spinning() {
     let (mut rig, store) = rig().await;
-    let job = rig.promised(picture(RED, 1));
+    let job = Job {
+        // It outlives the outage below.
+        deadline: rig.clock.now().after(Duration::from_secs(3600)),
+        ..rig.promised(picture(RED, 1))
+    };
     rig.submit(&job).await;
     // Nothing is computed while the store is away, so the clock may jump from pause to pause.
     tokio::time::pause();
