@@ -194,3 +194,26 @@ async fn positions_count_from_the_front_and_only_fall() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn an_admin_too_lists_their_own_jobs_alone() {
+    let line = |name: &str, scope: &str| {
+        let hash = Digest::of(format!("{name}-key").as_bytes()).to_hex();
+        format!("{name} {hash}{scope}\n")
+    };
+    let rig = Rig::new(Plan {
+        keys: Some(line("ann", "") + &line("ops", " admin")),
+        ..Plan::default()
+    });
+    let (ann, ops) = (
+        ("authorization", "Bearer ann-key"),
+        ("authorization", "Bearer ops-key"),
+    );
+    let theirs = rig.post_with("/jobs", png(1), &[ann]).await.expect(202);
+    let own = rig.post_with("/jobs", png(2), &[ops]).await.expect(202);
+    for ((name, value), job) in [(ann, &theirs), (ops, &own)] {
+        let request = Request::builder().uri("/jobs").header(name, value);
+        let answer = rig.send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(ids(&answer.expect(200)), [job.id()]);
+    }
+}
