@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
-use axum::routing::post;
+use axum::routing::any;
 use axum::serve::ListenerExt;
 use bytes::Bytes;
 use clap::Args;
@@ -52,7 +52,7 @@ async fn serve(options: &Options) -> Result<()> {
         // Answers are written in one piece; a connection without the option is merely slower.
         let _slower = connection.set_nodelay(true);
     });
-    axum::serve(listener, Router::new().route("/predict", post(handler))).await?;
+    axum::serve(listener, Router::new().route("/predict", any(handler))).await?;
     Ok(())
 }
 
