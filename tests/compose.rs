@@ -24,12 +24,13 @@ const CHECK_LIMIT: Duration = Duration::from_secs(60);
 
 /// Scenarios that need more than a published port: models of the tests, a second gateway, a look at processes, programs that
 /// are built or installed apart.
-const NOT_HERE: [&str; 9] = [
+const NOT_HERE: [&str; 10] = [
     "cli::",
     "models::",
     "oip::",
     "memory::",
     "stats::",
+    "tracing::",
     "workers::",
     "cache::another_model",
     "cache::a_result_is_shared",
