@@ -24,3 +24,4 @@ mod rates;
 mod refusals;
 mod rig;
 mod stats;
+mod worker;

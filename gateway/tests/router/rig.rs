@@ -1,9 +1,9 @@
-//! A gateway under test: its backends, its scripted worker, its client. No test here.
+//! A gateway under test: its backends and its client. No test here.
 
 use std::fs;
 use std::io::Cursor;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use axum::Router;
@@ -18,10 +18,9 @@ use selvage_core::fleet::MemoryFleet;
 use selvage_core::job::{Job, JobId, Lane, ModelName};
 use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::outcome::{Cost, Failure, Outcome, Report, Scores};
-use selvage_core::output::Output;
 use selvage_core::queue::memory::MemoryQueue;
 use selvage_core::queue::{Consumer, Delivery, Queue};
-use selvage_core::store::{Claim, Completion, End, JobStore, MemoryStore, Seed};
+use selvage_core::store::MemoryStore;
 use selvage_gateway::access::Access;
 use selvage_gateway::config::Limits;
 use selvage_gateway::models::Models;
@@ -34,6 +33,7 @@ use tower::ServiceExt as _;
 
 use crate::described::Described;
 use crate::down::{BrokerDown, StoreDown};
+use crate::worker::Worker;
 
 const TTL: Duration = Duration::from_secs(3600);
 const RETENTION: Duration = Duration::from_secs(86_400);
@@ -375,69 +375,6 @@ pub(crate) fn scores() -> Scores {
 /// Every image is a boot.
 pub(crate) fn boots(_: &Job) -> Outcome {
     Outcome::Succeeded(scores())
-}
-
-struct Worker {
-    queue: Arc<MemoryQueue>,
-    store: Arc<MemoryStore>,
-    cache: MemoryCache,
-    catalog: Arc<Catalog>,
-    computed: Arc<AtomicUsize>,
-    script: Script,
-}
-
-impl Worker {
-    async fn run(self, lane: Lane, stop: CancellationToken) {
-        let model = self.catalog.models()[0].name.clone();
-        let mut consumer = self.queue.consume(&model, lane, 4, stop).await.unwrap();
-        while let Some(delivery) = consumer.next().await {
-            for job in &delivery.jobs {
-                self.finish(job).await;
-            }
-            delivery.settle.ack().await;
-        }
-    }
-
-    async fn finish(&self, job: &Job) {
-        if let Some(seed) = Seed::of(job)
-            && self.store.claim(&[seed]).await.unwrap() != [Claim::Run(1)]
-        {
-            return;
-        }
-        self.computed.fetch_add(1, Ordering::Relaxed);
-        let outcome = (self.script)(job);
-        if let (Outcome::Succeeded(scores), true) = (&outcome, job.cache.write) {
-            self.cache.put(&[(job.key, scores.clone())]).await.unwrap();
-        }
-        let cost = Cost {
-            waited_us: 0,
-            decode_us: 200,
-            inference_us: 600,
-            batch_size: 4,
-        };
-        if let Some(promise) = &job.promise {
-            let labels = &self.catalog.models()[0].labels;
-            let end = match &outcome {
-                Outcome::Succeeded(scores) => {
-                    End::Succeeded(Output::rank(scores, labels, promise.top_k).unwrap())
-                }
-                Outcome::Failed(failure) => End::Failed(failure.clone()),
-                Outcome::Canceled => End::Canceled,
-                Outcome::Expired => End::Expired,
-            };
-            let completion = Completion {
-                id: job.id,
-                end,
-                cost,
-                cached: false,
-            };
-            self.store.complete(&[completion]).await.unwrap();
-        }
-        if let Some(to) = &job.reply_to {
-            let report = report(job.id, outcome, cost);
-            self.queue.reply(to, vec![report]).await.unwrap();
-        }
-    }
 }
 
 pub(crate) fn report(id: JobId, outcome: Outcome, cost: Cost) -> Report {
