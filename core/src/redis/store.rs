@@ -134,6 +134,25 @@ impl RedisStore {
         }
     }
 
+    /// The records under ids that stand on a list; what has gone or cannot be read is taken off it.
+    async fn still_there(&self, list: &str, ids: &[String]) -> Result<Vec<Record>, LinkError> {
+        let (mut records, mut gone) = (Vec::new(), Vec::new());
+        for (id, found) in ids.iter().zip(self.read(ids).await?) {
+            match found {
+                Ok(Some(record)) => records.push(record),
+                Ok(None) => gone.push(id),
+                Err(error) if error.is_about_the_record() => gone.push(id),
+                Err(error) => return Err(self.unreadable(error)),
+            }
+        }
+        if !gone.is_empty() {
+            let mut remove = redis::cmd("ZREM");
+            remove.arg(list).arg(&gone);
+            self.link.command::<()>(&remove).await?;
+        }
+        Ok(records)
+    }
+
     /// Takes jobs off the list of deadlines: those in `stale` if they are no unfinished jobs, those in `damaged` at once.
     async fn tidy(&self, stale: &[String], damaged: &[String]) -> Result<(), LinkError> {
         if !damaged.is_empty() {
@@ -249,20 +268,7 @@ impl JobStore for RedisStore {
         let more = ids.len() > limit;
         ids.truncate(limit);
         let next = ids.last().filter(|_| more).map(|id| self.listed(id));
-        let (mut records, mut gone) = (Vec::new(), Vec::new());
-        for (id, found) in ids.iter().zip(self.read(&ids).await?) {
-            match found {
-                Ok(Some(record)) => records.push(record),
-                Ok(None) => gone.push(id),
-                Err(error) if error.is_about_the_record() => gone.push(id),
-                Err(error) => return Err(self.unreadable(error).into()),
-            }
-        }
-        if !gone.is_empty() {
-            let mut remove = redis::cmd("ZREM");
-            remove.arg(&list).arg(&gone);
-            self.link.command::<()>(&remove).await?;
-        }
+        let records = self.still_there(&list, &ids).await?;
         let next = next.transpose()?;
         Ok(Page { records, next })
     }
@@ -330,21 +336,7 @@ impl JobStore for RedisStore {
         call.key(&self.names.webhooks).arg(limit);
         call.arg(millis(UnixMillis(0).after(lease)));
         let ids: Vec<String> = self.link.script(&call).await?;
-        let (mut records, mut gone) = (Vec::new(), Vec::new());
-        for (id, found) in ids.iter().zip(self.read(&ids).await?) {
-            match found {
-                Ok(Some(record)) => records.push(record),
-                Ok(None) => gone.push(id),
-                Err(error) if error.is_about_the_record() => gone.push(id),
-                Err(error) => return Err(self.unreadable(error).into()),
-            }
-        }
-        if !gone.is_empty() {
-            let mut remove = redis::cmd("ZREM");
-            remove.arg(&self.names.webhooks).arg(&gone);
-            self.link.command::<()>(&remove).await?;
-        }
-        Ok(records)
+        Ok(self.still_there(&self.names.webhooks, &ids).await?)
     }
 
     async fn told(&self, id: JobId, delivery: &Delivery, next: Next) -> Result<(), StoreError> {
