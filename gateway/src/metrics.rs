@@ -8,6 +8,7 @@ use prometheus::{
 };
 use selvage_core::fleet::{ANSWER_SECONDS, Traffic};
 use selvage_core::job::ModelName;
+use selvage_core::queue::dead_letters::Reason;
 
 use crate::error::Code;
 use crate::predictions::Finished;
@@ -102,6 +103,15 @@ impl Metrics {
         registered(registry, build)?
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
+        let dead_letters = counters(
+            "dead_letters_total",
+            "Dead letters taken in here, by reason",
+            &["reason"],
+        )?;
+        // Shown before there is one, so that the first is an increase.
+        for reason in Reason::ALL {
+            dead_letters.with_label_values(&[reason.as_str()]);
+        }
         Ok(Self {
             requests: counters(
                 "http_requests_total",
@@ -145,11 +155,7 @@ impl Metrics {
                 "Overdue records ended here, by state",
                 &["state"],
             )?,
-            dead_letters: counters(
-                "dead_letters_total",
-                "Dead letters taken in here, by reason",
-                &["reason"],
-            )?,
+            dead_letters,
             dead_letters_kept: gauge(
                 "dead_letters",
                 "Dead letters kept in the fleet, but for those somebody reads in this moment",

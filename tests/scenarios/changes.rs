@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use selvage_core::key::Digest;
 use selvage_tests::program::project;
+use selvage_tests::scrape::Scrape;
 use selvage_tests::{Answer, Client, Deployment, Settings, Shape, eventually, pictures};
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -106,24 +107,6 @@ async fn until_held(on: &Deployment, files: &[&[&str]]) {
         (held == wanted).then_some(())
     };
     eventually("the workers hold what they should", LIMIT, held).await;
-}
-
-/// The sum of a metric over all workers.
-async fn of_workers(on: &Deployment, name: &str, with: &str) -> f64 {
-    let addresses: Vec<_> = match on.shape {
-        Shape::Embedded => on.gateways.clone(),
-        Shape::Fleet => {
-            on.with_workers(|workers| workers.iter().map(|w| w.address(LIMIT)).collect())
-        }
-    };
-    let mut sum = 0.0;
-    for address in addresses {
-        sum += Client::new(address)
-            .metric(name, with)
-            .await
-            .unwrap_or_default();
-    }
-    sum
 }
 
 /// One of 400 pictures whose red stands out by so much, and by how much.
@@ -241,9 +224,10 @@ pub(super) async fn no_answer_is_wrong_or_lost_under_load(
     let workers = if on.shape == Shape::Fleet { 2.0 } else { 1.0 };
     // A writer that stops half-way for longer than the folder has to be still.
     fs::write(models.join("rgb-tiny/model.onnx"), &file[..file.len() / 2])?;
-    let of_this = "model=\"rgb-tiny\",result=\"refused\"";
+    let of_this = [("model", "rgb-tiny"), ("result", "refused")];
     eventually("every worker refuses half a file", LIMIT, || async {
-        (of_workers(&on, refused, of_this).await >= workers).then_some(())
+        let told = Scrape::of_workers(&on).await.ok()?;
+        (told.sum(refused, &of_this) >= workers).then_some(())
     })
     .await;
     assert_eq!(model(&client).await?["digest"], digest(third).as_str());

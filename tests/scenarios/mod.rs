@@ -18,6 +18,7 @@ mod jobs;
 mod leaving;
 mod limits;
 mod memory;
+mod metrics;
 mod models;
 mod oip;
 mod openapi;
@@ -140,6 +141,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         bad_images::no_bad_image_does_harm;
         crafted_images::no_crafted_image_does_harm;
         bad_images::hostile_images_leave_memory_bounded;
+        metrics::everything_worth_a_look_is_measured with metrics::fresh;
         memory::ten_thousand_requests_leave_memory_as_it_was on Embedded with Settings::default;
         bad_requests::no_bad_request_does_harm;
         raw_http::broken_http_is_refused;

@@ -14,6 +14,7 @@ pub mod private;
 pub mod program;
 pub mod proxy;
 pub mod receiver;
+pub mod scrape;
 pub mod services;
 pub mod spans;
 pub mod stock;

@@ -97,8 +97,10 @@ impl Intake {
     ) {
         // Given back while this consumer lives, they could be handed to it again, and again.
         let mut refused = Vec::new();
+        let metrics = self.metrics.of_lane(&held.name, lane);
         while let Some(delivery) = consumer.next().await {
             let at = Instant::now();
+            metrics.arrived(&delivery, self.backends.clock.now());
             held.taken.note(lane, &delivery.jobs);
             match held.room(lane, &delivery.jobs, stop).await {
                 Some(room) if !stop.is_cancelled() => {

@@ -180,11 +180,13 @@ impl Finisher {
 
     fn settle(&self, finished: Vec<Ended>) {
         failpoint::reach("before_ack", finished.iter().map(|ended| &ended.task.job));
+        let now = self.backends.clock.now();
         for ended in finished {
             if let Some((outcome, _)) = outcome(&ended.end) {
-                self.metrics.ended(&ended.task.job.model, outcome.as_str());
+                let job = &ended.task.job;
+                self.metrics.finished(job, outcome.as_str(), now);
                 trace::processed(&Processed {
-                    job: &ended.task.job,
+                    job,
                     arrived: ended.task.arrived,
                     left: ended.left,
                     cost: &ended.cost,

@@ -3,13 +3,22 @@
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
 };
+use selvage_core::clock::UnixMillis;
 use selvage_core::fleet::Ends;
-use selvage_core::job::ModelName;
+use selvage_core::job::{Job, Lane, ModelName};
+use selvage_core::queue::Delivery;
 
 /// Upper bounds in seconds: a cheap inference takes a quarter of a millisecond, a large photograph tenths of a second.
 const SECONDS: [f64; 14] = [
     0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
 ];
+/// The same for what goes on before a worker has a job, which may take as long as a promise may.
+const LONG_SECONDS: [f64; 17] = [
+    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+    60.0, 300.0, 900.0,
+];
+/// How jobs end here: the terminal states, and `dropped`, nobody waited for it any more.
+const OUTCOMES: [&str; 5] = ["succeeded", "failed", "canceled", "expired", "dropped"];
 /// Upper bounds of batch sizes.
 const IMAGES: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0];
 
@@ -17,6 +26,9 @@ const IMAGES: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1
 #[derive(Clone, Debug)]
 pub struct Metrics {
     jobs: IntCounterVec,
+    queue_wait: HistogramVec,
+    total: HistogramVec,
+    redelivered: IntCounterVec,
     batch_size: HistogramVec,
     decode: HistogramVec,
     inference: HistogramVec,
@@ -49,13 +61,17 @@ impl Metrics {
             registry.register(Box::new(counter.clone()))?;
             Ok::<_, prometheus::Error>(counter)
         };
-        let histogram = |name: &str, help: &str, bounds: &[f64]| {
+        let histograms = |name: &str, help: &str, bounds: &[f64], labels: &[&str]| {
             let options =
                 HistogramOpts::new(format!("selvage_worker_{name}"), help).buckets(bounds.to_vec());
-            let histogram = HistogramVec::new(options, &["model"])?;
+            let histogram = HistogramVec::new(options, labels)?;
             registry.register(Box::new(histogram.clone()))?;
             Ok::<_, prometheus::Error>(histogram)
         };
+        let histogram =
+            |name: &str, help: &str, bounds: &[f64]| histograms(name, help, bounds, &["model"]);
+        let by_lane =
+            |name: &str, help: &str| histograms(name, help, &LONG_SECONDS, &["model", "lane"]);
         let build = Opts::new("selvage_worker_build_info", "Version of this program");
         let build = IntGaugeVec::new(build, &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -65,6 +81,14 @@ impl Metrics {
             &["model", "outcome"],
         )?;
         registry.register(Box::new(jobs.clone()))?;
+        let redelivered = IntCounterVec::new(
+            Opts::new(
+                "selvage_worker_redelivered_total",
+                "Messages that had been handed out before",
+            ),
+            &["model"],
+        )?;
+        registry.register(Box::new(redelivered.clone()))?;
         let busy = IntGaugeVec::new(
             Opts::new("selvage_worker_busy_sessions", "Sessions that compute now"),
             &["model"],
@@ -88,6 +112,15 @@ impl Metrics {
         registry.register(Box::new(model_files.clone()))?;
         Ok(Self {
             jobs,
+            queue_wait: by_lane(
+                "queue_wait_seconds",
+                "From a job's acceptance at a gateway to its arrival at a worker, in whole milliseconds",
+            )?,
+            total: by_lane(
+                "total_seconds",
+                "From a job's acceptance at a gateway to its end here, in whole milliseconds",
+            )?,
+            redelivered,
             busy,
             model_changes,
             model_files,
@@ -115,6 +148,14 @@ impl Metrics {
         })
     }
 
+    /// Counts a job that was finished here, and the time since its acceptance.
+    pub fn finished(&self, job: &Job, outcome: &str, now: UnixMillis) {
+        self.ended(&job.model, outcome);
+        let labels = [job.model.as_str(), job.lane().as_str()];
+        let total = self.total.with_label_values(&labels);
+        total.observe(now.since(job.created_at).as_secs_f64());
+    }
+
     /// Counts a job's end. Outcomes beside the terminal states: `dropped`, nobody waited for it any more.
     pub fn ended(&self, model: &ModelName, outcome: &str) {
         self.jobs
@@ -134,9 +175,16 @@ impl Metrics {
         gauge.set(i64::try_from(files).unwrap_or(i64::MAX));
     }
 
-    /// Shows the counters of a model's changes before there is one, so that the first is an increase.
+    /// Shows the counters of a model before there is anything to count, so that the first is an increase.
     pub fn begin(&self, model: &ModelName) {
         self.model_files(model, 1);
+        for outcome in OUTCOMES {
+            self.jobs.with_label_values(&[model.as_str(), outcome]);
+        }
+        for lane in Lane::ALL {
+            let labels = [model.as_str(), lane.as_str()];
+            self.total.with_label_values(&labels);
+        }
         for result in ["taken", "refused"] {
             self.model_changes
                 .with_label_values(&[model.as_str(), result]);
@@ -158,6 +206,16 @@ impl Metrics {
         }
     }
 
+    /// The metrics of one lane's deliveries, looked up once.
+    #[must_use]
+    pub fn of_lane(&self, model: &ModelName, lane: Lane) -> LaneMetrics {
+        let labels = [model.as_str(), lane.as_str()];
+        LaneMetrics {
+            queue_wait: self.queue_wait.with_label_values(&labels),
+            redelivered: self.redelivered.with_label_values(&[model.as_str()]),
+        }
+    }
+
     /// The metrics of one model's engine, looked up once.
     #[must_use]
     pub fn of_model(&self, model: &ModelName) -> ModelMetrics {
@@ -170,6 +228,28 @@ impl Metrics {
             busy: self.busy.with_label_values(label),
             decoder_panics: self.decoder_panics.clone(),
             failed_inferences: self.failed_inferences.clone(),
+        }
+    }
+}
+
+/// What is counted of one lane's deliveries.
+#[derive(Clone, Debug)]
+pub struct LaneMetrics {
+    queue_wait: Histogram,
+    redelivered: IntCounter,
+}
+
+impl LaneMetrics {
+    /// Counts a delivery that has just arrived. A job that comes again has waited before, and its time in other hands is no
+    /// wait: only its first arrival counts.
+    pub fn arrived(&self, delivery: &Delivery, now: UnixMillis) {
+        if delivery.earlier_deliveries > 0 {
+            self.redelivered.inc();
+            return;
+        }
+        for job in delivery.jobs.iter().filter(|job| job.earlier_attempts == 0) {
+            let wait = now.since(job.created_at);
+            self.queue_wait.observe(wait.as_secs_f64());
         }
     }
 }

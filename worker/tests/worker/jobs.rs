@@ -6,11 +6,12 @@ use crate::support::{BLUE, GREEN, RED, Rig, nowhere, picture, shown};
 use selvage_core::cache::Cache;
 use selvage_core::clock::UnixMillis;
 use selvage_core::fleet::Fleet;
-use selvage_core::job::{CachePolicy, Job};
+use selvage_core::job::{CachePolicy, Job, Lane};
 use selvage_core::key::Digest;
 use selvage_core::outcome::{Failure, FailureCode, Outcome, Scores};
 use selvage_core::queue::Queue;
 use selvage_core::store::{Cancel, Claim, JobStore, Seed, State};
+use tokio_util::sync::CancellationToken;
 
 fn best(outcome: &Outcome) -> usize {
     let Outcome::Succeeded(scores) = outcome else {
@@ -371,4 +372,39 @@ async fn recalled_jobs_are_dropped_unrun() {
     assert_eq!(rig.waiting().await, 0);
     assert_eq!(rig.count(JOBS, &["rgb-tiny", "canceled"]), 29.0);
     assert_eq!(rig.count(JOBS, &["rgb-tiny", "succeeded"]), 11.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_in_the_queue_is_measured_at_a_jobs_first_arrival() {
+    const WAIT: &str = "selvage_worker_queue_wait_seconds";
+    const TOTAL: &str = "selvage_worker_total_seconds";
+    let mut rig = Rig::prepared().await;
+    let again = rig.waited_for(picture(RED, 1));
+    rig.publish([again.clone()]).await;
+    let stop = CancellationToken::new();
+    let consumer = rig.queue.consume(&again.model, Lane::Interactive, 1, stop);
+    let taken = consumer.await.unwrap().next().await.unwrap();
+    taken.settle.give_back().await;
+    let once_before = Job {
+        earlier_attempts: 1,
+        ..rig.waited_for(picture(RED, 2))
+    };
+    let promised = rig.promised(picture(RED, 3));
+    rig.submit(&promised).await;
+    rig.publish([rig.waited_for(picture(RED, 4)), once_before, promised])
+        .await;
+    rig.clock
+        .anchor(rig.clock.now().after(Duration::from_secs(3)));
+    rig.start().await;
+    rig.until_count(JOBS, &["succeeded"], 4.0).await;
+    rig.end().await;
+    for lane in ["interactive", "batch"] {
+        let (count, sum) = rig.measured(WAIT, &["rgb-tiny", lane]);
+        assert_eq!(count, 1, "{lane}");
+        assert!(sum >= 3.0, "{lane}: {sum}");
+    }
+    let (count, sum) = rig.measured(TOTAL, &[]);
+    assert_eq!(count, 4);
+    assert!(sum >= 12.0, "{sum}");
+    assert_eq!(rig.count("selvage_worker_redelivered_total", &[]), 1.0);
 }

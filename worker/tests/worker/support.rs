@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use image::{ImageFormat, Rgb, RgbImage};
 use prometheus::Registry;
+use prometheus::proto::Metric;
 use selvage_core::cache::MemoryCache;
 use selvage_core::catalog::follow::Source;
 use selvage_core::catalog::{Catalog, Model};
@@ -252,16 +253,30 @@ impl Rig {
         ids
     }
 
-    /// The value of a metric's series that has these label values, summed.
+    /// The value of a metric's series that have these label values, summed.
     pub(crate) fn count(&self, name: &str, labels: &[&str]) -> f64 {
-        let families = self.registry.gather();
-        let family = families.iter().find(|family| family.name() == name);
-        let series = family.into_iter().flat_map(|family| family.get_metric());
+        let series = self.series(name, labels);
+        series.iter().map(|one| one.get_counter().get_value()).sum()
+    }
+
+    /// How often a time was measured, and all that was measured together, in seconds.
+    pub(crate) fn measured(&self, name: &str, labels: &[&str]) -> (u64, f64) {
+        let series = self.series(name, labels);
+        let histograms = series.iter().map(|one| one.get_histogram());
+        histograms.fold((0, 0.0), |(count, sum), one| {
+            (count + one.get_sample_count(), sum + one.get_sample_sum())
+        })
+    }
+
+    fn series(&self, name: &str, labels: &[&str]) -> Vec<Metric> {
+        let mut families = self.registry.gather();
+        families.retain(|family| family.name() == name);
+        let series = families.iter().flat_map(|family| family.get_metric());
         let wanted = series.filter(|series| {
             let values: Vec<_> = series.get_label().iter().map(|pair| pair.value()).collect();
             labels.iter().all(|label| values.contains(label))
         });
-        wanted.map(|series| series.get_counter().get_value()).sum()
+        wanted.cloned().collect()
     }
 
     /// Waits until a metric has reached a value.

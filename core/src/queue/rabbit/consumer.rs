@@ -98,9 +98,6 @@ impl Order {
     /// A message as a delivery; one that cannot be read is set aside.
     fn read(&self, message: AmqpDelivery, channel: &Arc<Channel>) -> Option<Delivery> {
         let earlier_deliveries = earlier_deliveries(&message);
-        if earlier_deliveries > 0 {
-            self.counters.redelivered.inc();
-        }
         let tag = message.delivery_tag;
         let jobs = decode_jobs(&message.data.into()).ok().filter(|jobs| {
             // A job in another's lane would be run by the wrong model, or without its record.

@@ -15,8 +15,6 @@ pub struct QueueCounters {
     pub returned: IntCounter,
     /// Messages whose confirm did not come.
     pub unconfirmed: IntCounter,
-    /// Deliveries that had been handed out before.
-    pub redelivered: IntCounter,
     /// Messages that could not be read and were set aside.
     pub undecodable: IntCounter,
     /// Settlements that came too late: the broker delivers the message again.
@@ -66,10 +64,6 @@ impl QueueCounters {
                 "messages_unconfirmed",
                 "Messages whose confirm did not come.",
             )?,
-            redelivered: counter(
-                "messages_redelivered",
-                "Deliveries that had been handed out before.",
-            )?,
             undecodable: counter(
                 "messages_undecodable",
                 "Messages that could not be read and were set aside.",
@@ -90,13 +84,12 @@ impl QueueCounters {
         })
     }
 
-    fn all(&self) -> [&IntCounter; 10] {
+    fn all(&self) -> [&IntCounter; 9] {
         [
             &self.envelopes,
             &self.nacked,
             &self.returned,
             &self.unconfirmed,
-            &self.redelivered,
             &self.undecodable,
             &self.lost_settlements,
             &self.lost_replies,
