@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{ErrorKind, RedisError, RedisResult, Role, ServerErrorKind};
+use redis::{ErrorKind, RedisError, RedisResult, ReplicaInfo, Role, ServerErrorKind};
 
 /// Longest wait for a replica; meanwhile the server takes nothing else from this connection.
 const WAIT_MILLIS: u64 = 500;
@@ -47,8 +47,7 @@ impl Failover {
             Replicas::None(until) if Instant::now() < until => return Ok(()),
             Replicas::None(_) | Replicas::Unknown => {
                 // A server without replicas would wait for one all the same.
-                let role: Role = redis::cmd("ROLE").query_async(connection).await?;
-                if !matches!(&role, Role::Primary { replicas, .. } if !replicas.is_empty()) {
+                if replicas(connection).await?.is_empty() {
                     self.found_none();
                     return Ok(());
                 }
@@ -57,9 +56,13 @@ impl Failover {
         }
         let mut wait = redis::cmd("WAIT");
         wait.arg(1).arg(WAIT_MILLIS);
-        match wait.query_async::<u64>(connection).await? {
-            0 => self.found_none(),
-            _ => self.saw(Replicas::KeepUp),
+        if wait.query_async::<u64>(connection).await? > 0 {
+            self.saw(Replicas::KeepUp);
+        } else if replicas(connection).await?.iter().any(is_joining) {
+            // Within a second it takes part: the next change is worth waiting for again.
+            self.saw(Replicas::Unknown);
+        } else {
+            self.found_none();
         }
         Ok(())
     }
@@ -80,4 +83,19 @@ impl Failover {
     fn saw(&self, replicas: Replicas) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = replicas;
     }
+}
+
+/// The replicas a server sends its changes to; none where it is no primary.
+async fn replicas(connection: &mut MultiplexedConnection) -> RedisResult<Vec<ReplicaInfo>> {
+    let role: Role = redis::cmd("ROLE").query_async(connection).await?;
+    match role {
+        Role::Primary { replicas, .. } => Ok(replicas),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Whether a replica has its copy, but no changes yet: Redis keeps those back until the first acknowledgement, which a replica
+/// sends once a second.
+fn is_joining(replica: &ReplicaInfo) -> bool {
+    replica.replication_offset == 0
 }

@@ -18,6 +18,9 @@ use crate::support::{HOUR, Raw, chain, eventually, fresh_prefix, job_name};
 /// The password of the servers, and that of the sentinel.
 const SERVERS: &str = "s3cret-of-servers";
 const SENTINEL: &str = "s3cret-of-sentinels";
+/// How long a sentinel would wait before it acts by itself: longer than any test. On a busy machine a server that is only
+/// slow looks lost before long, and a failover that nobody has asked for is another test.
+const NEVER_MILLIS: u64 = 600_000;
 
 /// A sentinel of one test; ends with it.
 struct Sentinel {
@@ -27,7 +30,7 @@ struct Sentinel {
 }
 
 impl Sentinel {
-    /// Starts one that watches that server as `main` and needs nobody's agreement.
+    /// Starts one that watches that server as `main`, needs nobody's agreement and waits to be told.
     fn watching(primary: &PrivateRedis) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for _ in 0..10 {
@@ -40,8 +43,8 @@ impl Sentinel {
                 format!("requirepass {SENTINEL}"),
                 format!("sentinel monitor main 127.0.0.1 {} 1", primary.port()),
                 format!("sentinel auth-pass main {SERVERS}"),
-                "sentinel down-after-milliseconds main 300".to_owned(),
-                "sentinel failover-timeout main 2000".to_owned(),
+                format!("sentinel down-after-milliseconds main {NEVER_MILLIS}"),
+                format!("sentinel failover-timeout main {NEVER_MILLIS}"),
             ];
             std::fs::write(&file, lines.join("\n")).unwrap();
             let mut command = Command::new("redis-server");
@@ -80,6 +83,16 @@ impl Sentinel {
         })
         .await;
     }
+
+    /// Has it make a replica the primary, as it does by itself where the primary is lost.
+    async fn fails_over(&self) {
+        let mut raw = self.raw();
+        eventually("the sentinel finds the replica good enough", || {
+            let told = raw.try_run::<()>("SENTINEL FAILOVER", "main");
+            std::future::ready(told.ok())
+        })
+        .await;
+    }
 }
 
 impl Drop for Sentinel {
@@ -101,20 +114,33 @@ fn server() -> PrivateRedis {
     redis
 }
 
-/// Makes a server the replica of another one by way of that port, and waits until both say that it keeps up.
+/// Makes a server the replica of another one by way of that port, and waits until it keeps up.
 async fn follow(replica: &PrivateRedis, primary: &PrivateRedis, port: u16) {
     raw(replica).run::<()>("REPLICAOF", ("127.0.0.1", port));
-    for (redis, line) in [
-        (replica, "master_link_status:up"),
-        (primary, "state=online"),
-    ] {
-        let mut raw = raw(redis);
-        eventually("the replica keeps up", || {
-            let info: String = raw.run("INFO", "replication");
-            std::future::ready(info.contains(line).then_some(()))
-        })
-        .await;
-    }
+    keeps_up(primary).await;
+}
+
+/// Waits until the replica of a server has acknowledged a change that is made now. To be online is not enough: a replica that
+/// has its copy gets changes only after its first acknowledgement.
+async fn keeps_up(primary: &PrivateRedis) {
+    raw(primary).run::<()>("SET", ("a change", 1));
+    replication(primary, "the replica keeps up", |info| {
+        let sent = info
+            .lines()
+            .find_map(|line| line.strip_prefix("master_repl_offset:"));
+        sent.is_some_and(|sent| info.contains(&format!("state=online,offset={sent},")))
+    })
+    .await;
+}
+
+/// Waits for what a server says of its replication.
+async fn replication(redis: &PrivateRedis, what: &str, is_so: impl Fn(&str) -> bool) {
+    let mut raw = raw(redis);
+    eventually(what, || {
+        let info: String = raw.run("INFO", "replication");
+        std::future::ready(is_so(&info).then_some(()))
+    })
+    .await;
 }
 
 fn field<T: FromRedisValue>(raw: &mut Raw, key: &str, field: &str) -> T {
@@ -154,6 +180,7 @@ async fn a_lost_primary_is_followed_and_nothing_that_was_promised_is_missing() {
         assert!(!text.contains("s3cret"), "{text}");
         assert!(text.contains("redis+sentinel://"), "{text}");
     }
+    sentinel.fails_over().await;
     submitted(&store, &seed()).await;
     let records = store.get(&[done.id, queued.id]).await.unwrap();
     let states: Vec<State> = records
@@ -216,6 +243,29 @@ async fn a_change_that_is_relied_on_is_on_a_replica_before_the_call_returns() {
         let state: Option<String> = field(&mut copy, &name, "state");
         assert_eq!(state.as_deref(), Some("succeeded"));
     }
+}
+
+#[tokio::test]
+async fn a_replica_that_was_late_once_because_it_joined_is_waited_for_again() {
+    let (primary, replica) = (server(), server());
+    let line = Proxy::late(&primary.url(), Duration::from_millis(10)).await;
+    let sentinel = Sentinel::watching(&primary);
+    let prefix = fresh_prefix();
+    let store = RedisStore::new(&sentinel.url(), &prefix, HOUR).unwrap();
+    raw(&replica).run::<()>("REPLICAOF", ("127.0.0.1", line.port()));
+    // It is stopped before its copy is made: the primary then holds it to be online, and it acknowledges nothing.
+    let says = |state: &'static str| move |info: &str| info.contains(state);
+    replication(&primary, "a copy is asked for", says("state=wait_bgsave")).await;
+    replica.signal("STOP");
+    replication(&primary, "the copy is sent", says("state=online")).await;
+    store.submit(&seed()).await.unwrap();
+    replica.signal("CONT");
+    keeps_up(&primary).await;
+    let job = seed();
+    store.submit(&job).await.unwrap();
+    let name = job_name(&prefix, &job);
+    let state: Option<String> = field(&mut raw(&replica), &name, "state");
+    assert_eq!(state.as_deref(), Some("queued"));
 }
 
 #[tokio::test]
