@@ -10,7 +10,7 @@ from . import venvs
 from .procs import Problem
 
 # Models that are made for timing, see `made_models.py`.
-MADE = ("cheap", "heavy")
+MADE = ("cheap", "usual", "heavy")
 
 
 def max_batch(folder: Path, name: str) -> int:

@@ -83,6 +83,8 @@ class Plan:
             results.idle_mib.setdefault(name, []).append(system.memory("VmRSS"))
             peak = 0.0
             for point in loads(name, is_last):
+                if point.kind == "jobs":
+                    system.step_back()
                 if point.rate is not None:
                     point = Point(point.kind, point.connections, rate=point.rate * peak)
                 try:

@@ -20,6 +20,7 @@ from . import procs, venvs
 from .procs import Problem, Program
 
 READY_SECONDS = 60.0
+LOWEST_PRIORITY = 19
 # What of the caller's environment would change what is measured.
 OWN_SETTINGS = ("SELVAGE_", "BASELINE_", "RUST_LOG")
 
@@ -78,6 +79,9 @@ class System:
         """Names and ids of the processes whose time is recorded."""
         return [(name, pid) for name, program in self.programs for pid in program.tree()]
 
+    def step_back(self) -> None:
+        """Lets what computes jobs have only the time that is left over by what accepts them, where those are processes of their own."""
+
     def memory(self, status_field: str) -> dict[str, float]:
         """Memory by name, in MiB."""
         names = dict.fromkeys(name for name, _ in self.watched())
@@ -134,6 +138,12 @@ class Fleet(System):
             return False
         with urllib.request.urlopen(f"{self.url}/models/{self.setup.model}", timeout=5) as answer:
             return len(json.load(answer)["workers"]) >= self.workers
+
+    def step_back(self) -> None:
+        for name, pid in super().watched():
+            if name == "worker":
+                for thread in os.listdir(f"/proc/{pid}/task"):
+                    os.setpriority(os.PRIO_PROCESS, int(thread), LOWEST_PRIORITY)
 
     def watched(self) -> list[tuple[str, int]]:
         return [*super().watched(), *service_processes(self.setup)]

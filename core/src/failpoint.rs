@@ -13,6 +13,9 @@
 //! | `after_store` | worker | cache and record are written, no reply is sent |
 //! | `inference` | worker | the inference never returns: the thread sleeps for ever instead of the process ending |
 //! | `before_ack` | worker | the reply is sent, the broker still holds the message |
+//!
+//! `SELVAGE_INFERENCE_WAIT_US` makes each inference last so many microseconds longer per image, asleep: workers that only wait
+//! show how far a broker goes without a core for each of them.
 
 use crate::job::Job;
 
@@ -53,3 +56,17 @@ pub fn hang<'j>(point: &str, jobs: impl IntoIterator<Item = &'j Job>) {
         }
     }
 }
+
+/// Sleeps as long as the environment says inference of so many images takes on top.
+#[cfg(feature = "failpoints")]
+pub fn prolong(images: usize) {
+    let setting = std::env::var("SELVAGE_INFERENCE_WAIT_US").ok();
+    if let Some(each) = setting.and_then(|text| text.parse().ok()) {
+        std::thread::sleep(std::time::Duration::from_micros(each) * images as u32);
+    }
+}
+
+/// Nothing.
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+pub fn prolong(_images: usize) {}

@@ -1,12 +1,19 @@
 //! When the next request may start: at once, or when it is due at a fixed rate.
 
 use std::cell::Cell;
-use std::sync::{Arc, Weak};
-use std::thread;
+use std::os::fd::OwnedFd;
+use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use rustix::io::Errno;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+use tokio::io::unix::AsyncFd;
 use tokio::sync::Semaphore;
+use tokio::task::spawn_local;
 
 /// Hands out the starts of requests.
 #[derive(Debug)]
@@ -23,27 +30,25 @@ pub(super) struct Schedule {
     start: Instant,
     interval: Duration,
     /// Requests that are due and not yet started.
-    due: Arc<Semaphore>,
+    due: Rc<Semaphore>,
     started: Cell<u32>,
 }
 
 impl Pace {
-    /// A pace that begins now.
+    /// A pace that begins now. Has to be called on the thread that sends, in a `LocalSet`.
     ///
     /// # Errors
-    /// When no thread can be started.
+    /// When the system gives no timer.
     pub(super) fn start(per_second: Option<f64>) -> Result<Self> {
         let Some(per_second) = per_second else {
             return Ok(Self::Closed);
         };
         let interval = Duration::from_secs_f64(1.0 / per_second).max(Duration::from_micros(1));
-        let (start, due) = (Instant::now(), Arc::new(Semaphore::new(0)));
-        let schedule = Arc::downgrade(&due);
-        // The runtime's own timers tick once a millisecond, so they would send in bursts; a sleeping thread is exact to some
-        // 50 us. It ends with the schedule.
-        thread::Builder::new()
-            .name("pace".to_owned())
-            .spawn(move || keep(start, interval, &schedule))?;
+        let (start, due) = (Instant::now(), Rc::new(Semaphore::new(0)));
+        // The runtime's own timers tick once a millisecond, so they would send in bursts; one of the kernel's is exact, and
+        // wakes this thread where it waits for answers too. It ends with the schedule.
+        let timer = timer(interval).context("the system gives no timer")?;
+        spawn_local(keep(timer, Rc::downgrade(&due)));
         Ok(Self::Open(Schedule {
             start,
             interval,
@@ -82,16 +87,37 @@ impl Pace {
     }
 }
 
+/// A timer that fires once in each interval from now on.
+fn timer(interval: Duration) -> Result<AsyncFd<OwnedFd>> {
+    let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+    let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+    let span = Timespec::try_from(interval)?;
+    let each = Itimerspec {
+        it_interval: span,
+        it_value: span,
+    };
+    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &each)?;
+    #[expect(
+        deprecated,
+        reason = "what takes its place is unsafe, since a descriptor may be closed behind its back; an owned one is not"
+    )]
+    let timer = AsyncFd::new(timer)?;
+    Ok(timer)
+}
+
 /// Makes requests due until nobody is left to send them.
-fn keep(start: Instant, interval: Duration, due: &Weak<Semaphore>) {
-    let mut made = 0;
-    loop {
-        thread::sleep((start + interval * (made + 1)).saturating_duration_since(Instant::now()));
+async fn keep(timer: AsyncFd<OwnedFd>, due: Weak<Semaphore>) {
+    let mut fired = [0; size_of::<u64>()];
+    while let Ok(mut ready) = timer.readable().await {
+        let times = match rustix::io::read(&timer, &mut fired) {
+            Ok(_) => u64::from_ne_bytes(fired),
+            Err(Errno::AGAIN) => 0,
+            Err(_) => return,
+        };
+        // Where it has fired again meanwhile, it is readable again.
+        ready.clear_ready();
         let Some(due) = due.upgrade() else { return };
-        let expected =
-            (start.elapsed().as_nanos() / interval.as_nanos()).min(u128::from(u32::MAX)) as u32;
-        due.add_permits((expected - made) as usize);
-        made = expected;
+        due.add_permits(usize::try_from(times).unwrap_or(usize::MAX));
     }
 }
 
@@ -99,7 +125,7 @@ fn keep(start: Instant, interval: Duration, due: &Weak<Semaphore>) {
 mod tests {
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(flavor = "local")]
     async fn turns_come_at_the_rate_and_are_never_early() {
         let begin = Instant::now();
         let pace = Pace::start(Some(2_000.0)).unwrap();
@@ -112,7 +138,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "local")]
     async fn a_request_that_waited_for_a_connection_counts_from_when_it_was_due() {
         let pace = Pace::start(Some(1_000.0)).unwrap();
         while pace.backlog() < 20 {

@@ -191,6 +191,7 @@ impl Hand {
             None => (self.open)()?,
         };
         failpoint::hang("inference", batch.iter().map(|ready| &ready.task.job));
+        failpoint::prolong(batch.len());
         pulse.set_break_off(predictor.break_off());
         let call = AssertUnwindSafe(|| predictor.predict(&self.tensor, batch.len()));
         let returned = catch_unwind(call);
