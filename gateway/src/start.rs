@@ -185,6 +185,9 @@ pub(crate) fn start(
     let app = App::start(settings.limits(), access, models, backends, registry)
         .context("the gateway's metrics")
         .map_err(Failure::Internal)?;
+    selvage_core::trace::register(registry)
+        .context("the metrics of traces")
+        .map_err(Failure::Internal)?;
     let life = &app.life;
     life.tasks
         .spawn(changes::run(app.clone(), follow, life.stop.clone()));

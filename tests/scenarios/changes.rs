@@ -56,11 +56,24 @@ fn digest(file: &str) -> String {
     Digest::of(&bytes(file)).to_string()
 }
 
-/// Puts another file in the model's place, as one should: written beside it, then renamed.
+/// Puts another file in the model's place, as one should.
 fn replace(models: &Path, file: &str) {
+    put(models, "model.onnx", &bytes(file));
+}
+
+/// Puts a file into the model's folder in one step: written beside its place, then renamed.
+fn put(models: &Path, name: &str, content: &[u8]) {
     let folder = models.join("rgb-tiny");
-    fs::write(folder.join("next"), bytes(file)).expect("a folder that can be written to");
-    fs::rename(folder.join("next"), folder.join("model.onnx")).expect("a rename");
+    fs::write(folder.join("next"), content).expect("a folder that can be written to");
+    fs::rename(folder.join("next"), folder.join(name)).expect("a rename");
+}
+
+/// The description of the model, with another version and file.
+fn described(version: &str, file: &str) -> String {
+    let path = project().join("tests/fixtures/rgb-tiny/model.toml");
+    let text = fs::read_to_string(path).expect("a fixture");
+    let text = text.replace("version = \"1\"", &format!("version = \"{version}\""));
+    text.replace("model.onnx", file)
 }
 
 async fn model(client: &Client) -> anyhow::Result<Value> {
@@ -117,11 +130,18 @@ fn picture(n: usize) -> (Vec<u8>, f64) {
     (pictures::plain_rgb([150 + red, 110, 110], odd), stands_out)
 }
 
+/// Which file an answer names, and which version.
+type Named = (String, String);
+
+/// What an answer of this file names, of the version that all of them have but where the test says otherwise.
+fn named(file: &str) -> Named {
+    (digest(file), "1".to_owned())
+}
+
 /// Whether an answer's scores are those of the file it names.
-fn judge(answer: &Answer, stands_out: f64) -> anyhow::Result<String> {
-    let named = answer.json["model"]["digest"]
-        .as_str()
-        .context("a digest")?;
+fn judge(answer: &Answer, stands_out: f64) -> anyhow::Result<Named> {
+    let text = |field: &str| answer.json["model"][field].as_str().context("a model");
+    let (named, version) = (text("digest")?, text("version")?);
     let known = FILES.iter().find(|(file, _)| digest(file) == named);
     let (_, soft) = known.with_context(|| format!("{named} is no file of this test"))?;
     let top = answer.json["output"]["top"].as_array().context("scores")?;
@@ -136,12 +156,12 @@ fn judge(answer: &Answer, stands_out: f64) -> anyhow::Result<String> {
         "{named}: {found} in the place of {expected}: {}",
         answer.json
     );
-    Ok(named.to_owned())
+    Ok((named.to_owned(), version.to_owned()))
 }
 
 /// A load that runs until it is stopped; each answer is judged.
 struct Load {
-    senders: JoinSet<anyhow::Result<BTreeMap<String, usize>>>,
+    senders: JoinSet<anyhow::Result<BTreeMap<Named, usize>>>,
     stop: CancellationToken,
 }
 
@@ -168,8 +188,8 @@ impl Load {
         Self { senders, stop }
     }
 
-    /// Stops; how many answers there were of each file.
-    async fn finish(mut self) -> anyhow::Result<BTreeMap<String, usize>> {
+    /// Stops; how many answers there were of each file and version.
+    async fn finish(mut self) -> anyhow::Result<BTreeMap<Named, usize>> {
         self.stop.cancel();
         let mut all = BTreeMap::new();
         while let Some(seen) = self.senders.join_next().await {
@@ -182,7 +202,7 @@ impl Load {
 }
 
 /// One request, every third of them a job.
-async fn send(client: &Client, n: usize) -> anyhow::Result<String> {
+async fn send(client: &Client, n: usize) -> anyhow::Result<Named> {
     let (image, stands_out) = picture(n);
     let path = if n.is_multiple_of(3) {
         "/jobs"
@@ -247,7 +267,7 @@ pub(super) async fn no_answer_is_wrong_or_lost_under_load(
     let seen = load.finish().await?;
     for (file, _) in FILES {
         assert!(
-            seen.contains_key(&digest(file)),
+            seen.contains_key(&named(file)),
             "no answer of {file}: {seen:?}"
         );
     }
@@ -291,7 +311,91 @@ pub(super) async fn sighup_has_the_folder_read(on: Arc<Deployment>) -> anyhow::R
     on.with_gateways(|gateways| gateways.iter().for_each(|gateway| gateway.signal("HUP")));
     on.with_workers(|workers| workers.iter().for_each(|worker| worker.signal("HUP")));
     until_asked(&on, half).await;
-    let named = send(&on.client(), 1).await?;
-    assert_eq!(named, digest(half));
+    assert_eq!(send(&on.client(), 1).await?, named(half));
+    Ok(())
+}
+
+pub(super) async fn description_and_file_change_together(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let [base, half, _] = FILES.map(|(file, _)| file);
+    until_asked(&on, base).await;
+    let (models, load) = (on.models(), Load::start(&on));
+    put(&models, "half.onnx", &bytes(half));
+    put(
+        &models,
+        "model.toml",
+        described("2", "half.onnx").as_bytes(),
+    );
+    until_asked(&on, half).await;
+    assert_eq!(model(&on.client()).await?["version"], "2");
+    let after = (digest(half), "2".to_owned());
+    assert_eq!(send(&on.client(), 399).await?, after);
+    // No answer has the version of one and the file of the other.
+    let seen = load.finish().await?;
+    let known = BTreeSet::from([named(base), after]);
+    assert!(seen.keys().all(|named| known.contains(named)), "{seen:?}");
+    Ok(())
+}
+
+pub(super) async fn a_description_that_cannot_be_read_changes_nothing(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let [base, half, _] = FILES.map(|(file, _)| file);
+    until_asked(&on, base).await;
+    let (models, load) = (on.models(), Load::start(&on));
+    let (counter, refused) = (
+        "selvage_gateway_model_changes_total",
+        [("model", "rgb-tiny"), ("result", "refused")],
+    );
+    // Text that is no description, and one that does not fit its file.
+    let other_size = described("2", "model.onnx").replace("width = 8", "width = 9");
+    for (times, wrong) in [(1.0, "name = rgb-tiny"), (2.0, &other_size)] {
+        put(&models, "model.toml", wrong.as_bytes());
+        for client in [on.client(), on.other_client()] {
+            // A gateway opens no model file: what only a worker can see never becomes what is asked for.
+            let times = if wrong == other_size {
+                times - 1.0
+            } else {
+                times
+            };
+            eventually(
+                "each gateway refuses what it cannot read",
+                LIMIT,
+                || async {
+                    let told = Scrape::of(&client).await.ok()?;
+                    (told.sum(counter, &refused) >= times).then_some(())
+                },
+            )
+            .await;
+        }
+        let (counter, workers) = (
+            "selvage_worker_model_changes_total",
+            if on.shape == Shape::Fleet { 2.0 } else { 1.0 },
+        );
+        eventually("each worker refuses it", LIMIT, || async {
+            let told = Scrape::of_workers(&on).await.ok()?;
+            (told.sum(counter, &refused) >= times * workers).then_some(())
+        })
+        .await;
+        let now = model(&on.client()).await?;
+        assert_eq!(
+            (&now["digest"], &now["version"]),
+            (&digest(base).into(), &"1".into())
+        );
+    }
+    let seen = load.finish().await?;
+    assert!(seen.keys().all(|one| *one == named(base)), "{seen:?}");
+    put(&models, "model.onnx", &bytes(half));
+    put(
+        &models,
+        "model.toml",
+        described("3", "model.onnx").as_bytes(),
+    );
+    until_asked(&on, half).await;
+    assert_eq!(
+        send(&on.client(), 399).await?,
+        (digest(half), "3".to_owned())
+    );
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::Method;
 use selvage_tests::receiver::{Receiver, Reply};
+use selvage_tests::scrape::Scrape;
 use selvage_tests::spans::{Span, spans, tree};
 use selvage_tests::{Client, Deployment, Settings, Shape, eventually, pictures};
 
@@ -14,13 +15,22 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Longest time a program that drains may take; its drain time is shorter.
 const END: Duration = Duration::from_secs(30);
 /// A client's span.
-const CALLER: &str = "00f067aa0ba902b7";
+pub(super) const CALLER: &str = "00f067aa0ba902b7";
 
 async fn start(shape: Shape, collector: &Receiver, sample: &str) -> Deployment {
-    let settings = Settings::default()
-        .with("SELVAGE_OTLP_URL", collector.url())
-        .with("SELVAGE_TRACE_SAMPLE", sample);
-    Deployment::start(shape, settings).await
+    Deployment::start(shape, traced(&collector.url(), sample)).await
+}
+
+/// Programs that send that share of their traces there.
+pub(super) fn traced(collector: &str, sample: &str) -> Settings {
+    Settings::default()
+        .with("SELVAGE_OTLP_URL", collector)
+        .with("SELVAGE_TRACE_SAMPLE", sample)
+}
+
+/// What a client sends that has begun this trace.
+pub(super) fn caller(trace: &str) -> String {
+    format!("00-{trace}-{CALLER}-01")
 }
 
 /// Sends a picture nobody has sent before, as part of that trace.
@@ -45,17 +55,17 @@ async fn whole(collector: &Receiver, trace: &str) -> Vec<Span> {
     .await
 }
 
-fn one<'a>(spans: &'a [Span], name: &str) -> &'a Span {
+pub(super) fn one<'a>(spans: &'a [Span], name: &str) -> &'a Span {
     let found: Vec<&Span> = spans.iter().filter(|span| span.name == name).collect();
     assert_eq!(found.len(), 1, "{name}: {spans:#?}");
     found[0]
 }
 
-/// Each span has its parent, its program and its place in time.
-fn check(spans: &[Span], route: &str, lane: &str, shape: Shape) {
+/// One job: each span has its parent, its program and its place in time.
+pub(super) fn check(spans: &[Span], route: &str, lane: &str, shape: Shape) {
     let root = one(spans, &format!("POST {route}"));
-    let sent = one(spans, &format!("send fashion-mnist.{lane}"));
-    let processed = one(spans, &format!("process fashion-mnist.{lane}"));
+    let sent = one(spans, &format!("send {lane}"));
+    let processed = one(spans, &format!("process {lane}"));
     assert_eq!(root.parent, CALLER);
     assert_eq!((&sent.parent, &processed.parent), (&root.id, &sent.id));
     assert_eq!(root.attribute("http.route"), route);
@@ -113,11 +123,17 @@ pub(super) async fn a_request_is_one_tree_from_http_to_inference(
         .await?
         .expect(200);
     for (path, route, lane, digit, status) in [
-        ("/predict?wait=60", "/predict", "interactive", "a", 200),
-        ("/jobs", "/jobs", "batch", "b", 202),
+        (
+            "/predict?wait=60",
+            "/predict",
+            "fashion-mnist.interactive",
+            "a",
+            200,
+        ),
+        ("/jobs", "/jobs", "fashion-mnist.batch", "b", 202),
     ] {
         let trace = digit.repeat(32);
-        send(&client, path, &format!("00-{trace}-{CALLER}-01"), status).await?;
+        send(&client, path, &caller(&trace), status).await?;
         let spans = whole(&collector, &trace).await;
         println!(
             "{}\n{}",
@@ -195,4 +211,59 @@ pub(super) async fn a_collector_that_hangs_stops_nothing(
     .await;
     end(&deployment);
     Ok(())
+}
+
+/// It refuses, then takes what comes: what was refused is counted, and nothing else is lost.
+pub(super) async fn a_collector_that_refuses_costs_spans_and_nothing_else(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let collector = Receiver::start(&[Reply::Status(503); 4]).await;
+    let deployment = start(on.shape, &collector, "1").await;
+    let counts = || answered_while(&deployment);
+    eventually(
+        "some spans are refused, later ones are sent",
+        LIMIT,
+        || async {
+            let [sent, dropped] = counts().await.ok()?;
+            (sent > 0.0 && dropped > 0.0).then_some(())
+        },
+    )
+    .await;
+    end(&deployment);
+    Ok(())
+}
+
+pub(super) async fn a_collector_that_is_not_there_costs_spans_and_nothing_else(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let deployment = Deployment::start(on.shape, traced(&format!("http://{nobody}"), "1")).await;
+    eventually("spans are dropped", LIMIT, || async {
+        let [sent, dropped] = answered_while(&deployment).await.ok()?;
+        assert_eq!(sent, 0.0);
+        (dropped > 0.0).then_some(())
+    })
+    .await;
+    end(&deployment);
+    Ok(())
+}
+
+/// Asks something that has to be answered; then how many spans all programs have sent and dropped.
+async fn answered_while(on: &Deployment) -> anyhow::Result<[f64; 2]> {
+    let client = on.client();
+    let answer = client
+        .post_image("/predict?wait=60", pictures::unique())
+        .await?;
+    answer.expect(200);
+    let gateway = Scrape::of(&client).await?;
+    let worker = match on.shape {
+        Shape::Embedded => Scrape::default(),
+        Shape::Fleet => Scrape::of_workers(on).await?,
+    };
+    let sum = |name: &str| gateway.sum(name, &[]) + worker.sum(name, &[]);
+    Ok([
+        "selvage_trace_spans_sent_total",
+        "selvage_trace_spans_dropped_total",
+    ]
+    .map(sum))
 }

@@ -14,6 +14,7 @@ use selvage_core::fleet::Fleet;
 use selvage_core::queue::QueueError;
 use selvage_core::queue::rabbit::{QueueCounters, RabbitQueue, RabbitSettings, Role};
 use selvage_core::redis::{RedisCache, RedisFleet, RedisStore};
+use selvage_core::trace;
 use tokio::net::TcpListener;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
@@ -89,6 +90,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     let backends = open_backends(&config, urls, &catalog, &registry).await?;
     let queue = Arc::clone(&backends.queue);
     let worker = Worker::prepare(catalog, config.worker(), backends, &registry).await?;
+    trace::register(&registry).map_err(PrepareError::from)?;
     let mut serving = JoinSet::new();
     if let Some(listener) = ops {
         let routes = ops::router(Ops {

@@ -11,9 +11,10 @@ use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider,
 };
 
+use super::counted::{Entrance, Exit, Spans};
 use crate::config::OtlpUrl;
 
-/// Spans that may wait; what comes beyond is dropped and counted in the log at the end. About a kilobyte each.
+/// Spans that may wait; what comes beyond is dropped and counted. About a kilobyte each.
 const WAITING: usize = 8192;
 /// Spans that are sent together.
 const BATCH: usize = 512;
@@ -27,7 +28,7 @@ pub(super) fn provider(
     url: &OtlpUrl,
     sample: f64,
     service: &'static str,
-) -> anyhow::Result<SdkTracerProvider> {
+) -> anyhow::Result<(SdkTracerProvider, Spans)> {
     const SETTING: &str = "--otlp-url / SELVAGE_OTLP_URL";
     // lapin brings in rustls with two providers, and then rustls picks none by itself but panics.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -50,21 +51,31 @@ pub(super) fn provider(
         .with_max_export_batch_size(BATCH)
         .with_scheduled_delay(DELAY)
         .build();
-    let processor = BatchSpanProcessor::builder(exporter)
+    let spans = Spans::new(WAITING)?;
+    let exporter = Exit {
+        within: exporter,
+        spans: spans.clone(),
+    };
+    let within = BatchSpanProcessor::builder(exporter)
         .with_batch_config(batches)
         .build();
+    let processor = Entrance {
+        within,
+        spans: spans.clone(),
+    };
     let resource = Resource::builder()
         .with_service_name(service)
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
         .with_attribute(KeyValue::new("process.pid", i64::from(std::process::id())))
         .build();
-    Ok(SdkTracerProvider::builder()
+    let provider = SdkTracerProvider::builder()
         .with_span_processor(processor)
         .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(
             sample,
         ))))
         .with_resource(resource)
-        .build())
+        .build();
+    Ok((provider, spans))
 }
 
 pub(super) fn tracer(provider: &SdkTracerProvider) -> SdkTracer {

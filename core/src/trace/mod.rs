@@ -4,6 +4,7 @@
 //! Spans of a worker are made when a job has ended, from the times it was measured by anyway, so the engine knows nothing of
 //! them. Exporting is a thread's work with a bounded queue: what does not fit is dropped, and nobody waits for a collector.
 
+mod counted;
 mod exporter;
 mod queue;
 
@@ -20,6 +21,7 @@ use opentelemetry::trace::{
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span as SdkSpan};
+use prometheus::Registry;
 
 use crate::config::OtlpUrl;
 use crate::job::{Job, Lane};
@@ -62,6 +64,7 @@ fn share(text: &str) -> Result<f64, &'static str> {
 struct Tracing {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
+    spans: counted::Spans,
 }
 
 /// Starts tracing, if a collector is named; before the runtime, whose threads must not wait for the exporter's client.
@@ -70,12 +73,27 @@ struct Tracing {
 /// When the exporter cannot be made; the message names the setting.
 pub fn start(settings: &TraceSettings, service: &'static str) -> anyhow::Result<()> {
     if let Some(url) = &settings.otlp_url {
-        let provider = exporter::provider(url, settings.trace_sample, service)?;
+        let (provider, spans) = exporter::provider(url, settings.trace_sample, service)?;
         let tracer = exporter::tracer(&provider);
+        let tracing = Tracing {
+            provider,
+            tracer,
+            spans,
+        };
         // A second start changes nothing.
-        TRACING.set(Tracing { provider, tracer }).ok();
+        TRACING.set(tracing).ok();
     }
     Ok(())
+}
+
+/// Shows what becomes of spans, where traces are kept.
+///
+/// # Errors
+/// When the registry has these metrics already.
+pub fn register(registry: &Registry) -> Result<(), prometheus::Error> {
+    TRACING
+        .get()
+        .map_or(Ok(()), |tracing| tracing.spans.register(registry))
 }
 
 /// Sends what is left; at most two seconds, whatever the collector does.
