@@ -9,13 +9,13 @@ WORKDIR /selvage
 COPY scripts/onnxruntime scripts/onnxruntime
 RUN python3 scripts/onnxruntime
 
-# Manifests, and empty crates in the places of the real ones.
+# Manifests, and empty crates in the places of the real ones; an empty build script has its dependencies built too.
 FROM debian:bookworm-slim AS manifests
 WORKDIR /selvage
 COPY . .
 RUN mkdir /empty \
  && find . -name 'Cargo.*' -exec cp --parents --target-directory /empty {} + \
- && find . -path '*/src/main.rs' -o -path '*/benches/*.rs' -o -name lib.rs | while read -r file; do \
+ && find . -path '*/src/main.rs' -o -path '*/benches/*.rs' -o -name build.rs -o -name lib.rs | while read -r file; do \
       mkdir -p "/empty/$(dirname "$file")"; \
       case "$file" in */lib.rs) : ;; *) echo 'fn main() {}' ;; esac > "/empty/$file"; \
     done
