@@ -1,11 +1,16 @@
 //! The containers as they are shipped, on a real engine: `make test-compose`. Builds the images, brings the stack of
 //! `docker-compose.yml` up, runs the scenarios that need nothing but an address, then scales, kills, restarts and rolls it
-//! under load and judges the history of every job. How the engine is spoken to is in `compose/stack.rs`.
+//! under load and judges the history of every job. Then the same for the cluster of `deploy/cluster/`. How the engine is spoken
+//! to is in `compose/stack.rs`. `-- stack` or `-- cluster` runs one of the two.
 
+#[path = "compose/cluster.rs"]
+mod cluster;
 mod scenarios;
 #[path = "compose/stack.rs"]
 mod stack;
 
+use std::env;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,8 +47,25 @@ fn main() -> ExitCode {
         println!("compose: NOT TESTED: {reason:#}");
         return ExitCode::SUCCESS;
     }
+    let wanted: Vec<String> = env::args().skip(1).collect();
+    let is_wanted = |stage| wanted.is_empty() || wanted.iter().any(|name| name == stage);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime can be made");
-    match runtime.block_on(run()) {
+    let passed = runtime.block_on(async {
+        if is_wanted("stack") {
+            run(Stack::new()?, |stack| {
+                Box::pin(async move { on(&stack).await })
+            })
+            .await?;
+        }
+        if is_wanted("cluster") {
+            let losses = |stack: Arc<Stack>| -> Judged {
+                Box::pin(async move { cluster::on(&stack).await })
+            };
+            run(Stack::cluster()?, losses).await?;
+        }
+        anyhow::Ok(())
+    });
+    match passed {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("compose: FAILED: {error:#}");
@@ -52,11 +74,12 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run() -> anyhow::Result<()> {
-    let stack = Arc::new(Stack::new()?);
-    let judging = Arc::clone(&stack);
+type Judged = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
+
+async fn run(stack: Stack, judge: fn(Arc<Stack>) -> Judged) -> anyhow::Result<()> {
+    let stack = Arc::new(stack);
     // Waiting for what does not come panics; the containers are to go all the same.
-    let judged = guarded(async move { on(&judging).await }).await;
+    let judged = guarded(judge(Arc::clone(&stack))).await;
     if judged.is_err() {
         stack.show_logs();
     }
@@ -75,16 +98,30 @@ async fn guarded(
 }
 
 async fn on(stack: &Stack) -> anyhow::Result<()> {
-    stack.compose(&["build", "gateway", "worker"])?;
-    for image in ["selvage-gateway", "selvage-worker"] {
-        stack.say(&format!("{image}: {}", stack.image(image)?));
-    }
+    build(stack)?;
     stack.compose(&["up", "--detach", "--scale", "worker=3"])?;
     stack.wait_for(3).await?;
     hardened(stack).await?;
     scenarios_pass(stack).await?;
     let load = Load::start(&[stack.gateway()], Mix::default());
     let broken = break_things(stack).await;
+    nothing_is_lost(stack, load, broken).await
+}
+
+fn build(stack: &Stack) -> anyhow::Result<()> {
+    stack.compose(&["build", "gateway", "worker"])?;
+    for image in ["selvage-gateway", "selvage-worker"] {
+        stack.say(&format!("{image}: {}", stack.image(image)?));
+    }
+    Ok(())
+}
+
+/// Ends the load and judges the history of every job; then whether things could be broken at all.
+async fn nothing_is_lost(
+    stack: &Stack,
+    load: Load,
+    broken: anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let history = load.finish(SETTLE_LIMIT).await;
     broken?;
     let verdict = history.verdict();

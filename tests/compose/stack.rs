@@ -1,4 +1,4 @@
-//! One stack of `docker-compose.yml` under a name of its own: brought up, changed, looked at, taken down. Judges nothing.
+//! One stack of a compose file under a name of its own: brought up, changed, looked at, taken down. Judges nothing.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
@@ -15,6 +15,7 @@ const SERVES_LIMIT: Duration = Duration::from_secs(240);
 #[derive(Debug)]
 pub(crate) struct Stack {
     name: String,
+    files: Vec<&'static str>,
     gateway: SocketAddr,
     settings: Vec<(&'static str, String)>,
     began: Instant,
@@ -55,10 +56,20 @@ impl Stack {
         ];
         Ok(Self {
             name: format!("selvage-test-{}", std::process::id()),
+            files: vec!["docker-compose.yml"],
             gateway: port,
             settings,
             began: Instant::now(),
         })
+    }
+
+    /// The stack of `deploy/cluster/`.
+    pub(crate) fn cluster() -> anyhow::Result<Self> {
+        let mut stack = Self::new()?;
+        stack.files = vec!["deploy/cluster/docker-compose.yml"];
+        let cookie = uuid::Uuid::new_v4().simple().to_string();
+        stack.settings.push(("RABBITMQ_COOKIE", cookie));
+        Ok(stack)
     }
 
     /// The published address.
@@ -75,7 +86,8 @@ impl Stack {
     pub(crate) fn compose(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let mut command = Command::new("docker");
         command.args(["compose", "--project-name", &self.name]);
-        command.args(arguments).current_dir(project());
+        let files = self.files.iter().flat_map(|file| ["--file", file]);
+        command.args(files).args(arguments).current_dir(project());
         command.envs(self.settings.iter().map(|(name, value)| (name, value)));
         let done = run(&mut command, arguments)?;
         self.say(&format!("docker compose {}", arguments.join(" ")));
