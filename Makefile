@@ -43,7 +43,7 @@ test-cluster: ## Kill a lane's leader and Redis' primary under load, on three Ra
 fuzz: ## Feed TARGET, or each fuzz target in turn, made-up bytes for SECONDS (60)
 	@scripts/fuzz "$(TARGET)" "$(or $(SECONDS),60)"
 
-test-compose: ## Build the images and scale, kill and roll the stack of docker-compose.yml under load; needs a Docker engine
+test-compose: ## Build the images; scale, kill and roll the stack, then kill leaders of deploy/cluster, under load; needs a Docker engine
 	@cargo test --package selvage-tests --test compose --locked
 
 check: ## Formatting, lints, documentation and links, with warnings as errors
