@@ -144,6 +144,10 @@ class Fleet(System):
             if name == "worker":
                 for thread in os.listdir(f"/proc/{pid}/task"):
                     os.setpriority(os.PRIO_PROCESS, int(thread), LOWEST_PRIORITY)
+                # Where sessions share the processors first, and their processes then, the session's counts: sched(7).
+                session = Path(f"/proc/{pid}/autogroup")
+                if session.exists():
+                    session.write_text(str(LOWEST_PRIORITY))
 
     def watched(self) -> list[tuple[str, int]]:
         return [*super().watched(), *service_processes(self.setup)]

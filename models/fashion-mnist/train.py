@@ -65,7 +65,7 @@ class Recipe:
 Check = Callable[[nn.Module], str]
 
 
-LABELLED = Recipe(epochs=30)  # teachers, and the student where there are none
+LABELLED = Recipe(epochs=90)  # teachers, and the student where there are none
 TAUGHT = replace(LABELLED, views=5, soft=0.9)
 
 
@@ -253,7 +253,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=DEBIAN_FOLDER, help="folder of the four idx files")
     parser.add_argument("--out", type=Path, help="where model.onnx and report.json go (default: beside this file)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--held-out", type=int, default=5000, help="training images kept back for choices")
+    parser.add_argument("--held-out", type=int, default=2000, help="training images kept back for choices")
     parser.add_argument("--epochs", type=int, default=LABELLED.epochs)
     parser.add_argument("--teachers", action="store_true", help="train two teachers first and distil the student from them")
     parser.add_argument("--threads", type=int, help="threads of PyTorch (default: its own choice)")

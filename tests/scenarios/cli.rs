@@ -23,7 +23,7 @@ pub(super) async fn answers_come_as_a_table_or_as_json(on: Arc<Deployment>) -> a
     let one = cli.run(&["predict", "boot.png"]).await.expect(0);
     let expected = "\
 IMAGE     STATUS     LABEL        SCORE
-boot.png  succeeded  Ankle boot  0.9947
+boot.png  succeeded  Ankle boot  0.9940
 ";
     assert_eq!((one.stdout.as_str(), one.stderr.as_str()), (expected, ""));
 
