@@ -147,9 +147,10 @@ class Processes(unittest.TestCase):
 
 class Loads(unittest.TestCase):
     def test_the_constant_server_gets_no_new_pictures_and_only_ours_get_jobs(self):
-        self.assertEqual({load.kind for load in loads("constant", True)}, {"repeated"})
-        self.assertEqual({load.kind for load in loads("fastapi", True)}, {"unique", "repeated"})
-        self.assertEqual([load.kind for load in loads("fleet", True)][-1], "jobs")
+        self.assertEqual({load.kind for load in loads("constant", True, True)}, {"repeated"})
+        self.assertEqual({load.kind for load in loads("fastapi", True, True)}, {"unique", "repeated"})
+        self.assertEqual([load.kind for load in loads("fleet", True, True)][-1], "jobs")
+        self.assertNotIn("jobs", {load.kind for load in loads("fleet", True, False)})
 
 
 if __name__ == "__main__":

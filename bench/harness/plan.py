@@ -82,7 +82,7 @@ class Plan:
             results.ready_ms.setdefault(name, []).append(system.ready_ms)
             results.idle_mib.setdefault(name, []).append(system.memory("VmRSS"))
             peak = 0.0
-            for point in loads(name, is_last):
+            for point in loads(name, is_last, self.setup.pictures is None):
                 if point.kind == "jobs":
                     system.step_back()
                 if point.rate is not None:
@@ -99,17 +99,19 @@ class Plan:
             results.peak_mib.setdefault(name, []).append(system.memory("VmHWM"))
 
 
-def loads(name: str, is_last_round: bool) -> Iterator[Point]:
+def loads(name: str, is_last_round: bool, with_jobs: bool) -> Iterator[Point]:
     """The loads for a system. A rate is a share of its peak here.
 
-    Accepted jobs come last, since they leave a backlog; a sample of them is followed to its end in the last round.
+    Accepted jobs come last, since they leave a backlog; a sample of them is followed to its end in the last round. They are left out for
+    large pictures: a refusal comes before such a body has been read, and ends its connection.
     """
     if name != "constant":
         yield from (Point("unique", connections) for connections in CONNECTIONS)
     yield from (Point("repeated", connections) for connections in CONNECTIONS)
     if name in OURS:
         yield Point("unique", BEARABLE_CONNECTIONS, rate=BEARABLE)
-        yield Point("jobs", JOBS_CONNECTIONS, follow=FOLLOWED_JOBS if is_last_round else 0)
+        if with_jobs:
+            yield Point("jobs", JOBS_CONNECTIONS, follow=FOLLOWED_JOBS if is_last_round else 0)
 
 
 def answer_bytes(points: list[dict]) -> float:
