@@ -5,6 +5,8 @@ WORKERS ?= 2
 MODEL ?= fashion-mnist
 # Where cargo puts what it builds.
 BUILT := $(or $(CARGO_TARGET_DIR),target)
+# What the tests are built with; the same everywhere, so that nothing is built twice.
+TESTS := --workspace --locked --features selvage-gateway/failpoints,selvage-worker/failpoints
 PICTURE := models/fashion-mnist/samples/9-ankle-boot.png
 
 .DEFAULT_GOAL := help
@@ -44,7 +46,7 @@ fuzz: ## Feed TARGET, or each fuzz target in turn, made-up bytes for SECONDS (60
 	@scripts/fuzz "$(TARGET)" "$(or $(SECONDS),60)"
 
 test-compose: ## Build the images; scale, kill and roll the stack, then kill leaders of deploy/cluster, under load; needs a Docker engine
-	@cargo test --package selvage-tests --test compose --locked
+	@cargo test $(TESTS) --test compose
 
 check: ## Formatting, lints, documentation and links, with warnings as errors
 	cargo fmt --all --check

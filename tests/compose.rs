@@ -1,10 +1,12 @@
 //! The containers as they are shipped, on a real engine: `make test-compose`. Builds the images, brings the stack of
 //! `docker-compose.yml` up, runs the scenarios that need nothing but an address, then scales, kills, restarts and rolls it
-//! under load and judges the history of every job. Then the same for the cluster of `deploy/cluster/`. How the engine is spoken
-//! to is in `compose/stack.rs`. `-- stack` or `-- cluster` runs one of the two.
+//! under load, judges the history of every job, and gives each model a pool of workers. Then the cluster of `deploy/cluster/`,
+//! which loses leaders. How the engine is spoken to is in `compose/`. `-- stack` or `-- cluster` runs one of the two.
 
 #[path = "compose/cluster.rs"]
 mod cluster;
+#[path = "compose/engine.rs"]
+mod engine;
 mod scenarios;
 #[path = "compose/stack.rs"]
 mod stack;
@@ -15,10 +17,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use selvage_tests::load::{Load, Mix};
-use selvage_tests::{Deployment, Shape, eventually};
+use selvage_tests::{Client, Deployment, Shape, eventually};
 use stack::Stack;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 /// How long unfinished jobs are waited for in the end.
@@ -29,12 +32,13 @@ const CHECK_LIMIT: Duration = Duration::from_secs(60);
 
 /// Scenarios that need more than a published port: models of the tests, a second gateway, a look at processes, programs that
 /// are built or installed apart.
-const NOT_HERE: [&str; 10] = [
+const NOT_HERE: [&str; 11] = [
     "cli::",
     "models::",
     "oip::",
     "memory::",
     "stats::",
+    "trace_shapes::",
     "tracing::",
     "workers::",
     "cache::another_model",
@@ -43,7 +47,7 @@ const NOT_HERE: [&str; 10] = [
 ];
 
 fn main() -> ExitCode {
-    if let Err(reason) = stack::engine() {
+    if let Err(reason) = engine::can_build() {
         println!("compose: NOT TESTED: {reason:#}");
         return ExitCode::SUCCESS;
     }
@@ -76,16 +80,37 @@ fn main() -> ExitCode {
 
 type Judged = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
 
+/// One stage, if the engine has or gets the images that are not built here. Whatever becomes of it, its containers go.
 async fn run(stack: Stack, judge: fn(Arc<Stack>) -> Judged) -> anyhow::Result<()> {
+    if let Err(reason) = engine::have(stack.images()?) {
+        println!("compose: NOT TESTED: {}: {reason:#}", stack.file());
+        return Ok(());
+    }
     let stack = Arc::new(stack);
-    // Waiting for what does not come panics; the containers are to go all the same.
-    let judged = guarded(judge(Arc::clone(&stack))).await;
+    let judged = tokio::select! {
+        // Waiting for what does not come panics; the containers are to go all the same.
+        judged = guarded(judge(Arc::clone(&stack))) => judged,
+        told = told_to_end() => told.and_then(|()| bail!("told to end before the end")),
+    };
     if judged.is_err() {
         stack.show_logs();
     }
-    // The containers go whatever has become of the test; a failure of the test is the one to be told.
+    // A failure of the test is the one to be told.
     let down = stack.down();
-    judged.and(down)
+    judged?;
+    down?;
+    stack.say(&format!("PASSED: {}", stack.file()));
+    Ok(())
+}
+
+/// Ctrl-C, or the end of the time that somebody gave this test.
+async fn told_to_end() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        told = tokio::signal::ctrl_c() => told?,
+        _ = terminate.recv() => {}
+    }
+    Ok(())
 }
 
 /// Runs a part of the test; where it panics, as a broken assumption does, that is its error.
@@ -101,11 +126,12 @@ async fn on(stack: &Stack) -> anyhow::Result<()> {
     build(stack)?;
     stack.compose(&["up", "--detach", "--scale", "worker=3"])?;
     stack.wait_for(3).await?;
-    hardened(stack).await?;
+    hardened(stack, &["gateway", "worker"]).await?;
     scenarios_pass(stack).await?;
     let load = Load::start(&[stack.gateway()], Mix::default());
     let broken = break_things(stack).await;
-    nothing_is_lost(stack, load, broken).await
+    nothing_is_lost(stack, load, broken).await?;
+    pools(stack).await
 }
 
 fn build(stack: &Stack) -> anyhow::Result<()> {
@@ -134,12 +160,29 @@ async fn nothing_is_lost(
     Ok(())
 }
 
+/// Each model by workers of its own, of which one pool is scaled.
+async fn pools(stack: &Stack) -> anyhow::Result<()> {
+    let pools = stack.with("docker-compose.pools.yml");
+    let client = Client::new(pools.gateway());
+    for heavy in [1, 3] {
+        let heavy_scale = format!("worker-clothing={heavy}");
+        let scale = ["--scale", "worker=2", "--scale", &heavy_scale];
+        pools.compose(&[&["up", "--detach"], &scale[..]].concat())?;
+        pools.wait_for(2 + heavy).await?;
+        scenarios::pools::each_serves_its_own_model(&client, 2, heavy).await?;
+        pools.say(&format!(
+            "2 workers hold fashion-mnist, {heavy} others clothing; both answer"
+        ));
+    }
+    hardened(&pools, &["worker", "worker-clothing"]).await
+}
+
 /// What the containers are not able to do; and that each finds itself healthy.
-async fn hardened(stack: &Stack) -> anyhow::Result<()> {
+async fn hardened(stack: &Stack, services: &[&str]) -> anyhow::Result<()> {
     const FACTS: &str = "{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.State.Health.Status}}";
-    for service in ["gateway", "worker"] {
+    for service in services {
         for container in stack.containers(service)? {
-            let facts = || stack::docker(&["inspect", "--format", FACTS, &container]);
+            let facts = || engine::docker(&["inspect", "--format", FACTS, &container]);
             let checked = || async { facts().ok().filter(|facts| !facts.contains("starting")) };
             let found = eventually("the first health check", CHECK_LIMIT, checked).await;
             let expected = "10001:10001 true [ALL] healthy";
@@ -176,7 +219,7 @@ async fn break_things(stack: &Stack) -> anyhow::Result<()> {
     stack.scale(1).await.context("down to one worker")?;
     stack.scale(4).await.context("up to four workers")?;
     let victim = stack.containers("worker")?.swap_remove(0);
-    stack::docker(&["kill", "--signal", "KILL", &victim])?;
+    engine::docker(&["kill", "--signal", "KILL", &victim])?;
     stack
         .wait_for(3)
         .await

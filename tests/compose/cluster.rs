@@ -7,7 +7,8 @@ use selvage_tests::eventually;
 use selvage_tests::history::History;
 use selvage_tests::load::{Load, Mix};
 
-use crate::stack::{Stack, docker};
+use crate::engine::docker;
+use crate::stack::Stack;
 
 /// The lane that is to lose its leader: that of jobs.
 const LANE: &str = "selvage.v1.fashion-mnist.batch";
@@ -60,7 +61,11 @@ async fn serves(stack: &Stack, history: &History, what: &str) {
         (more >= SERVED).then_some(now)
     };
     let now = eventually(what, LIMIT, served).await;
-    stack.say(&format!("{what}: {now}"));
+    // Whether any is lost can be told at the end only.
+    let (accepted, answered, refused) = (now.accepted, now.answered, now.refused);
+    stack.say(&format!(
+        "{what}: so far accepted {accepted}, answered at once {answered}, refused {refused}"
+    ));
 }
 
 /// Ends a container as a crash would. No restart policy brings it back: to the engine this is what somebody wanted.

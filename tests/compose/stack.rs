@@ -1,48 +1,32 @@
-//! One stack of a compose file under a name of its own: brought up, changed, looked at, taken down. Judges nothing.
+//! One stack of a compose file under a name of its own: brought up, changed, looked at, taken down. Judges nothing. How the
+//! engine is asked is in `engine.rs`.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use selvage_tests::program::project;
 use selvage_tests::{Client, eventually};
+use serde_json::Value;
+
+use crate::engine::{ASK_LIMIT, docker, run};
 
 /// Longest time until a changed stack serves: the broker alone takes half a minute on a busy machine.
 const SERVES_LIMIT: Duration = Duration::from_secs(240);
 
+/// Longest time for one command; images are built by one of them.
+const COMMAND_LIMIT: Duration = Duration::from_secs(1500);
+
 /// A stack; taken down by [`Stack::down`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Stack {
     name: String,
     files: Vec<&'static str>,
     gateway: SocketAddr,
     settings: Vec<(&'static str, String)>,
     began: Instant,
-}
-
-/// Whether there is an engine, with a compose that can be used.
-pub(crate) fn engine() -> anyhow::Result<()> {
-    docker(&["info", "--format", "{{.ServerVersion}}"]).context("no Docker engine answers")?;
-    docker(&["compose", "version"]).context("the engine has no `docker compose`")?;
-    Ok(())
-}
-
-/// Runs a command of the engine; what it printed.
-pub(crate) fn docker(arguments: &[&str]) -> anyhow::Result<String> {
-    run(Command::new("docker").args(arguments), arguments)
-}
-
-fn run(command: &mut Command, arguments: &[&str]) -> anyhow::Result<String> {
-    let done = command.stdin(Stdio::null()).output();
-    let done = done.context("`docker` cannot be run")?;
-    if done.status.success() {
-        return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
-    }
-    let said = String::from_utf8_lossy(&done.stderr);
-    let last: Vec<&str> = said.lines().rev().take(30).collect();
-    let last: Vec<&str> = last.into_iter().rev().collect();
-    bail!("docker {}: {}", arguments.join(" "), last.join("\n"))
 }
 
 impl Stack {
@@ -72,6 +56,18 @@ impl Stack {
         Ok(stack)
     }
 
+    /// The same stack, changed by one more file.
+    pub(crate) fn with(&self, file: &'static str) -> Self {
+        let mut changed = self.clone();
+        changed.files.push(file);
+        changed
+    }
+
+    /// The compose file, without those that change it.
+    pub(crate) fn file(&self) -> &'static str {
+        self.files[0]
+    }
+
     /// The published address.
     pub(crate) const fn gateway(&self) -> SocketAddr {
         self.gateway
@@ -82,16 +78,31 @@ impl Stack {
         println!("compose: {:>4} s  {line}", self.began.elapsed().as_secs());
     }
 
-    /// Runs `docker compose` on this stack.
+    /// Runs `docker compose` on this stack, and says so.
     pub(crate) fn compose(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let done = self.asked(arguments, COMMAND_LIMIT)?;
+        self.say(&format!("docker compose {}", arguments.join(" ")));
+        Ok(done)
+    }
+
+    fn asked(&self, arguments: &[&str], limit: Duration) -> anyhow::Result<String> {
         let mut command = Command::new("docker");
         command.args(["compose", "--project-name", &self.name]);
         let files = self.files.iter().flat_map(|file| ["--file", file]);
         command.args(files).args(arguments).current_dir(project());
         command.envs(self.settings.iter().map(|(name, value)| (name, value)));
-        let done = run(&mut command, arguments)?;
-        self.say(&format!("docker compose {}", arguments.join(" ")));
-        Ok(done)
+        run(&mut command, arguments, limit)
+    }
+
+    /// The images of the services that are not built here.
+    pub(crate) fn images(&self) -> anyhow::Result<Vec<String>> {
+        let config = self.asked(&["config", "--format", "json"], ASK_LIMIT)?;
+        let config: Value = serde_json::from_str(&config)?;
+        let services = config["services"].as_object().context("no services")?;
+        let taken = services.values().filter(|one| one["build"].is_null());
+        let images: Option<BTreeSet<&str>> = taken.map(|one| one["image"].as_str()).collect();
+        let images = images.context("a service has no image")?;
+        Ok(images.into_iter().map(str::to_owned).collect())
     }
 
     /// Ids of a service's running containers.
@@ -104,7 +115,7 @@ impl Stack {
         Ok(ids)
     }
 
-    /// An image's size and user.
+    /// An image's size.
     pub(crate) fn image(&self, name: &str) -> anyhow::Result<String> {
         let tag = format!("{name}:latest");
         let size = docker(&["image", "inspect", "--format", "{{.Size}}", &tag])?;

@@ -55,17 +55,33 @@ pub(super) async fn each_model_can_have_workers_of_its_own(
     on.add_workers_with(1, &[("SELVAGE_SERVE", "fashion-mnist")]);
     on.add_workers_with(2, &[("SELVAGE_SERVE", "clothing,rgb-tiny")]);
     let client = on.client();
-    let fast = workers_of(&client, "fashion-mnist", 1).await;
-    let slow = workers_of(&client, "clothing", 2).await;
-    assert!(fast.is_disjoint(&slow), "{fast:?} and {slow:?}");
+    let slow = each_serves_its_own_model(&client, 1, 2).await?;
     assert_eq!(workers_of(&client, "rgb-tiny", 2).await, slow);
-    let boot = client.post_image("/predict", pictures::boot()).await?;
-    assert_eq!(boot.expect(200).label(), "Ankle boot");
-    let hat = client
-        .post_image("/predict?model=clothing", pictures::photograph("hat"))
-        .await?;
-    assert_eq!(hat.expect(200).label(), "hat");
     Ok(())
+}
+
+/// Both models compute an answer, each by so many workers that hold it alone; the ids of `clothing`'s.
+pub(crate) async fn each_serves_its_own_model(
+    client: &Client,
+    fast: usize,
+    slow: usize,
+) -> anyhow::Result<HashSet<String>> {
+    let fast = workers_of(client, "fashion-mnist", fast).await;
+    let slow = workers_of(client, "clothing", slow).await;
+    assert!(fast.is_disjoint(&slow), "{fast:?} and {slow:?}");
+    for (path, picture, label) in [
+        ("/predict", pictures::boot(), "Ankle boot"),
+        (
+            "/predict?model=clothing",
+            pictures::photograph("hat"),
+            "hat",
+        ),
+    ] {
+        let headers = [("cache-control", "no-cache")];
+        let answer = client.post_image_with(path, picture, &headers).await?;
+        assert_eq!(answer.expect(200).label(), label);
+    }
+    Ok(slow)
 }
 
 /// The ids of a model's workers, once there are so many.
