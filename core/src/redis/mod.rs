@@ -13,6 +13,7 @@ mod gather;
 mod link;
 mod record;
 mod scripts;
+mod shared;
 mod source;
 mod store;
 mod supervisor;

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::{Script, ScriptInvocation};
-use tokio::time::timeout;
 
 use super::breaker::Rule;
 use super::error::{LinkError, OpenError};
-use super::gather::Gatherer;
 use super::link::Link;
 use super::record::{self, Damage, Unreadable};
 use super::scripts::{Entry, Names, StoreScripts, Submission, millis};
+use super::shared::{Asked, Shared};
 use crate::clock::UnixMillis;
 use crate::config::{Prefix, RedisUrl};
 use crate::job::{JobId, ModelName};
@@ -31,8 +30,6 @@ const RULE: Rule = Rule {
     failures: 2,
     rest: Duration::from_secs(1),
 };
-/// Most submissions that share one script call; it then runs for about a millisecond.
-const GATHERED: usize = 256;
 
 /// Records in Redis, shared by all processes with the same prefix.
 #[derive(Debug)]
@@ -41,7 +38,7 @@ pub struct RedisStore {
     names: Names,
     retention_ms: u64,
     scripts: Arc<StoreScripts>,
-    submissions: Gatherer<Submission, String, Arc<LinkError>>,
+    shared: Shared,
 }
 
 impl RedisStore {
@@ -57,26 +54,13 @@ impl RedisStore {
         let names = Names::new(prefix);
         let scripts = Arc::new(StoreScripts::new());
         let retention_ms = millis(UnixMillis(0).after(retention));
-        let (submit_link, submit_scripts) = (link.clone(), scripts.clone());
-        let deadlines: Arc<str> = names.deadlines.as_str().into();
-        let submissions = Gatherer::new(GATHERED, move |submissions: Vec<Submission>| {
-            let (link, scripts) = (submit_link.clone(), submit_scripts.clone());
-            let deadlines = deadlines.clone();
-            async move {
-                let mut call = scripts.submit.prepare_invoke();
-                call.key(&*deadlines).arg(retention_ms);
-                submissions.iter().for_each(|one| one.add_to(&mut call));
-                link.kept_script::<Vec<String>>(&call)
-                    .await
-                    .map_err(Arc::new)
-            }
-        });
+        let shared = Shared::new(&link, &scripts, &names, retention_ms, BUDGET);
         Ok(Self {
             link,
             names,
             retention_ms,
             scripts,
-            submissions,
+            shared,
         })
     }
 
@@ -176,12 +160,8 @@ impl RedisStore {
 impl JobStore for RedisStore {
     async fn submit(&self, seed: &Seed) -> Result<Submitted, StoreError> {
         let submission = Submission::new(seed, &self.names)?;
-        match timeout(BUDGET, self.submissions.submit(submission)).await {
-            Ok(Some(Ok(id))) => self.submitted(seed.id, &id),
-            Ok(Some(Err(error))) => Err(StoreError(error.into())),
-            Ok(None) => Err(self.link.closed().into()),
-            Err(_) => Err(self.link.silent().into()),
-        }
+        let id = self.shared.submit(submission).await?;
+        self.submitted(seed.id, &id)
     }
 
     async fn withdraw(&self, id: JobId) -> Result<(), StoreError> {
@@ -277,12 +257,12 @@ impl JobStore for RedisStore {
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
-        let mut call = self.scripts.places.prepare_invoke();
-        for (model, id) in jobs {
-            call.key(self.names.line(model)).arg(id.to_string());
-        }
-        call.key(&self.names.record_prefix);
-        let places: Vec<u64> = self.link.script(&call).await?;
+        let asked = |(model, id): &(ModelName, JobId)| Asked {
+            line: self.names.line(model),
+            id: id.to_string(),
+        };
+        let asked = jobs.iter().map(asked).collect();
+        let places = self.shared.places(asked).await?;
         Ok(places
             .into_iter()
             .map(|place| (place > 0).then_some(place))

@@ -4,7 +4,7 @@
 local deadlines, retention, most, now = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), now_ms()
 
 local function claim(key, id, given_deadline, seed)
-  local found = redis.call('HMGET', key, 'state', 'attempts', 'deadline', 'cancel')
+  local found = redis.call('HMGET', key, 'state', 'attempts', 'deadline', 'cancel', 'started')
   local state, attempts = found[1], tonumber(found[2]) or 0
   local deadline = tonumber(found[3]) or given_deadline
   if state and not is_open(state) then return 0 end
@@ -14,8 +14,7 @@ local function claim(key, id, given_deadline, seed)
   if not state then
     create(deadlines, key, id, seed, deadline, retention, now)
   end
-  redis.call('HSET', key, 'state', 'running', 'attempts', attempts + 1)
-  redis.call('HSETNX', key, 'started', now)
+  redis.call('HSET', key, 'state', 'running', 'attempts', attempts + 1, 'started', found[5] or now)
   list(deadlines, id, deadline, retention, now)
   return attempts + 1
 end
@@ -24,4 +23,5 @@ local claims = {}
 for i = 2, #KEYS do
   claims[i - 1] = claim(KEYS[i], ARGV[3 * i - 3], tonumber(ARGV[3 * i - 2]), ARGV[3 * i - 1])
 end
+settle(now)
 return claims

@@ -4,14 +4,14 @@
 local deadlines, retention, now = KEYS[1], tonumber(ARGV[1]), now_ms()
 
 local function complete(key, id, state, cost, cached, answer)
-  local found = redis.call('HMGET', key, 'state', 'cancel')
+  local found = redis.call('HMGET', key, 'state', 'cancel', 'hook', 'model')
   if not found[1] or not is_open(found[1]) then return 0 end
   if found[2] then
-    finish(deadlines, key, id, 'canceled', now, retention, {'cost', cost})
+    finish(deadlines, key, id, found[3], found[4], 'canceled', now, retention, {'cost', cost})
   elseif answer == '' then
-    finish(deadlines, key, id, state, now, retention, {'cost', cost, 'cached', cached})
+    finish(deadlines, key, id, found[3], found[4], state, now, retention, {'cost', cost, 'cached', cached})
   else
-    finish(deadlines, key, id, state, now, retention, {'cost', cost, 'cached', cached, 'answer', answer})
+    finish(deadlines, key, id, found[3], found[4], state, now, retention, {'cost', cost, 'cached', cached, 'answer', answer})
   end
   return 1
 end
@@ -21,4 +21,5 @@ for i = 2, #KEYS do
   local at = 5 * i - 8
   done[i - 1] = complete(KEYS[i], ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4])
 end
+settle(now)
 return done

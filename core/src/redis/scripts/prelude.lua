@@ -34,6 +34,48 @@ local function owned(deadlines, told)
   return beside(deadlines, 'owner:' .. (told.owner or ''))
 end
 
+-- What a script adds to sorted sets and takes out of them, per set: `settle` does it all at its end, so that a set costs one
+-- call however many jobs the script is about. A set lives until the last of its members' times.
+local added, removed = {}, {}
+local function add(set, score, id, expires)
+  local more = added[set] or {expires = 0}
+  added[set] = more
+  more[#more + 1] = score
+  more[#more + 1] = id
+  more.expires = math.max(more.expires, expires)
+  return more
+end
+
+local function remove(set, id)
+  local gone = removed[set] or {}
+  removed[set] = gone
+  gone[#gone + 1] = id
+end
+
+-- Lua unpacks no more than some thousands at once.
+local unpacked = 1000
+local function call_with(command, set, arguments)
+  for from = 1, #arguments, unpacked do
+    redis.call(command, set, unpack(arguments, from, math.min(from + unpacked - 1, #arguments)))
+  end
+end
+
+local function settle(now)
+  for set, more in pairs(added) do
+    call_with('ZADD', set, more)
+    if more.most then
+      redis.call('ZREMRANGEBYRANK', set, 0, -1 - more.most)
+    end
+    if more.since then
+      redis.call('ZREMRANGEBYSCORE', set, '-inf', string.format('%.0f', more.since))
+    end
+    keep(set, more.expires, now)
+  end
+  for set, gone in pairs(removed) do
+    call_with('ZREM', set, gone)
+  end
+end
+
 -- A model's unfinished jobs in the order of submission. Scores are the microseconds of that moment, and always grow. No job
 -- lives longer than a day: what is left of an older one has lost its record.
 local day_us = 86460 * 1000000
@@ -41,11 +83,12 @@ local function line_of(deadlines, model)
   return beside(deadlines, 'line:' .. model)
 end
 
-local function join(line, id, now)
-  local last = redis.call('ZRANGE', line, -1, -1, 'WITHSCORES')[2]
-  local score = math.max(now * 1000, (tonumber(last) or 0) + 1)
-  redis.call('ZADD', line, string.format('%.0f', score), id)
-  redis.call('ZREMRANGEBYSCORE', line, '-inf', string.format('%.0f', score - day_us))
+local function join(line, id, expires, now)
+  local last = added[line] and added[line].last
+    or tonumber(redis.call('ZRANGE', line, -1, -1, 'WITHSCORES')[2]) or 0
+  local score = math.max(now * 1000, last + 1)
+  local more = add(line, string.format('%.0f', score), id, expires)
+  more.last, more.since = score, score - day_us
 end
 
 -- Writes a record in state `queued`, lists it for its owner and puts it into its model's line.
@@ -57,35 +100,27 @@ local function create(deadlines, key, id, seed, deadline, retention, now)
   if type(told.webhook) == 'table' then
     redis.call('HSET', key, 'hook', ' ' .. table.concat(told.webhook.events, ' ') .. ' ')
   end
-  local list, line = owned(deadlines, told), line_of(deadlines, told.model)
   local listed_until = math.max(expires, now + retention)
-  redis.call('ZADD', list, 0, id)
-  redis.call('ZREMRANGEBYRANK', list, 0, -1 - most_owned)
-  keep(list, listed_until, now)
-  join(line, id, now)
-  keep(line, listed_until, now)
+  add(owned(deadlines, told), 0, id, listed_until).most = most_owned
+  join(line_of(deadlines, told.model), id, listed_until, now)
 end
 
 -- Lists an unfinished job under its deadline; the list outlives its last record.
 local function list(deadlines, id, deadline, retention, now)
-  redis.call('ZADD', deadlines, deadline, id)
-  keep(deadlines, math.max(deadline + retention, now + retention), now)
+  add(deadlines, deadline, id, math.max(deadline, now) + retention)
 end
 
--- Puts a record into a terminal state; `more` are further fields and values.
-local function finish(deadlines, key, id, state, now, retention, more)
+-- Puts a record into a terminal state: one with that hook and model. `more` are further fields and values.
+local function finish(deadlines, key, id, hook, model, state, now, retention, more)
   local expires = now + retention
   redis.call('HSET', key, 'state', state, 'finished', now, 'expires', expires, unpack(more))
   redis.call('PEXPIREAT', key, expires)
-  redis.call('ZREM', deadlines, id)
-  local found = redis.call('HMGET', key, 'hook', 'model')
-  if found[2] then
-    redis.call('ZREM', line_of(deadlines, found[2]), id)
+  remove(deadlines, id)
+  if model then
+    remove(line_of(deadlines, model), id)
   end
-  if found[1] and string.find(found[1], ' ' .. state .. ' ', 1, true) then
-    local webhooks = beside(deadlines, 'webhooks')
-    redis.call('ZADD', webhooks, now, id)
-    redis.call('PEXPIREAT', webhooks, expires)
+  if hook and string.find(hook, ' ' .. state .. ' ', 1, true) then
+    add(beside(deadlines, 'webhooks'), now, id, expires)
   end
 end
 

@@ -35,4 +35,5 @@ for i = 1, (#KEYS - 1) / 2 do
   local at = 4 * i - 2
   ids[i] = submit(KEYS[2 * i], KEYS[2 * i + 1], ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3])
 end
+settle(now)
 return ids

@@ -1,8 +1,8 @@
 //! Lists of an owner's jobs, and where unfinished ones stand.
 
 use super::{
-    Store, canceled, claimed, completed, every_end, finished_jobs, released, seed, submitted,
-    withdrawn,
+    Store, canceled, claimed, completed, completion, every_end, finished_jobs, released, seed,
+    submitted, withdrawn,
 };
 use crate::job::{JobId, ModelName};
 use crate::key_name::KeyName;
@@ -144,4 +144,39 @@ pub async fn every_end_leaves_the_line(store: Store) {
         assert_eq!(place(&store, &behind).await, Some(1));
         assert!(completed(&store, behind.id, end).await);
     }
+}
+
+/// However many ask at once, each is told the places of its own jobs.
+pub async fn each_caller_is_told_its_own_places(store: Store) {
+    let mut jobs = Vec::new();
+    for n in 0..60_u64 {
+        let seed = of_model(["first", "second", "third"][n as usize % 3]);
+        submitted(&store, &seed).await;
+        jobs.push(((seed.model, seed.id), Some(n / 3 + 1)));
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for from in 0..60 {
+        let (store, own) = (store.clone(), jobs[from..60.min(from + from % 5)].to_vec());
+        tasks.spawn(async move {
+            let (asked, expected): (Vec<_>, Vec<_>) = own.into_iter().unzip();
+            assert_eq!(store.places(&asked).await.expect("it is up"), expected);
+        });
+    }
+    tasks.join_all().await;
+}
+
+/// A batch may be larger than what a store changes in one go.
+pub async fn thousands_of_jobs_share_a_call(store: Store) {
+    let jobs: Vec<Seed> = (0..5000).map(|_| of_model("first")).collect();
+    let claims = store.claim(&jobs).await.expect("it is up");
+    assert!(claims.iter().all(|claim| *claim == Claim::Run(1)));
+    let asked: Vec<_> = jobs.iter().map(|s| (s.model.clone(), s.id)).collect();
+    let places = store.places(&asked).await.expect("it is up");
+    assert!(places.into_iter().eq((1..=5000).map(Some)));
+    let ends = jobs.iter().map(|s| completion(s.id, End::Expired));
+    let done = store.complete(&ends.collect::<Vec<_>>()).await;
+    assert_eq!(done.expect("it is up"), vec![true; 5000]);
+    let places = store.places(&asked).await.expect("it is up");
+    assert_eq!(places, vec![None; 5000]);
+    assert!(store.overdue(10).await.expect("it is up").is_empty());
 }

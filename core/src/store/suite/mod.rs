@@ -63,6 +63,8 @@ macro_rules! job_store_suite {
             jobs_are_listed_by_owner_newest_first
             a_job_is_listed_as_long_as_its_record_is_there
             unfinished_jobs_stand_in_line
+            each_caller_is_told_its_own_places
+            thousands_of_jobs_share_a_call
             every_end_leaves_the_line
             overdue_jobs_come_oldest_first_up_to_the_limit
             a_job_that_runs_past_its_deadline_is_overdue
