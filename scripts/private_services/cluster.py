@@ -82,6 +82,7 @@ class Cluster:
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "plugins"),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2 +sbwt none",
+            "RABBITMQ_SCHEDULER_BIND_TYPE": "u",
         }
 
     def start_redis(self) -> None:

@@ -143,6 +143,8 @@ class Folder:
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(path / "advanced.config"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": loopback,
             "RABBITMQ_CTL_ERL_ARGS": loopback,
+            # Unbound: a scheduler that is tied to a core waits there for whatever else runs on it.
+            "RABBITMQ_SCHEDULER_BIND_TYPE": "u",
             # Any free port for the tool's own end; its default is a range of eleven, shared with every other tool run.
             "RABBITMQ_CTL_DIST_PORT_MIN": "0",
             "RABBITMQ_CTL_DIST_PORT_MAX": "0",
