@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import tempfile
+import threading
 import time
 import unittest
 import xml.etree.ElementTree as xml
@@ -132,6 +133,26 @@ class Processes(unittest.TestCase):
             self.assertEqual(procs.listening_on(listener.getsockname()[1]), os.getpid())
         with self.assertRaises(Problem):
             procs.listening_on(procs.free_port())
+
+    def test_a_listener_is_found_while_its_process_closes_other_files(self):
+        at_work = threading.Event()
+        self.addCleanup(at_work.set)
+
+        def open_and_close() -> None:
+            while not at_work.is_set():
+                with open(os.devnull):
+                    pass
+
+        threads = [threading.Thread(target=open_and_close, daemon=True) for _ in range(4)]
+        # The listener comes last in the list of open files.
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            os.dup2(listener.fileno(), 200)
+            self.addCleanup(os.close, 200)
+            port = listener.getsockname()[1]
+        for thread in threads:
+            thread.start()
+        for _ in range(50):
+            self.assertEqual(procs.listening_on(port), os.getpid())
 
     def test_the_callers_settings_do_not_reach_a_system(self):
         os.environ["SELVAGE_SURPRISE"] = "1"

@@ -82,7 +82,9 @@ class Plan:
             results.ready_ms.setdefault(name, []).append(system.ready_ms)
             results.idle_mib.setdefault(name, []).append(system.memory("VmRSS"))
             peak = 0.0
-            for point in loads(name, is_last, self.setup.pictures is None):
+            # A heavy model's backlog would take minutes to its end.
+            with_jobs = self.setup.pictures is None and self.setup.model != "heavy"
+            for point in loads(name, is_last, with_jobs):
                 if point.kind == "jobs":
                     system.step_back()
                 if point.rate is not None:

@@ -99,6 +99,14 @@ def parent_ids() -> dict[int, int]:
     return parents
 
 
+def opened(file: Path) -> str:
+    """What a process has open there; nothing where it has closed it meanwhile."""
+    try:
+        return os.readlink(file)
+    except OSError:
+        return ""
+
+
 def listening_on(port: int) -> int:
     """The process that listens on a TCP port of this machine; raises Problem if none of ours does."""
     sockets = set()
@@ -111,10 +119,11 @@ def listening_on(port: int) -> int:
         if not folder.name.isdigit():
             continue
         try:
-            if any(os.readlink(file) in sockets for file in (folder / "fd").iterdir()):
-                return int(folder.name)
+            files = list((folder / "fd").iterdir())
         except OSError:  # ended meanwhile, or another user's
             continue
+        if any(opened(file) in sockets for file in files):
+            return int(folder.name)
     raise Problem(f"no process of this user listens on port {port}")
 
 
