@@ -104,8 +104,9 @@ class Plan:
 def loads(name: str, is_last_round: bool, with_jobs: bool) -> Iterator[Point]:
     """The loads for a system. A rate is a share of its peak here.
 
-    Accepted jobs come last, since they leave a backlog; a sample of them is followed to its end in the last round. They are left out for
-    large pictures: a refusal comes before such a body has been read, and ends its connection.
+    Accepted jobs come last, since they leave a backlog; a sample of them is followed to its end in the last round, where there is a store:
+    an embedded gateway may accept more than the 50,000 whose records it keeps. They are left out for large pictures: a refusal comes
+    before such a body has been read, and ends its connection.
     """
     if name != "constant":
         yield from (Point("unique", connections) for connections in CONNECTIONS)
@@ -113,7 +114,7 @@ def loads(name: str, is_last_round: bool, with_jobs: bool) -> Iterator[Point]:
     if name in OURS:
         yield Point("unique", BEARABLE_CONNECTIONS, rate=BEARABLE)
         if with_jobs:
-            yield Point("jobs", JOBS_CONNECTIONS, follow=FOLLOWED_JOBS if is_last_round else 0)
+            yield Point("jobs", JOBS_CONNECTIONS, follow=FOLLOWED_JOBS if is_last_round and name != "embedded" else 0)
 
 
 def answer_bytes(points: list[dict]) -> float:
