@@ -1,0 +1,55 @@
+"""Holds objects of KEDA's kinds against their published models, strictly: what the model does not know or would read otherwise fails.
+
+    .venv-kubernetes/bin/python scripts/check_operators.py FILE...
+
+Run by check-kubernetes, which says which packages it needs. Ends with 1 and a line for each fault.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import yaml
+from cloudcoil.models.keda import v1alpha1 as keda
+from pydantic import ValidationError
+
+KINDS = {"ScaledObject": keda.ScaledObject, "TriggerAuthentication": keda.TriggerAuthentication}
+
+
+def faults(document: dict) -> list[str]:
+    """What is wrong with one object; nothing for a kind that is not KEDA's."""
+    model = KINDS.get(document.get("kind", ""))
+    if model is None:
+        return []
+    try:
+        read = model.model_validate(document).model_dump(mode="json", by_alias=True, exclude_unset=True)
+    except ValidationError as error:
+        return [str(error)]
+    return differences(document, read, document["kind"])
+
+
+def differences(written: object, read: object, where: str) -> list[str]:
+    """Where the model took something else than was written."""
+    if isinstance(written, dict) and isinstance(read, dict):
+        unknown = [f"{where}.{key}: unknown" for key in written if key not in read]
+        return unknown + [found for key in written if key in read for found in differences(written[key], read[key], f"{where}.{key}")]
+    if isinstance(written, list) and isinstance(read, list) and len(written) == len(read):
+        pairs = enumerate(zip(written, read))
+        return [found for at, (one, other) in pairs for found in differences(one, other, f"{where}[{at}]")]
+    return [] if written == read else [f"{where}: {written!r} is read as {read!r}"]
+
+
+def main() -> int:
+    """Checks every document of every file."""
+    bad = False
+    for file in sys.argv[1:]:
+        with open(file) as text:
+            documents = [document for document in yaml.safe_load_all(text) if document]
+        for fault in (fault for document in documents for fault in faults(document)):
+            print(f"{file}: {fault}", file=sys.stderr)
+            bad = True
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
