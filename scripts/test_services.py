@@ -71,6 +71,11 @@ def redis(state, *commands: str) -> str:
     return probe.exchange(state.redis_port, request.encode(), wanted=4096).decode()
 
 
+def setUpModule() -> None:
+    """Takes SIGINT as at a terminal: a run in the background was told to ignore it, and all that it starts would too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class StartedServices(unittest.TestCase):
     """One pair left running in a folder, controlled piece by piece."""
 
