@@ -46,7 +46,8 @@ impl Shared {
         retention_ms: u64,
         budget: Duration,
     ) -> Self {
-        let over = (link.clone(), scripts.clone(), Arc::new(names.clone()));
+        let shared = (link.clone(), scripts.clone(), Arc::new(names.clone()));
+        let over = shared.clone();
         let submissions = Gatherer::new(SUBMISSIONS, move |submissions: Vec<Submission>| {
             let (link, scripts, names) = over.clone();
             async move {
@@ -56,7 +57,7 @@ impl Shared {
                 link.kept_script(&call).await.map_err(Arc::new)
             }
         });
-        let over = (link.clone(), scripts.clone(), Arc::new(names.clone()));
+        let over = shared;
         let places = Gatherer::new(ASKING, move |callers: Vec<Vec<Asked>>| {
             let (link, scripts, names) = over.clone();
             async move {

@@ -6,13 +6,15 @@ local deadlines, retention, now = KEYS[1], tonumber(ARGV[1]), now_ms()
 local function complete(key, id, state, cost, cached, answer)
   local found = redis.call('HMGET', key, 'state', 'cancel', 'hook', 'model')
   if not found[1] or not is_open(found[1]) then return 0 end
+  local more = {'cost', cost}
   if found[2] then
-    finish(deadlines, key, id, found[3], found[4], 'canceled', now, retention, {'cost', cost})
+    state = 'canceled'
   elseif answer == '' then
-    finish(deadlines, key, id, found[3], found[4], state, now, retention, {'cost', cost, 'cached', cached})
+    more = {'cost', cost, 'cached', cached}
   else
-    finish(deadlines, key, id, found[3], found[4], state, now, retention, {'cost', cost, 'cached', cached, 'answer', answer})
+    more = {'cost', cost, 'cached', cached, 'answer', answer}
   end
+  finish(deadlines, key, id, found[3], found[4], state, now, retention, more)
   return 1
 end
 
