@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use pages::Test;
-use selvage_tests::browser::Driver;
+use selvage_tests::driver::Driver;
 use selvage_tests::{Deployment, Shape};
 use tokio::runtime::Runtime;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use selvage_tests::Deployment;
-use selvage_tests::browser::Driver;
+use selvage_tests::driver::Driver;
 
 const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::ensure;
-use selvage_tests::browser::Driver;
+use selvage_tests::driver::Driver;
 use selvage_tests::private::{Private, Service};
 use selvage_tests::{Deployment, Settings, pictures};
 use serde_json::json;

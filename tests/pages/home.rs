@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use fantoccini::key::Key;
-use selvage_tests::browser::Driver;
+use selvage_tests::driver::Driver;
 use selvage_tests::program::project;
 use selvage_tests::{Deployment, eventually, keys, pictures};
 use serde_json::json;

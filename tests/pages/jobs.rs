@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::ensure;
-use selvage_tests::browser::{Driver, Page};
+use selvage_tests::driver::Driver;
+use selvage_tests::page::Page;
 use selvage_tests::{Deployment, pictures};
 
 use super::home::samples;

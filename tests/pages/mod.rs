@@ -11,7 +11,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use selvage_tests::browser::Driver;
+use selvage_tests::driver::Driver;
 use selvage_tests::{Deployment, Settings, Shape};
 
 type Run = fn(Arc<Deployment>, Arc<Driver>) -> Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;

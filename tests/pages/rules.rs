@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::ensure;
 use selvage_tests::Deployment;
-use selvage_tests::browser::Driver;
+use selvage_tests::driver::Driver;
 
 pub(super) async fn a_page_that_breaks_the_rules_is_caught(
     on: Arc<Deployment>,

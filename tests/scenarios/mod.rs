@@ -4,6 +4,7 @@ mod access;
 mod advice;
 mod answers;
 mod bad_images;
+mod bad_json;
 mod bad_requests;
 mod cache;
 mod changes;

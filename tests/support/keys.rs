@@ -1,7 +1,7 @@
 //! The secrets of the tests: API keys, whose hashes `tests/fixtures/api-keys` has, and that of webhooks.
 
-use crate::deployment::Settings;
 use crate::program::project;
+use crate::settings::Settings;
 
 /// An ordinary client's.
 pub const ANN: &str = "selvage_test-key-of-ann";

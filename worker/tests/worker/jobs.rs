@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{BLUE, GREEN, RED, Rig, nowhere, picture, shown};
+use crate::support::{BLUE, GREEN, JOBS, RED, Rig, best, nowhere, picture, shown};
 use selvage_core::cache::Cache;
 use selvage_core::clock::UnixMillis;
 use selvage_core::fleet::Fleet;
@@ -10,20 +10,8 @@ use selvage_core::job::{CachePolicy, Job, Lane};
 use selvage_core::key::Digest;
 use selvage_core::outcome::{Failure, FailureCode, Outcome, Scores};
 use selvage_core::queue::Queue;
-use selvage_core::store::{Cancel, Claim, JobStore, Seed, State};
+use selvage_core::store::{Cancel, JobStore, Seed, State};
 use tokio_util::sync::CancellationToken;
-
-fn best(outcome: &Outcome) -> usize {
-    let Outcome::Succeeded(scores) = outcome else {
-        panic!("no success: {outcome:?}");
-    };
-    let scores = scores.as_slice();
-    let sum: f32 = scores.iter().sum();
-    assert!((sum - 1.0).abs() < 1e-5, "no probabilities: {scores:?}");
-    (0..scores.len())
-        .max_by(|a, b| scores[*a].total_cmp(&scores[*b]))
-        .unwrap()
-}
 
 fn failure(outcome: &Outcome) -> &Failure {
     match outcome {
@@ -31,8 +19,6 @@ fn failure(outcome: &Outcome) -> &Failure {
         other => panic!("no failure: {other:?}"),
     }
 }
-
-const JOBS: &str = "selvage_worker_jobs_total";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_waiter_gets_the_answer_for_its_own_picture() {
@@ -193,73 +179,6 @@ async fn jobs_past_their_deadline_end_expired_or_are_let_go() {
     rig.start().await;
     assert_eq!(rig.ended(promised.id).await.state, State::Expired);
     rig.until_count(JOBS, &["expired"], 2.0).await;
-    rig.end().await;
-    assert_eq!(rig.waiting().await, 0);
-    assert!(rig.reports.try_recv().is_err());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_never_finished_three_starts_is_poison() {
-    let mut rig = Rig::running().await;
-    let job = rig.promised(picture(RED, 1));
-    rig.submit(&job).await;
-    for start in 1..=3 {
-        let claims = rig.store.claim(&[Seed::of(&job).unwrap()]).await.unwrap();
-        assert_eq!(claims, [Claim::Run(start)]);
-    }
-    rig.publish([job.clone()]).await;
-    let record = rig.ended(job.id).await;
-    assert_eq!(record.failure.unwrap().code, FailureCode::Poison);
-    rig.end().await;
-    let arrival = rig.queue.dead_letters().next().await.unwrap();
-    assert_eq!(arrival.unwrap().letters[0].job(), Some(&job));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_last_start_is_run_and_its_record_counts_it() {
-    let mut rig = Rig::running().await;
-    let promised = Job {
-        earlier_attempts: 2,
-        ..rig.promised(picture(GREEN, 1))
-    };
-    rig.submit(&promised).await;
-    for _ in 0..2 {
-        rig.store
-            .claim(&[Seed::of(&promised).unwrap()])
-            .await
-            .unwrap();
-    }
-    let waited_for = Job {
-        earlier_attempts: 2,
-        ..rig.waited_for(picture(BLUE, 1))
-    };
-    let fresh: Vec<Job> = (0..50).map(|n| rig.waited_for(picture(RED, n))).collect();
-    rig.publish(fresh).await;
-    rig.publish([promised.clone(), waited_for.clone()]).await;
-    let record = rig.ended(promised.id).await;
-    assert_eq!(shown(&record), (State::Succeeded, Some("green")));
-    assert_eq!((record.attempts, record.cost.batch_size), (3, 1));
-    let reports = rig.reports(51).await;
-    let report = reports.iter().find(|r| r.id == waited_for.id).unwrap();
-    assert_eq!((best(&report.outcome), report.attempts), (2, 3));
-    assert_eq!(report.cost.batch_size, 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_waited_for_job_that_seems_worn_out_is_let_go_unless_its_answer_is_there() {
-    let mut rig = Rig::running().await;
-    let worn = |job| Job {
-        earlier_attempts: 3,
-        ..job
-    };
-    let unknown = worn(rig.waited_for(picture(RED, 1)));
-    let known = worn(rig.waited_for(picture(RED, 2)));
-    let planted = Scores::new(vec![1.0, 0.0, 0.0]);
-    rig.cache.put(&[(known.key, planted)]).await.unwrap();
-    rig.publish([unknown, known.clone()]).await;
-    let report = rig.report().await;
-    assert_eq!((report.id, report.cached), (known.id, true));
-    rig.until_count(JOBS, &["dropped"], 1.0).await;
     rig.end().await;
     assert_eq!(rig.waiting().await, 0);
     assert!(rig.reports.try_recv().is_err());

@@ -10,4 +10,5 @@ mod changes;
 mod faults;
 mod jobs;
 mod ops;
+mod starts;
 mod support;

@@ -16,7 +16,7 @@ use selvage_core::clock::Clock;
 use selvage_core::fleet::MemoryFleet;
 use selvage_core::job::{CachePolicy, Job, JobId, Lane, Promise, ReplyAddress};
 use selvage_core::key::{Digest, PredictionKey};
-use selvage_core::outcome::Report;
+use selvage_core::outcome::{Outcome, Report};
 use selvage_core::queue::memory::MemoryQueue;
 use selvage_core::queue::{Queue, Reports};
 use selvage_core::store::{JobStore, MemoryStore, Record, Seed, State};
@@ -33,6 +33,22 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 pub(crate) const RED: [u8; 3] = [250, 10, 10];
 pub(crate) const GREEN: [u8; 3] = [10, 250, 10];
 pub(crate) const BLUE: [u8; 3] = [10, 10, 250];
+
+/// The counter of ended jobs.
+pub(crate) const JOBS: &str = "selvage_worker_jobs_total";
+
+/// The place of the highest score; panics unless the scores are probabilities.
+pub(crate) fn best(outcome: &Outcome) -> usize {
+    let Outcome::Succeeded(scores) = outcome else {
+        panic!("no success: {outcome:?}");
+    };
+    let scores = scores.as_slice();
+    let sum: f32 = scores.iter().sum();
+    assert!((sum - 1.0).abs() < 1e-5, "no probabilities: {scores:?}");
+    (0..scores.len())
+        .max_by(|a, b| scores[*a].total_cmp(&scores[*b]))
+        .unwrap()
+}
 
 /// A worker and all it stands on.
 pub(crate) struct Rig {
