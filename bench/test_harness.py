@@ -173,6 +173,10 @@ class Loads(unittest.TestCase):
         self.assertEqual([load.kind for load in loads("fleet", True, True)][-1], "jobs")
         self.assertNotIn("jobs", {load.kind for load in loads("fleet", True, False)})
 
+    def test_jobs_are_followed_in_the_last_round_where_there_is_a_store(self):
+        followed = {(name, last) for name in ("embedded", "fleet") for last in (True, False) if any(load.follow for load in loads(name, last, True))}
+        self.assertEqual(followed, {("fleet", True)})
+
 
 if __name__ == "__main__":
     unittest.main()
