@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use selvage_core::job::Lane;
 use selvage_core::outcome::{Cost, Outcome, Report};
 use selvage_core::queue::rabbit::{QueueCounters, RabbitQueue, Role};
-use selvage_core::queue::suite::{alone, eventually};
+use selvage_core::queue::suite::{alone, eventually, job};
 use selvage_core::queue::{Consumer, Health, PublishError, Queue};
 use tokio::time::timeout;
 
@@ -164,6 +165,24 @@ async fn a_missing_queue_is_said_and_made_anew() {
     publish(&fleet, &gateway, 2).await;
     let waiting = fleet.broker.waiting(&fleet.interactive()).await;
     assert_eq!(waiting.unwrap(), Some(1));
+    fleet.end(&[&gateway]).await;
+}
+
+#[tokio::test]
+async fn a_missing_queue_brings_no_other_back() {
+    let fleet = Fleet::new().await;
+    let (gateway, _reports) = fleet.connect(Role::Gateway, url()).await;
+    // Deleted a moment ago, its consumers may not be canceled yet: it has to be missed by itself.
+    let other = fleet.broker.lane(&fleet.other_model, Lane::Interactive);
+    fleet.broker.delete(&fleet.interactive()).await.unwrap();
+    fleet.broker.delete(&other).await.unwrap();
+    publish(&fleet, &gateway, 1).await;
+    assert_eq!(fleet.broker.waiting(&other).await.unwrap(), None);
+    eventually("a job is taken there too", || async {
+        let job = job(&fleet.other_model, 2);
+        gateway.publish(job).await.is_ok()
+    })
+    .await;
     fleet.end(&[&gateway]).await;
 }
 

@@ -36,7 +36,6 @@ mod walk;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -173,7 +172,7 @@ impl RabbitQueue {
             hand_over: Arc::new(HandOver::new(settings.hand_over, settings.grouping)),
             counters: settings.counters,
             tasks: publishers.clone(),
-            redeclaring: AtomicBool::new(false),
+            missing: std::sync::Mutex::default(),
         });
         let queue = Self {
             role: settings.role,

@@ -3,8 +3,8 @@
 //! One at a time, because lapin pairs a returned message with a confirm by their order, not by their numbers; and because
 //! the jobs that arrive meanwhile make the next message fuller.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
@@ -45,7 +45,8 @@ pub(super) struct Publishing {
     pub(super) hand_over: Arc<HandOver>,
     pub(super) counters: QueueCounters,
     pub(super) tasks: TaskTracker,
-    pub(super) redeclaring: AtomicBool,
+    /// Queues that were missing and are about to be made anew.
+    pub(super) missing: Mutex<HashSet<String>>,
 }
 
 impl Publishing {
@@ -160,7 +161,7 @@ impl Publishing {
         match confirmation {
             Confirmation::Ack(None) => Outcome::Confirmed,
             Confirmation::Ack(Some(_)) => {
-                self.redeclare();
+                self.redeclare(&message.queue);
                 Outcome::Returned(message.queue.clone())
             }
             Confirmation::Nack(_) => Outcome::Full,
@@ -174,22 +175,31 @@ impl Publishing {
         Ok(channel)
     }
 
-    /// Makes missing queues anew, in the background, once at a time, and not before [`MOURNING`] is over.
-    fn redeclare(self: &Arc<Self>) {
-        if self.redeclaring.swap(true, Ordering::AcqRel) {
+    /// Makes a missing queue anew, in the background, once at a time, and not before [`MOURNING`] is over. No other queue: one
+    /// that was deleted a moment ago would come back before its consumers were canceled.
+    fn redeclare(self: &Arc<Self>, queue: &str) {
+        if !self.missing().insert(queue.to_owned()) {
             return;
         }
-        let this = Arc::clone(self);
+        let (this, queue) = (Arc::clone(self), queue.to_owned());
         self.tasks.spawn(async move {
             sleep(MOURNING).await;
             if let Ok(live) = this.link.now() {
-                match this.topology.declare(&live).await {
-                    Ok(()) => tracing::warn!("a queue was missing and has been declared anew"),
-                    Err(error) => tracing::warn!(%error, "a missing queue cannot be declared"),
+                match this.topology.declare_named(&live, &queue).await {
+                    Ok(()) => {
+                        tracing::warn!(queue, "a queue was missing and has been declared anew")
+                    }
+                    Err(error) => {
+                        tracing::warn!(queue, %error, "a missing queue cannot be declared")
+                    }
                 }
             }
-            this.redeclaring.store(false, Ordering::Release);
+            this.missing().remove(&queue);
         });
+    }
+
+    fn missing(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count(&self, outcome: &Outcome, jobs: usize) {

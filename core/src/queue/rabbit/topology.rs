@@ -111,6 +111,20 @@ impl Topology {
         self.declare_lane(&channel, model, lane).await
     }
 
+    /// Declares the lane whose queue has that name, if one has, and where dead letters go.
+    pub(super) async fn declare_named(&self, live: &Live, queue: &str) -> Result<(), Trouble> {
+        let channel = live.channel().await?;
+        self.declare_dead(&channel).await?;
+        for model in &self.models {
+            for lane in Lane::ALL {
+                if self.lane(model, lane) == queue {
+                    self.declare_lane(&channel, model, lane).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Declares where lanes set messages aside.
     pub(super) async fn declare_dead(&self, channel: &Channel) -> Result<(), Trouble> {
         let exchange = ShortString::from(self.dead_letter_exchange());
