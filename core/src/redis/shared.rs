@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::error::LinkError;
 use super::gather::Gatherer;
 use super::link::Link;
-use super::scripts::{Names, StoreScripts, Submission};
+use super::scripts::{Entry, Names, StoreScripts};
 use crate::store::StoreError;
 
 /// Most submissions that share one script call; it then runs for about a millisecond.
@@ -22,7 +22,7 @@ pub(super) struct Shared {
     link: Arc<Link>,
     /// Longest time for one call, waiting for the one before included.
     budget: Duration,
-    submissions: Gatherer<Submission, String, Arc<LinkError>>,
+    submissions: Gatherer<Entry, String, Arc<LinkError>>,
     places: Gatherer<Vec<Asked>, Vec<u64>, Arc<LinkError>>,
 }
 
@@ -48,7 +48,7 @@ impl Shared {
     ) -> Self {
         let shared = (link.clone(), scripts.clone(), Arc::new(names.clone()));
         let over = shared.clone();
-        let submissions = Gatherer::new(SUBMISSIONS, move |submissions: Vec<Submission>| {
+        let submissions = Gatherer::new(SUBMISSIONS, move |submissions: Vec<Entry>| {
             let (link, scripts, names) = over.clone();
             async move {
                 let mut call = scripts.submit.prepare_invoke();
@@ -81,7 +81,7 @@ impl Shared {
     }
 
     /// What `submit.lua` says of one job.
-    pub(super) async fn submit(&self, submission: Submission) -> Result<String, StoreError> {
+    pub(super) async fn submit(&self, submission: Entry) -> Result<String, StoreError> {
         self.in_time(self.submissions.submit(submission)).await
     }
 

@@ -10,7 +10,7 @@ use super::breaker::Rule;
 use super::error::{LinkError, OpenError};
 use super::link::Link;
 use super::record::{self, Damage, Unreadable};
-use super::scripts::{Entry, Names, StoreScripts, Submission, millis};
+use super::scripts::{Entry, Names, StoreScripts, millis};
 use super::shared::{Asked, Shared};
 use crate::clock::UnixMillis;
 use crate::config::{Prefix, RedisUrl};
@@ -159,7 +159,7 @@ impl RedisStore {
 #[async_trait]
 impl JobStore for RedisStore {
     async fn submit(&self, seed: &Seed) -> Result<Submitted, StoreError> {
-        let submission = Submission::new(seed, &self.names)?;
+        let submission = Entry::new(seed, &self.names)?;
         let id = self.shared.submit(submission).await?;
         self.submitted(seed.id, &id)
     }

@@ -60,7 +60,7 @@ pub trait JobStore: Debug + Send + Sync {
     async fn withdraw(&self, id: JobId) -> Result<(), StoreError>;
 
     /// Says for each job, in order, whether it is to be run, and counts the start. A missing record is written anew from
-    /// the job itself, so that a wiped store loses no queued job.
+    /// the job itself, so that a wiped store loses no queued job, and takes its idempotency key again where that is free.
     ///
     /// # Errors
     /// [`StoreError`]; starts may have been counted all the same.

@@ -50,13 +50,7 @@ impl History {
                 let was_sent = |n: &Which| !KEYED.contains(n) || self.accepted[*n];
                 let batch: Vec<Which> = batch.iter().copied().filter(was_sent).collect();
                 let seeds: Vec<Seed> = batch.iter().map(|&n| self.jobs[n].clone()).collect();
-                let expected: Vec<Claim> = batch
-                    .iter()
-                    .map(|&n| {
-                        let is_overdue = self.is_overdue(n);
-                        self.models[n].claim(is_overdue)
-                    })
-                    .collect();
+                let expected: Vec<Claim> = batch.iter().map(|&n| self.claim(n)).collect();
                 assert_eq!(self.store.claim(&seeds).await.unwrap(), expected);
             }
             Step::Release(batch) => {
@@ -110,6 +104,21 @@ impl History {
             self.key_holder = Some(which);
         }
         Submitted::Recorded
+    }
+
+    fn claim(&mut self, which: Which) -> Claim {
+        let is_overdue = self.is_overdue(which);
+        let had_none = self.models[which].state.is_none();
+        let claim = self.models[which].claim(is_overdue);
+        // A record that is written anew takes its idempotency key again where that is free.
+        let writes = had_none && self.models[which].state.is_some();
+        let is_free = self
+            .key_holder
+            .is_none_or(|n| n == which || self.models[n].state.is_none());
+        if writes && KEYED.contains(&which) && is_free {
+            self.key_holder = Some(which);
+        }
+        claim
     }
 
     async fn complete(&mut self, ends: &[(Which, End)]) {

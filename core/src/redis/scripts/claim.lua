@@ -1,9 +1,10 @@
 -- Counts the start of each job that is to be run, writing a missing record anew.
--- KEYS: deadlines, then one record each. ARGV: retention, most attempts, then id, deadline, seed each.
+-- KEYS: deadlines, then the record and the idempotency key each.
+-- ARGV: retention, most attempts, then id, deadline, seed, fingerprint ('' where there is no idempotency key) each.
 -- Returns per job its attempt, or 0: has ended, -1: overdue, -2: started too often, -3: asked to stop.
 local deadlines, retention, most, now = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), now_ms()
 
-local function claim(key, id, given_deadline, seed)
+local function claim(key, once, id, given_deadline, seed, fingerprint)
   local found = redis.call('HMGET', key, 'state', 'attempts', 'deadline', 'cancel', 'started')
   local state, attempts = found[1], tonumber(found[2]) or 0
   local deadline = tonumber(found[3]) or given_deadline
@@ -12,7 +13,7 @@ local function claim(key, id, given_deadline, seed)
   if deadline <= now then return -1 end
   if found[4] then return -3 end
   if not state then
-    create(deadlines, key, id, seed, deadline, retention, now)
+    create(deadlines, key, once, id, deadline, seed, fingerprint, retention, now)
   end
   redis.call('HSET', key, 'state', 'running', 'attempts', attempts + 1, 'started', found[5] or now)
   list(deadlines, id, deadline, retention, now)
@@ -20,8 +21,9 @@ local function claim(key, id, given_deadline, seed)
 end
 
 local claims = {}
-for i = 2, #KEYS do
-  claims[i - 1] = claim(KEYS[i], ARGV[3 * i - 3], tonumber(ARGV[3 * i - 2]), ARGV[3 * i - 1])
+for i = 1, (#KEYS - 1) / 2 do
+  local at = 4 * i - 1
+  claims[i] = claim(KEYS[2 * i], KEYS[2 * i + 1], ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3])
 end
 settle(now)
 return claims

@@ -110,55 +110,40 @@ impl Names {
     }
 }
 
-/// A seed as `submit` takes it: with its idempotency key, if it has one.
-#[derive(Debug)]
-pub(super) struct Submission {
-    entry: Entry,
-    once: Option<(String, String)>,
-}
-
-impl Submission {
-    pub(super) fn new(seed: &Seed, names: &Names) -> serde_json::Result<Self> {
-        let once = seed.once.as_ref().map(|once| {
-            let name = format!("{}{}", names.once_prefix, once.key.to_hex());
-            (name, once.fingerprint.to_hex())
-        });
-        let entry = Entry::new(seed, names)?;
-        Ok(Self { entry, once })
-    }
-
-    pub(super) fn add_to(&self, call: &mut ScriptInvocation<'_>) {
-        self.entry.add_to(call);
-        match &self.once {
-            Some((name, fingerprint)) => call.key(name).arg(fingerprint),
-            // Keys come in pairs; this one is not looked at.
-            None => call.key(&self.entry.record).arg(""),
-        };
-    }
-}
-
-/// A seed as `claim` takes it.
+/// A seed as `submit` and `claim` take it: with its idempotency key, if it has one.
 #[derive(Debug)]
 pub(super) struct Entry {
     record: String,
     id: String,
     deadline: u64,
     seed: String,
+    /// The key's name and the request's fingerprint.
+    once: Option<(String, String)>,
 }
 
 impl Entry {
     pub(super) fn new(seed: &Seed, names: &Names) -> serde_json::Result<Self> {
+        let once = seed.once.as_ref().map(|once| {
+            let name = format!("{}{}", names.once_prefix, once.key.to_hex());
+            (name, once.fingerprint.to_hex())
+        });
         Ok(Self {
             record: names.record(seed.id),
             id: seed.id.to_string(),
             deadline: millis(seed.deadline),
             seed: serde_json::to_string(seed)?,
+            once,
         })
     }
 
     pub(super) fn add_to(&self, call: &mut ScriptInvocation<'_>) {
         call.key(&self.record);
         call.arg(&self.id).arg(self.deadline).arg(&self.seed);
+        match &self.once {
+            Some((name, fingerprint)) => call.key(name).arg(fingerprint),
+            // Keys come in pairs; this one is not looked at.
+            None => call.key(&self.record).arg(""),
+        };
     }
 }
 

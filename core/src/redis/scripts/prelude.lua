@@ -91,14 +91,28 @@ local function join(line, id, expires, now)
   more.last, more.since = score, score - day_us
 end
 
--- Writes a record in state `queued`, lists it for its owner and puts it into its model's line.
-local function create(deadlines, key, id, seed, deadline, retention, now)
+-- The job that has the key, as long as its record is there; nothing where the key is free or this job's own.
+local function earlier(key, once, id, fingerprint)
+  local taken = redis.call('GET', once)
+  if not taken then return nil end
+  local other, wanted = string.match(taken, '^(%S+) (%S+)$')
+  local records = string.sub(key, 1, #key - #id)
+  if not other or other == id or redis.call('EXISTS', records .. other) == 0 then return nil end
+  return wanted == fingerprint and other or ''
+end
+
+-- Writes a record in state `queued`, takes its idempotency key if that is free, lists it for its owner and puts it into its
+-- model's line. The fingerprint is '' where there is no idempotency key.
+local function create(deadlines, key, once, id, deadline, seed, fingerprint, retention, now)
   local expires, told = deadline + retention, cjson.decode(seed)
   redis.call('HSET', key, 'seed', seed, 'deadline', deadline, 'state', 'queued', 'attempts', 0, 'expires', expires,
     'model', told.model)
   redis.call('PEXPIREAT', key, expires)
   if type(told.webhook) == 'table' then
     redis.call('HSET', key, 'hook', ' ' .. table.concat(told.webhook.events, ' ') .. ' ')
+  end
+  if fingerprint ~= '' and not earlier(key, once, id, fingerprint) then
+    redis.call('SET', once, id .. ' ' .. fingerprint, 'PXAT', expires)
   end
   local listed_until = math.max(expires, now + retention)
   add(owned(deadlines, told), 0, id, listed_until).most = most_owned

@@ -36,6 +36,7 @@ macro_rules! job_store_suite {
             a_repeated_request_finds_its_first_job
             an_idempotency_key_belongs_to_one_request
             a_withdrawn_job_frees_its_key
+            a_claim_takes_a_free_key_again
             many_repeats_at_once_make_one_job
             a_webhook_is_due_once_its_job_has_ended_as_asked
             a_webhook_is_leased_to_one_caller

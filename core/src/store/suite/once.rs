@@ -2,10 +2,10 @@
 
 use tokio::task::JoinSet;
 
-use super::{Store, answer, completed, find, seed, submitted, withdrawn};
+use super::{Store, answer, claimed, completed, find, seed, submitted, withdrawn};
 use crate::job::Once;
 use crate::key::Digest;
-use crate::store::{End, Seed, Submitted};
+use crate::store::{Claim, End, Seed, Submitted};
 
 /// A fresh job whose request had an idempotency key.
 #[must_use]
@@ -88,4 +88,16 @@ pub async fn many_repeats_at_once_make_one_job(store: Store) {
     let told = tasks.join_all().await;
     assert_eq!(told.iter().filter(|(first, _)| *first).count(), 1);
     assert!(told.iter().all(|(_, id)| *id == told[0].1), "{told:?}");
+}
+
+/// A store that was wiped learns of a job from its message, and of its idempotency key with it; a key that has another job
+/// stays that one's.
+pub async fn a_claim_takes_a_free_key_again(store: Store) {
+    let key = unique();
+    let (first, second) = (keyed(&key, b"request"), keyed(&key, b"request"));
+    for seed in [&first, &second] {
+        assert_eq!(claimed(&store, seed).await, Claim::Run(1));
+    }
+    let repeat = keyed(&key, b"request");
+    assert_eq!(told(&store, &repeat).await, Submitted::Existing(first.id));
 }
