@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-use selvage_core::cache::{Cache, Cached, MemoryCache};
+use selvage_core::cache::{Cache, MemoryCache};
 use selvage_core::clock::{Clock, UnixMillis};
 use selvage_core::job::{CachePolicy, Job, Lane, ModelName};
 use selvage_core::outcome::{Cost, Failure, FailureCode, Outcome, Report};
@@ -124,9 +124,10 @@ impl Predictions {
         self.life.phase() < Phase::Ending && Instant::now() < until
     }
 
-    /// The answer that is there already, counted as a hit or a miss.
+    /// The answer that is there already, counted as a hit or a miss; as neither where the request skips the cache or the
+    /// cache does not answer.
     async fn ask_cache(&self, ask: &Ask) -> Option<Finished> {
-        let found = self.look_into_cache(ask).await;
+        let found = self.look_into_cache(ask).await?;
         match found {
             Some(_) => self.metrics.cache_hits.inc(),
             None => self.metrics.cache_misses.inc(),
@@ -134,32 +135,27 @@ impl Predictions {
         found
     }
 
-    async fn look_into_cache(&self, ask: &Ask) -> Option<Finished> {
+    /// What the cache has; `None` where it was not asked or did not answer.
+    async fn look_into_cache(&self, ask: &Ask) -> Option<Option<Finished>> {
         if !ask.policy.read {
             return None;
         }
-        let found = self.cache.get(std::slice::from_ref(&ask.key)).await;
-        let Cached {
-            scores,
-            ttl,
-            made_at,
-        } = match found {
-            Ok(mut found) => found.pop().flatten()?,
-            Err(_) => {
-                self.metrics.cache_errors.inc();
-                return None;
-            }
+        let Ok(mut found) = self.cache.get(std::slice::from_ref(&ask.key)).await else {
+            self.metrics.cache_errors.inc();
+            return None;
         };
-        ask.takes(&scores).then(|| Finished {
-            scores: Some(scores),
+        let found = found.pop().flatten();
+        let taken = found.filter(|found| ask.takes(&found.scores));
+        Some(taken.map(|cached| Finished {
+            scores: Some(cached.scores),
             cost: Cost::default(),
             attempts: 0,
             source: Source::Cache(Some(Hit {
-                ttl,
-                age: UnixMillis::wall().since(made_at),
+                ttl: cached.ttl,
+                age: UnixMillis::wall().since(cached.made_at),
             })),
             total: ask.began.elapsed(),
-        })
+        }))
     }
 
     fn is_at_hand(&self, ask: &Ask) -> bool {
@@ -288,7 +284,7 @@ impl Predictions {
 
     /// A wait that ran out: the answer may have come into the cache by another way, else the job is promised.
     async fn after_the_wait(&self, ask: &Ask) -> Result<Answer, PredictError> {
-        if let Some(finished) = self.look_into_cache(ask).await {
+        if let Some(Some(finished)) = self.look_into_cache(ask).await {
             return Ok(Answer::Finished(finished));
         }
         // A worker's clock may run before ours: the end of a life that is the wait is not told by ours alone.

@@ -47,8 +47,14 @@ async fn a_new_image_is_computed_and_a_repeat_is_a_hit() {
     assert_eq!(again.json["output"]["top"].as_array().unwrap().len(), 1);
     assert_ne!(again.id(), first.id());
     assert_eq!(rig.computed.load(Ordering::Relaxed), 1);
+    let skips = [("cache-control", "no-cache")];
+    rig.post_with("/predict", png(1), &skips).await.expect(200);
     assert_eq!(rig.metric("selvage_gateway_cache_hits_total"), 1.0);
-    assert_eq!(rig.metric("selvage_gateway_cache_misses_total"), 1.0);
+    assert_eq!(
+        rig.metric("selvage_gateway_cache_misses_total"),
+        1.0,
+        "a request that skips the cache does not miss it"
+    );
 }
 
 /// A cache into which somebody else's answer comes just after the first look.
