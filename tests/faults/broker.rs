@@ -195,6 +195,6 @@ fn lanes(stage: &Stage) -> Vec<String> {
         .collect()
 }
 
-fn ctl(stage: &Stage, arguments: &[&str]) -> String {
+pub(super) fn ctl(stage: &Stage, arguments: &[&str]) -> String {
     tokio::task::block_in_place(|| stage.private.rabbitmqctl(arguments))
 }

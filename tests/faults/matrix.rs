@@ -3,7 +3,7 @@
 use selvage_tests::load::Mix;
 
 use super::programs::Kind::{Gateway, Worker};
-use super::{Fault, broker, jobs, lines, overload, programs, redis, secrets, soak};
+use super::{Fault, broker, everything, jobs, lines, overload, programs, redis, secrets, soak};
 
 /// A fault's function as [`Fault::new`] takes it.
 macro_rules! by {
@@ -107,6 +107,9 @@ pub(crate) fn all() -> Vec<Fault> {
             .settings(overload::few_places)
             .mix(overload::beside),
         Fault::new("soak", by!(soak::soak)).by_itself(),
+        Fault::new("everything", by!(everything::everything))
+            .settings(everything::settings)
+            .by_itself(),
     ]
 }
 

@@ -2,6 +2,8 @@
 //! themselves are listed in `matrix.rs`.
 
 mod broker;
+mod clients;
+mod everything;
 mod jobs;
 mod lines;
 mod matrix;

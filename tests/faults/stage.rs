@@ -46,7 +46,14 @@ impl Stage {
             redis_url: through(&services.redis_url, redis_line.address()),
         };
         // A job may live so long: short enough that a test sees its end, long enough for every fault.
-        let settings = settings.with("SELVAGE_JOB_DEADLINE", 60);
+        let mut settings = settings;
+        if settings
+            .environment
+            .iter()
+            .all(|(name, _)| *name != "SELVAGE_JOB_DEADLINE")
+        {
+            settings = settings.with("SELVAGE_JOB_DEADLINE", 60);
+        }
         let fleet = Deployment::start_on(Some(proxied), settings).await;
         Self {
             fleet,
