@@ -11,6 +11,7 @@ use selvage_core::job::ModelName;
 
 use crate::access::Rate;
 use crate::access::make::MakeKey;
+use crate::browsers::{AllowedHost, AllowedOrigin, BrowserRules};
 use crate::dead_letters::command::DeadLettersCommand;
 use crate::webhooks::{Secret, WebhookSettings};
 
@@ -106,6 +107,23 @@ pub struct Settings {
         conflicts_with = "api_keys"
     )]
     pub rate_per_address: Option<Rate>,
+    /// Names that `Host` may have besides localhost and IP addresses, with commas between; `*` for any. Another name is
+    /// answered with 421. Unless given, no other one on a loopback address without API keys, and any elsewhere.
+    #[arg(
+        long,
+        env = "SELVAGE_ALLOWED_HOSTS",
+        value_delimiter = ',',
+        value_name = "NAMES"
+    )]
+    pub allowed_hosts: Vec<AllowedHost>,
+    /// Origins whose pages may ask by CORS, such as https://app.example, with commas between; `*` for any. None unless given.
+    #[arg(
+        long,
+        env = "SELVAGE_CORS_ORIGINS",
+        value_delimiter = ',',
+        value_name = "ORIGINS"
+    )]
+    pub cors_origins: Vec<AllowedOrigin>,
     /// Memory for results kept in this process, in bytes; in embedded mode there is no other cache.
     #[arg(long, env = "SELVAGE_NEAR_CACHE", default_value_t = 64 * 1024 * 1024, value_name = "BYTES")]
     pub near_cache: u64,
@@ -211,6 +229,12 @@ impl Settings {
             max_connections_per_address: self
                 .max_connections_per_address
                 .unwrap_or_else(|| (self.max_connections * 3).div_ceil(4)),
+            browsers: BrowserRules::new(
+                &self.allowed_hosts,
+                &self.cors_origins,
+                self.api_keys.is_some(),
+                self.listen.ip(),
+            ),
             webhooks: WebhookSettings {
                 secret: self.webhook_secret.clone(),
                 allow_private: self.webhook_allow_private,
@@ -245,6 +269,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// Most connections of one address.
     pub max_connections_per_address: usize,
+    /// What pages in browsers may ask.
+    pub browsers: BrowserRules,
     /// How webhooks are sent.
     pub webhooks: WebhookSettings,
 }

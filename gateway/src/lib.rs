@@ -6,6 +6,7 @@
 //! | [`server`], [`descriptors`] | connections: accepting, time limits, draining, how many there can be |
 //! | `routes` | the route table and its handlers: HTTP to service and back |
 //! | [`access`], [`peer`] | who may ask and how often: API keys, rates, and the caller a request has become |
+//! | [`browsers`] | what pages in browsers may ask: names in `Host`, origins |
 //! | [`upload`], [`options`], [`prefer`], [`idempotency`], [`depth`] | reading a request |
 //! | [`view`], [`error`] | writing an answer |
 //! | `pages` | the pages for people and their files |
@@ -22,6 +23,7 @@
 
 pub mod access;
 pub mod admission;
+pub mod browsers;
 pub mod changes;
 pub mod config;
 pub mod dead_letters;

@@ -22,8 +22,8 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// How long processor time is counted.
 const COUNTED: Duration = Duration::from_secs(3);
 
-const ALIVE: &[u8] = b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n";
-const METRICS: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n";
+const ALIVE: &[u8] = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const METRICS: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// Reads until the text has come.
 async fn read_until(socket: &mut TcpStream, text: &str) -> anyhow::Result<String> {

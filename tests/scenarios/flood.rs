@@ -112,7 +112,7 @@ fn report(name: &str, mut took: Vec<Duration>, memory_kib: u64) {
 async fn drip_head(gateway: SocketAddr) -> anyhow::Result<()> {
     let mut socket = TcpStream::connect(gateway).await?;
     socket
-        .write_all(b"GET /livez HTTP/1.1\r\nHost: h\r\n")
+        .write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n")
         .await?;
     loop {
         sleep(DRIP_EVERY).await;
@@ -140,7 +140,7 @@ pub(super) async fn never_read(gateway: SocketAddr) -> anyhow::Result<()> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(4096)?;
     let mut socket = socket.connect(gateway).await?;
-    let ask = b"GET /openapi.json HTTP/1.1\r\nHost: h\r\n\r\n".repeat(UNREAD);
+    let ask = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(UNREAD);
     // The gateway stops reading when it cannot write, so this may not end.
     let _cut_off = socket.write_all(&ask).await;
     std::future::pending().await

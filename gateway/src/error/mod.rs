@@ -28,6 +28,7 @@ pub enum Code {
     BadBase64,
     Unauthenticated,
     Forbidden,
+    CrossOrigin,
     NotFound,
     JobNotFound,
     ModelNotFound,
@@ -39,6 +40,7 @@ pub enum Code {
     JobExpired,
     PayloadTooLarge,
     UnsupportedMediaType,
+    MisdirectedRequest,
     InvalidImage,
     ImageTooLarge,
     InvalidOption,
@@ -70,6 +72,7 @@ impl Code {
             Self::InvalidTensor => (400, "invalid_tensor", "The tensor does not fit"),
             Self::Unauthenticated => (401, "unauthenticated", "An API key is needed"),
             Self::Forbidden => (403, "forbidden", "This key may not do that"),
+            Self::CrossOrigin => (403, "cross_origin", "Pages of that origin may not do that"),
             Self::NotFound => (404, "not_found", "There is nothing here"),
             Self::JobNotFound => (404, "job_not_found", "There is no such job"),
             Self::ModelNotFound => (404, "model_not_found", "There is no such model"),
@@ -83,6 +86,11 @@ impl Code {
             Self::UnsupportedMediaType => {
                 (415, "unsupported_media_type", "Not a supported image type")
             }
+            Self::MisdirectedRequest => (
+                421,
+                "misdirected_request",
+                "This gateway does not answer to that name",
+            ),
             Self::InvalidImage => (422, "invalid_image", "The image is broken"),
             Self::ImageTooLarge => (422, "image_too_large", "The image has too many pixels"),
             Self::InvalidOption => (422, "invalid_option", "An option is wrong"),

@@ -11,7 +11,7 @@ mod problems;
 use utoipa::openapi::path::{Operation as Described, Parameter, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
-use utoipa::openapi::{Components, InfoBuilder, LicenseBuilder, OpenApi, Paths, RefOr};
+use utoipa::openapi::{Components, HttpMethod, InfoBuilder, LicenseBuilder, OpenApi, Paths, RefOr};
 
 pub use examples::job;
 pub use headers::{Header, header_parameter, typed_header_parameter};
@@ -20,6 +20,7 @@ pub use problems::{Form, problems};
 
 use crate::error::Code;
 use crate::oip;
+use crate::routes::browsers::HEALTH;
 
 /// The name of the only security scheme.
 const API_KEY: &str = "api_key";
@@ -70,7 +71,14 @@ pub fn complete(document: &mut OpenApi) {
         .components
         .get_or_insert_with(Components::new)
         .add_security_scheme(API_KEY, SecurityScheme::Http(scheme));
-    for_each(document, |_, operation| {
+    for_each(document, |path, method, operation| {
+        let form = Form::of(path);
+        if !HEALTH.contains(&path) {
+            problems(operation, form, &[Code::MisdirectedRequest]);
+        }
+        if method != HttpMethod::Get {
+            problems(operation, form, &[Code::CrossOrigin]);
+        }
         let id = header_parameter(
             "Request-Id",
             "Carried to the worker and its logs; made where there is none.",
@@ -91,7 +99,7 @@ pub fn complete(document: &mut OpenApi) {
 
 /// Adds what routes for callers have in common: keys where they are needed, and rates.
 pub fn guard(document: &mut OpenApi, keys: bool) {
-    for_each(document, |path, operation| {
+    for_each(document, |path, _, operation| {
         let form = Form::of(path);
         problems(operation, form, &[Code::RateLimited]);
         if keys {
@@ -109,13 +117,20 @@ pub fn guard(document: &mut OpenApi, keys: bool) {
 }
 
 /// Every operation of a document, with its path.
-fn for_each(document: &mut OpenApi, mut change: impl FnMut(&str, &mut Described)) {
+fn for_each(document: &mut OpenApi, mut change: impl FnMut(&str, HttpMethod, &mut Described)) {
     for (path, item) in &mut document.paths.paths {
         let PathItem {
             get, post, delete, ..
         } = item;
-        for operation in [get, post, delete].into_iter().flatten() {
-            change(path, operation);
+        let operations = [
+            (HttpMethod::Get, get),
+            (HttpMethod::Post, post),
+            (HttpMethod::Delete, delete),
+        ];
+        for (method, operation) in operations {
+            if let Some(operation) = operation {
+                change(path, method, operation);
+            }
         }
     }
 }

@@ -66,7 +66,7 @@ pub(super) async fn known(State(app): State<App>, mut request: Request, next: Ne
 }
 
 /// Answers a request whose body nobody wants.
-fn refuse(app: &App, request: Request, error: ApiError) -> Response {
+pub(super) fn refuse(app: &App, request: Request, error: ApiError) -> Response {
     let (parts, body) = request.into_parts();
     app.bodies.refuse(&parts.headers, body);
     error.into_response()

@@ -3,6 +3,7 @@
 mod access;
 mod asset;
 mod batch;
+pub(crate) mod browsers;
 mod dead_letters;
 mod docs;
 mod events;
@@ -39,9 +40,14 @@ pub(crate) fn table(app: App) -> Router {
     let mut routes = open().merge(guarded.route_layer(known));
     openapi::complete(routes.get_openapi_mut());
     let (routes, document) = routes.split_for_parts();
-    routes
+    let mut routes = routes
         .fallback(not_found)
-        .method_not_allowed_fallback(wrong_method)
+        .method_not_allowed_fallback(wrong_method);
+    if let Some(cors) = browsers::cors(&app.limits.browsers) {
+        routes = routes.layer(cors);
+    }
+    routes
+        .layer(from_fn_with_state(app.clone(), browsers::checked))
         .layer(Extension(Document::new(&document)))
         .layer(from_fn_with_state(app.clone(), seen::seen))
         .with_state(app)

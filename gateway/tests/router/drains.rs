@@ -73,12 +73,12 @@ async fn a_server_with_stuck_clients_ends_within_its_drain_time() {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let mut silent = tokio::net::TcpStream::connect(address).await.unwrap();
         let mut half = tokio::net::TcpStream::connect(address).await.unwrap();
-        let head = "POST /predict HTTP/1.1\r\nhost: h\r\ncontent-length: 100\r\n\r\nhalf";
+        let head = "POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\nhalf";
         half.write_all(head.as_bytes()).await.unwrap();
         let mut waiting = tokio::net::TcpStream::connect(address).await.unwrap();
         let image = png(1);
         let head = format!(
-            "POST /predict?wait=60 HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n\r\n",
+            "POST /predict?wait=60 HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
             image.len()
         );
         waiting

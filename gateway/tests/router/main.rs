@@ -8,6 +8,7 @@
 mod access;
 mod answers;
 mod batches;
+mod browsers;
 mod dead_letters;
 mod described;
 mod down;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Cursor;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use selvage_core::queue::memory::MemoryQueue;
 use selvage_core::queue::{Consumer, Delivery, Queue};
 use selvage_core::store::MemoryStore;
 use selvage_gateway::access::Access;
+use selvage_gateway::browsers::BrowserRules;
 use selvage_gateway::config::Limits;
 use selvage_gateway::models::Models;
 use selvage_gateway::{App, Backends};
@@ -87,6 +89,7 @@ impl Default for Plan {
             drain: seconds(20),
             max_connections: 64,
             max_connections_per_address: 64,
+            browsers: BrowserRules::new(&[], &[], false, Ipv4Addr::LOCALHOST.into()),
             webhooks: selvage_gateway::webhooks::WebhookSettings {
                 secret: None,
                 allow_private: false,
