@@ -115,7 +115,7 @@ class StartedServices(unittest.TestCase):
             self.assertNotIn(secret, shown)
 
     def test_the_deployment_settings_are_in_force(self):
-        self.assertIn("volatile-ttl", redis(self.state, "CONFIG GET maxmemory-policy"))
+        self.assertIn("noeviction", redis(self.state, "CONFIG GET maxmemory-policy"))
         self.assertIn("everysec", redis(self.state, "CONFIG GET appendfsync"))
         environment = services("rabbitmqctl", self.path, "environment").stdout
         for setting in ("{channel_max,128}", "{heartbeat,10}", "{max_message_size,16777216}", "{wal_max_size_bytes,64000000}"):

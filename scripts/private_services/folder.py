@@ -111,6 +111,8 @@ class Folder:
             f"port {self.state.redis_port}",
             f"requirepass {self.state.redis_password}",
             f'dir "{self.path / "redis"}"',
+            # It holds the cached results too, which would fill it and then keep new jobs out.
+            "maxmemory 0",
             "daemonize no",
             'logfile ""',
         ]

@@ -71,14 +71,9 @@ pub(super) async fn script_flush(stage: Arc<Stage>, duration: Duration) {
 
 /// Leaves no memory for anything new.
 pub(super) async fn full(stage: Arc<Stage>, duration: Duration) {
-    redis(&stage, &["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
     redis(&stage, &["CONFIG", "SET", "maxmemory", "1mb"]);
     sleep(duration).await;
     redis(&stage, &["CONFIG", "SET", "maxmemory", "0"]);
-    redis(
-        &stage,
-        &["CONFIG", "SET", "maxmemory-policy", "volatile-ttl"],
-    );
 }
 
 /// Makes it a replica of nothing: it answers reads and refuses writes.
