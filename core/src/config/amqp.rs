@@ -162,6 +162,21 @@ mod tests {
     }
 
     #[test]
+    fn a_password_that_is_not_encoded_is_refused_without_repeating_it() {
+        for text in [
+            "amqp://u:12/s3cret@h/%2f",
+            "amqp://u:12#s3cret@h",
+            "amqp://u:12?s3cret@h",
+            "amqp://u:p@s3cret@h",
+            "amqp://ann:s3cret@h/,amqp://ann:12/s3cret@g/",
+        ] {
+            let error = text.parse::<AmqpUrls>().unwrap_err();
+            assert!(error.contains("percent-encode"), "{error}");
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
     fn commas_separate_the_nodes_of_a_cluster() {
         let text = "amqp://ann:s3cret@mq1, amqps://ann:s3%2Ccret@mq2:5671/%2F";
         let urls: AmqpUrls = text.parse().unwrap();

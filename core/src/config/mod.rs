@@ -177,6 +177,7 @@ impl SharedSettings {
 
 /// A URL of one of these schemes with a host. The text may hold a password, so no message repeats it.
 fn url(text: &str, schemes: &[&str]) -> Result<Url, String> {
+    check_at_signs(text)?;
     let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
     if !schemes.contains(&url.scheme()) {
         return Err(format!("the scheme must be one of {}", schemes.join(", ")));
@@ -185,6 +186,22 @@ fn url(text: &str, schemes: &[&str]) -> Result<Url, String> {
         return Err("the URL names no host".to_owned());
     }
     Ok(url)
+}
+
+/// Refuses a URL in which a part of the password may be read as host or path, which logs show.
+fn check_at_signs(text: &str) -> Result<(), String> {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let credentials = rest
+        .split_once('@')
+        .filter(|(before, after)| before.contains(['/', '?', '#']) || after.contains('@'));
+    match credentials {
+        None => Ok(()),
+        Some(_) => Err(
+            "an `@` stands where none may be; percent-encode `@`, `/`, `?` and `#` in the user, the password and what \
+             follows the host (%40, %2F, %3F, %23)"
+                .to_owned(),
+        ),
+    }
 }
 
 /// Shows a URL without user, password and parameters.

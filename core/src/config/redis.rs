@@ -57,6 +57,7 @@ impl FromStr for RedisUrl {
             ("rediss+sentinel://", "rediss"),
         ] {
             if let Some(rest) = text.strip_prefix(prefix) {
+                super::check_at_signs(rest)?;
                 return sentinels(scheme, rest).map(Self::Sentinels);
             }
         }
@@ -202,6 +203,22 @@ mod tests {
             format!("{:?}", parsed("redis+sentinel://:s3cret@s/main")),
             "main"
         );
+    }
+
+    #[test]
+    fn a_password_that_is_not_encoded_is_refused_without_repeating_it() {
+        for text in [
+            "redis://u:12/s3cret@h:6379/0",
+            "redis://u:12#s3cret@h",
+            "redis://u:12?s3cret@h",
+            "redis://u:p@s3cret@h",
+            "redis+sentinel://u:12/s3cret@s1/main",
+            "redis+sentinel://u:p@s3cret@s1/main",
+        ] {
+            let error = text.parse::<RedisUrl>().unwrap_err();
+            assert!(error.contains("percent-encode"), "{error}");
+            assert!(!error.contains("s3cret"), "{error}");
+        }
     }
 
     #[test]
