@@ -184,9 +184,8 @@ impl Problem {
                 "send a whole PNG, JPEG, WebP, GIF or BMP"
             }
             "queue_full" | "rate_limited" => "try again later, or with more --tries",
-            "broker_unavailable" | "store_unavailable" | "no_workers" | "draining" => {
-                "try again later; `selvage status` shows what is missing"
-            }
+            "broker_unavailable" | "store_unavailable" | "store_full" | "no_workers"
+            | "draining" => "try again later; `selvage status` shows what is missing",
             _ => return self.for_the_operator(),
         };
         advice.into()

@@ -24,13 +24,14 @@ use crate::start::Failure;
 const BROKER_WAIT: Duration = Duration::from_secs(3);
 /// How often the clock is set by the shared one. Crystals drift by less than a millisecond in that time.
 const ANCHOR_EVERY: Duration = Duration::from_secs(10);
-/// Longest time one reading of the shared clock may take; a slower one says little about now.
+/// Longest time one reading of the shared clock may take, since a slower one says little about now; and the question at the
+/// start whether Redis keeps records.
 const ANCHOR_LIMIT: Duration = Duration::from_secs(1);
 
 /// Opens the backends at these addresses. Redis need not be up, nor need RabbitMQ.
 ///
 /// # Errors
-/// [`Failure::Usage`] for an address that cannot be used, [`Failure::Refused`] where the broker refuses us for good.
+/// [`Failure::Usage`] for an address that cannot be used, [`Failure::Refused`] where the broker refuses us for good or Redis evicts records.
 pub async fn open(
     settings: &Settings,
     (amqp, redis): (&AmqpUrls, &RedisUrl),
@@ -45,11 +46,15 @@ pub async fn open(
         .context("--cache-url / SELVAGE_CACHE_URL")
         .map_err(Failure::Usage)?;
     let redis_url = "--redis-url / SELVAGE_REDIS_URL";
-    let store = RedisStore::new(redis, &shared.prefix, retention).context(redis_url);
+    let store = RedisStore::new(redis, &shared.prefix, retention)
+        .context(redis_url)
+        .map_err(Failure::Usage)?;
     let fleet = RedisFleet::new(redis, &shared.prefix).context(redis_url);
     let fleet: Arc<dyn Fleet> = Arc::new(fleet.map_err(Failure::Usage)?);
     let clock = Clock::default();
     anchor_once(&clock, fleet.as_ref()).await;
+    let fit = store.fit(ANCHOR_LIMIT).await.context(redis_url);
+    fit.map_err(Failure::Refused)?;
     let names = catalog.models().iter().map(|model| model.name.clone());
     let mut rabbit = RabbitSettings::new(
         amqp.clone(),
@@ -70,7 +75,7 @@ pub async fn open(
         reports,
         cache,
         near: Some(near),
-        store: Arc::new(store.map_err(Failure::Usage)?),
+        store: Arc::new(store),
         fleet,
         clock,
         durable: true,

@@ -14,10 +14,11 @@ use crate::error::Code;
 use crate::predictions::Finished;
 
 /// Refusals that are no fault of the request: it may be tried again.
-const TURNED_AWAY: [Code; 4] = [
+const TURNED_AWAY: [Code; 5] = [
     Code::QueueFull,
     Code::BrokerUnavailable,
     Code::StoreUnavailable,
+    Code::StoreFull,
     Code::Draining,
 ];
 

@@ -22,6 +22,7 @@ const SENTENCES = {
   poison: "This picture could not be computed",
   queue_full: "The queue is full",
   rate_limited: "Too many requests came from here",
+  store_full: "There is no room for another job right now",
   store_unavailable: "Jobs cannot be recorded right now",
   unsupported_media_type: "This kind of file is not taken",
 };

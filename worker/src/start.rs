@@ -29,7 +29,7 @@ use crate::worker::{PrepareError, Worker, load_runtime};
 
 /// How long the start waits for a broker that is away; then the worker says that it is not ready and goes on.
 const BROKER_WAIT: Duration = Duration::from_secs(3);
-/// Longest time the first reading of the shared clock may take.
+/// Longest time each of the first questions to Redis may take: the shared clock, and whether it keeps records.
 const CLOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// Why a worker ended in failure; each kind ends with another exit code.
@@ -187,6 +187,8 @@ async fn open_backends(
     if let Ok(Ok(now)) = timeout(CLOCK_WAIT, fleet.time()).await {
         clock.anchor(now);
     }
+    let fit = store.fit(CLOCK_WAIT).await.context(redis_url);
+    fit.map_err(Failure::Refused)?;
     let names = catalog.models().iter().map(|model| model.name.clone());
     let mut rabbit = RabbitSettings::new(
         amqp.clone(),

@@ -7,6 +7,7 @@ use redis::{Pipeline, Value};
 
 use super::breaker::Rule;
 use super::error::{LinkError, OpenError};
+use super::fit::Content;
 use super::link::Link;
 use super::record::WRONG_TYPE;
 use crate::cache::{Cache, CacheError, Cached};
@@ -64,7 +65,7 @@ impl RedisCache {
         budget: Duration,
     ) -> Result<Self, OpenError> {
         Ok(Self {
-            link: Link::open(url, budget, RULE)?,
+            link: Link::open(url, Content::Passing, budget, RULE)?,
             key_prefix: format!("{}:p:", prefix.as_str()),
             ttl,
         })

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use redis::RedisError;
 
+use super::fit::Unfit;
 use crate::BoxError;
 
 /// The address cannot be used at all; no attempt to connect was made.
@@ -26,6 +27,9 @@ pub(super) enum LinkError {
         #[source]
         source: RedisError,
     },
+    /// It would lose records.
+    #[error(transparent)]
+    Unfit(Unfit),
     /// The answer did not come in time.
     #[error("{redis} did not answer within {} ms", .budget.as_millis())]
     Silent { redis: Arc<str>, budget: Duration },
@@ -52,12 +56,18 @@ pub(super) enum LinkError {
 }
 
 impl LinkError {
+    /// Whether the server refused because its memory is full.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, Self::Failed { source, .. } if source.code() == Some("OOM"))
+    }
+
     /// Whether the server itself said so.
     pub(super) fn is_answer(&self) -> bool {
         match self {
             Self::Failed { source, .. } => !source.is_io_error(),
             Self::Damaged { .. } => true,
             Self::Unreachable { .. }
+            | Self::Unfit(_)
             | Self::Silent { .. }
             | Self::Resting { .. }
             | Self::Closed { .. } => false,

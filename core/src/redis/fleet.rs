@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::breaker::Rule;
 use super::error::{LinkError, OpenError};
+use super::fit::Content;
 use super::link::Link;
 use super::scripts;
 use crate::clock::UnixMillis;
@@ -62,7 +63,7 @@ impl RedisFleet {
     /// Outside of a Tokio runtime.
     pub fn new(url: &RedisUrl, prefix: &Prefix) -> Result<Self, OpenError> {
         Ok(Self {
-            link: Link::open(url, BUDGET, RULE)?,
+            link: Link::open(url, Content::Passing, BUDGET, RULE)?,
             announce: scripts::announce(),
             workers: Names::new(prefix, "worker"),
             gateways: Names::new(prefix, "gateway"),

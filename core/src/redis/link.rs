@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::breaker::{Breaker, Rule};
 use super::error::{LinkError, OpenError};
 use super::failover::Failover;
+use super::fit::{Content, Unfit};
 use super::source::Source;
 use super::supervisor::{Live, State, supervise};
 use crate::config::RedisUrl;
@@ -33,7 +34,12 @@ impl Link {
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
-    pub(super) fn open(url: &RedisUrl, budget: Duration, rule: Rule) -> Result<Self, OpenError> {
+    pub(super) fn open(
+        url: &RedisUrl,
+        content: Content,
+        budget: Duration,
+        rule: Rule,
+    ) -> Result<Self, OpenError> {
         let redis: Arc<str> = url.to_string().into();
         let source = Source::of(url).map_err(|source| OpenError {
             redis: redis.clone(),
@@ -42,7 +48,7 @@ impl Link {
         let failover = source.failover();
         let (sender, state) = watch::channel(State::Connecting);
         let mut supervisor = JoinSet::new();
-        supervisor.spawn(supervise(source, redis.clone(), sender));
+        supervisor.spawn(supervise(source, redis.clone(), content, sender));
         Ok(Self {
             redis,
             failover,
@@ -95,6 +101,14 @@ impl Link {
             Ok(value)
         })
         .await
+    }
+
+    /// Whether the server may be used; one that is away, or says nothing within the time given, may.
+    pub(super) async fn fit(&self, within: Duration) -> Result<(), Unfit> {
+        match timeout(within, self.live()).await {
+            Ok(Err(LinkError::Unfit(unfit))) => Err(unfit),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Whether the server answers within the time given.
@@ -180,6 +194,7 @@ impl Link {
                 redis: self.redis(),
                 source: source.clone(),
             }),
+            Ok(State::Unfit(unfit)) => Err(LinkError::Unfit(unfit.clone())),
             Ok(State::Connecting) | Err(_) => Err(self.closed()),
         }
     }

@@ -8,6 +8,7 @@ mod breaker;
 mod cache;
 mod error;
 mod failover;
+mod fit;
 mod fleet;
 mod gather;
 mod link;
@@ -20,5 +21,6 @@ mod supervisor;
 
 pub use cache::RedisCache;
 pub use error::OpenError;
+pub use fit::Unfit;
 pub use fleet::RedisFleet;
 pub use store::RedisStore;

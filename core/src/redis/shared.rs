@@ -96,7 +96,7 @@ impl Shared {
     ) -> Result<R, StoreError> {
         match timeout(self.budget, call).await {
             Ok(Some(Ok(said))) => Ok(said),
-            Ok(Some(Err(error))) => Err(StoreError(error.into())),
+            Ok(Some(Err(error))) => Err(Arc::unwrap_or_clone(error).into()),
             Ok(None) => Err(self.link.closed().into()),
             Err(_) => Err(self.link.silent().into()),
         }

@@ -8,6 +8,7 @@ use redis::{Script, ScriptInvocation};
 
 use super::breaker::Rule;
 use super::error::{LinkError, OpenError};
+use super::fit::{Content, Unfit};
 use super::link::Link;
 use super::record::{self, Damage, Unreadable};
 use super::scripts::{Entry, Names, StoreScripts, millis};
@@ -17,7 +18,8 @@ use crate::config::{Prefix, RedisUrl};
 use crate::job::{JobId, ModelName};
 use crate::key_name::KeyName;
 use crate::store::{
-    Cancel, Claim, Completion, JobStore, MAX_ATTEMPTS, Page, Record, Seed, StoreError, Submitted,
+    Cancel, Claim, Completion, JobStore, MAX_ATTEMPTS, Page, Record, Seed, StoreError, StoreFull,
+    Submitted,
 };
 use crate::webhook::{Delivery, Next};
 
@@ -50,7 +52,7 @@ impl RedisStore {
     /// # Panics
     /// Outside of a Tokio runtime.
     pub fn new(url: &RedisUrl, prefix: &Prefix, retention: Duration) -> Result<Self, OpenError> {
-        let link = Arc::new(Link::open(url, BUDGET, RULE)?);
+        let link = Arc::new(Link::open(url, Content::Records, BUDGET, RULE)?);
         let names = Names::new(prefix);
         let scripts = Arc::new(StoreScripts::new());
         let retention_ms = millis(UnixMillis(0).after(retention));
@@ -62,6 +64,14 @@ impl RedisStore {
             scripts,
             shared,
         })
+    }
+
+    /// Whether the server keeps records, as far as it can be asked within that time.
+    ///
+    /// # Errors
+    /// [`Unfit`]: it evicts them when it is full, or does not say.
+    pub async fn fit(&self, within: Duration) -> Result<(), Unfit> {
+        self.link.fit(within).await
     }
 
     /// A call of a script that changes records: its first key is the list of deadlines, its first argument the retention.
@@ -367,6 +377,9 @@ fn claim(code: i64) -> Claim {
 
 impl From<LinkError> for StoreError {
     fn from(error: LinkError) -> Self {
+        if error.is_full() {
+            return Self(StoreFull(error.into()).into());
+        }
         Self(error.into())
     }
 }

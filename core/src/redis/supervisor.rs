@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::aio::{MultiplexedConnection, SendError};
-use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisError};
+use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisError, RedisResult};
 use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 
+use super::fit::{Content, Unfit, unfit};
 use super::source::Source;
 
 /// Longest time to connect, TLS and authentication included.
@@ -33,6 +35,8 @@ pub(super) enum State {
     Up(Live),
     /// The last attempt failed, and more follow: not worth waiting for.
     Down(RedisError),
+    /// The server answers but would lose job records; looked at again and again, not worth waiting for.
+    Unfit(Unfit),
 }
 
 /// A connection, and how to say that it is of no use any more.
@@ -43,13 +47,28 @@ pub(super) struct Live {
 }
 
 /// Connects, and connects again whenever the connection is lost, until it is dropped.
-pub(super) async fn supervise(mut source: Source, redis: Arc<str>, state: watch::Sender<State>) {
+pub(super) async fn supervise(
+    mut source: Source,
+    redis: Arc<str>,
+    content: Content,
+    state: watch::Sender<State>,
+) {
     let mut failures: u32 = 0;
     loop {
         let lost = Arc::new(Notify::new());
         let config = config(&lost);
-        match source.connect(&config).await {
-            Ok(connection) => {
+        match connect(&mut source, content, &config).await {
+            Ok((_, Some(reason))) => {
+                let unfit = Unfit {
+                    redis: redis.clone(),
+                    reason,
+                };
+                if !matches!(*state.borrow(), State::Unfit(_)) {
+                    tracing::warn!("{unfit}");
+                }
+                state.send_replace(State::Unfit(unfit));
+            }
+            Ok((connection, None)) => {
                 tracing::info!(%redis, "connected to Redis");
                 let since = Instant::now();
                 let live = Live {
@@ -75,6 +94,25 @@ pub(super) async fn supervise(mut source: Source, redis: Arc<str>, state: watch:
         tokio::time::sleep(pause(failures)).await;
         failures = failures.saturating_add(1);
     }
+}
+
+/// A connection, and why its server would lose records.
+async fn connect(
+    source: &mut Source,
+    content: Content,
+    config: &AsyncConnectionConfig,
+) -> RedisResult<(MultiplexedConnection, Option<String>)> {
+    let mut connection = source.connect(config).await?;
+    let reason = match content {
+        Content::Records => {
+            let late = |_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
+            timeout(CONNECT_TIMEOUT, unfit(&mut connection))
+                .await
+                .map_err(late)??
+        }
+        Content::Passing => None,
+    };
+    Ok((connection, reason))
 }
 
 fn config(lost: &Arc<Notify>) -> AsyncConnectionConfig {

@@ -376,3 +376,17 @@ pub enum Cancel {
 #[derive(Debug, thiserror::Error)]
 #[error("the job store cannot be reached")]
 pub struct StoreError(#[source] pub BoxError);
+
+/// Among the sources of a [`StoreError`]: the store's server has no memory left for records.
+#[derive(Debug, thiserror::Error)]
+#[error("the job store is full")]
+pub struct StoreFull(#[source] pub BoxError);
+
+impl StoreFull {
+    /// Whether it is this error, or among its sources.
+    #[must_use]
+    pub fn is_in(error: &(dyn std::error::Error + 'static)) -> bool {
+        std::iter::successors(Some(error), |error| error.source())
+            .any(<dyn std::error::Error>::is::<Self>)
+    }
+}

@@ -9,10 +9,10 @@ use selvage_core::fleet::Fleet;
 use selvage_core::fleet::suite::a_worker;
 use selvage_core::redis::{RedisCache, RedisFleet, RedisStore};
 use selvage_core::store::suite::{answer, completion, overdue_seed, seed};
-use selvage_core::store::{Cancel, Claim, End, JobStore, Seed, State};
+use selvage_core::store::{Cancel, Claim, End, JobStore, Seed, State, StoreFull};
 
 use crate::private::PrivateRedis;
-use crate::support::{CALM, HOUR, NONE, chain, eventually, fresh_prefix};
+use crate::support::{CALM, HOUR, NONE, PATIENCE, Raw, chain, eventually, fresh_prefix};
 
 fn store_on(redis: &PrivateRedis) -> RedisStore {
     RedisStore::new(&redis.url(), &fresh_prefix(), HOUR).unwrap()
@@ -44,6 +44,7 @@ async fn assert_refused(store: &RedisStore, job: &Seed, reason: &str) {
     for error in &errors {
         let text = chain(error.as_ref());
         assert!(text.to_uppercase().contains(reason), "{text}");
+        assert_eq!(StoreFull::is_in(error.as_ref()), reason == "OOM", "{text}");
     }
     assert_eq!(store.get(&[job.id]).await.unwrap(), before);
 }
@@ -68,6 +69,67 @@ async fn full_memory_refuses_changes_and_keeps_what_is_there() {
     raw.run::<()>("CONFIG SET", ("maxmemory", 0));
     assert!(completed(&store, &job).await);
     cache.put(&[(key(2), scores(2))]).await.unwrap();
+}
+
+fn evict(raw: &mut Raw, policy: &str) {
+    let settings = ("maxmemory", "1gb", "maxmemory-policy", policy);
+    raw.run::<()>("CONFIG SET", settings);
+}
+
+#[tokio::test]
+async fn a_redis_that_evicts_takes_no_records() {
+    let redis = PrivateRedis::start();
+    let mut raw = redis.raw();
+    evict(&mut raw, "volatile-ttl");
+    let store = store_on(&redis);
+    let unfit = store.fit(PATIENCE).await.unwrap_err().to_string();
+    for word in ["`volatile-ttl`", "`noeviction`", "SELVAGE_CACHE_URL"] {
+        assert!(unfit.contains(word), "{unfit}");
+    }
+    let error = store.submit(&seed()).await.unwrap_err();
+    assert!(chain(&error).contains(&unfit), "{}", chain(&error));
+    assert!(!store.ping().await);
+    // Results may go there, and so may records once it keeps them.
+    let cache = RedisCache::with_budget(&redis.url(), &fresh_prefix(), HOUR, CALM).unwrap();
+    cache.put(&[(key(1), scores(1))]).await.unwrap();
+    evict(&mut raw, "noeviction");
+    eventually("it takes records", || async {
+        store.submit(&seed()).await.ok()
+    })
+    .await;
+    store.fit(PATIENCE).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_redis_that_evicts_since_it_was_restarted_takes_no_records() {
+    let redis = PrivateRedis::start();
+    let mut raw = redis.raw();
+    let store = store_on(&redis);
+    store.submit(&seed()).await.unwrap();
+    evict(&mut raw, "allkeys-lru");
+    raw.run::<()>("CLIENT KILL", ("TYPE", "normal", "SKIPME", "yes"));
+    eventually("the store is down", || async {
+        store.fit(PATIENCE).await.err()
+    })
+    .await;
+    assert!(!store.ping().await);
+    // Without a bound nothing is evicted, whatever the policy.
+    raw.run::<()>("CONFIG SET", ("maxmemory", 0));
+    eventually("it takes records", || async {
+        store.submit(&seed()).await.ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_redis_that_does_not_say_whether_it_evicts_takes_no_records() {
+    let redis = PrivateRedis::start();
+    let rules = ("app", "on", ">right", "~*", "+@all", "-info");
+    redis.raw().run::<()>("ACL SETUSER", rules);
+    let url = redis.url_as("app:right@");
+    let store = RedisStore::new(&url, &fresh_prefix(), HOUR).unwrap();
+    let unfit = store.fit(PATIENCE).await.unwrap_err().to_string();
+    assert!(unfit.contains("INFO"), "{unfit}");
 }
 
 #[tokio::test]

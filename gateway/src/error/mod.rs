@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use selvage_core::BoxError;
 use selvage_core::outcome::{Failure, FailureCode};
+use selvage_core::store::StoreFull;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -57,6 +58,7 @@ pub enum Code {
     TooManyStreams,
     BrokerUnavailable,
     StoreUnavailable,
+    StoreFull,
     Draining,
     DeadlineExceeded,
 }
@@ -114,6 +116,7 @@ impl Code {
                 "store_unavailable",
                 "Job records cannot be reached now",
             ),
+            Self::StoreFull => (503, "store_full", "There is no room for job records"),
             Self::Draining => (503, "draining", "This gateway is shutting down"),
             Self::DeadlineExceeded => (504, "deadline_exceeded", "No answer came in time"),
         }
@@ -321,11 +324,18 @@ impl From<PredictError> for ApiError {
 }
 
 impl ApiError {
-    /// `store_unavailable`, with its reason for the log.
+    /// `store_unavailable` or `store_full`, with its reason for the log.
     #[must_use]
     pub fn store(cause: impl Into<BoxError>) -> Self {
-        let detail = "job records cannot be read or written; waiting for an answer still works";
-        Self::new(Code::StoreUnavailable, detail)
+        let cause = cause.into();
+        let (code, detail) = if StoreFull::is_in(cause.as_ref()) {
+            let detail = "there is no room for another job record until older ones end; waiting for an answer still works";
+            (Code::StoreFull, detail)
+        } else {
+            let detail = "job records cannot be read or written; waiting for an answer still works";
+            (Code::StoreUnavailable, detail)
+        };
+        Self::new(code, detail)
             .retry_after(RETRY_DEPENDENCY)
             .because(cause)
     }

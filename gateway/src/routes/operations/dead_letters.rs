@@ -71,6 +71,7 @@ pub(in crate::routes) fn replay_all() -> Operation {
             Code::QueueFull,
             Code::IdempotencyMismatch,
             Code::StoreUnavailable,
+            Code::StoreFull,
             Code::Draining,
         ])
 }
@@ -97,6 +98,7 @@ pub(in crate::routes) fn replay() -> Operation {
         Code::QueueFull,
         Code::IdempotencyMismatch,
         Code::StoreUnavailable,
+        Code::StoreFull,
         Code::Draining,
     ])
 }

@@ -116,5 +116,5 @@ pub(in crate::routes) fn cancel() -> Operation {
             job(State::Running),
         )
         .headers(202, &[Header::CACHE_CONTROL, Header::RETRY_AFTER])
-        .fails(&[Code::JobFinished])
+        .fails(&[Code::JobFinished, Code::StoreFull])
 }

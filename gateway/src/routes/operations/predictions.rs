@@ -32,9 +32,10 @@ const ASKED: [Code; 6] = [
 /// What an image can be.
 const IMAGE: [Code; 2] = [Code::InvalidImage, Code::ImageTooLarge];
 /// What can be in the way of an answer or a promise.
-const AWAY: [Code; 3] = [
+const AWAY: [Code; 4] = [
     Code::BrokerUnavailable,
     Code::StoreUnavailable,
+    Code::StoreFull,
     Code::Draining,
 ];
 
