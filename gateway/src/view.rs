@@ -149,6 +149,17 @@ struct Urls {
     cancel: String,
 }
 
+impl Urls {
+    fn of(id: JobId) -> Self {
+        let this = format!("/jobs/{id}");
+        Self {
+            events: format!("{this}/events"),
+            cancel: format!("{this}/cancel"),
+            this,
+        }
+    }
+}
+
 /// A moment as RFC 3339 in UTC, with milliseconds.
 #[derive(Clone, Copy, Debug, ToSchema)]
 #[schema(value_type = String, format = DateTime)]
@@ -214,7 +225,7 @@ fn millis(span: Duration) -> f64 {
 }
 
 impl<'a> JobView<'a> {
-    /// A job that ended within its client's wait: it has no record, so no address.
+    /// A job that ended within its client's wait: it has no address unless it has a record.
     #[must_use]
     pub fn finished(ask: &'a Ask, finished: &'a Finished, timings: Timings) -> Self {
         let finished_at = ask.created_at.after(finished.total);
@@ -239,7 +250,7 @@ impl<'a> JobView<'a> {
             expires_at: None,
             metadata: &ask.metadata,
             webhook: None,
-            urls: None,
+            urls: finished.recorded.then(|| Urls::of(ask.id)),
             durable: None,
         }
     }
@@ -280,7 +291,6 @@ impl<'a> JobView<'a> {
     #[must_use]
     pub fn recorded(record: &'a Record, queue: QueueView, durable: bool) -> Self {
         let seed = &record.seed;
-        let url = format!("/jobs/{}", seed.id);
         let total = record.finished_at.map(|end| end.since(seed.created_at));
         let time = |moment: Option<UnixMillis>| moment.map(Time);
         Self {
@@ -305,11 +315,7 @@ impl<'a> JobView<'a> {
             expires_at: Some(Time(record.expires_at)),
             metadata: &seed.metadata,
             webhook: WebhookView::of(record),
-            urls: Some(Urls {
-                events: format!("{url}/events"),
-                cancel: format!("{url}/cancel"),
-                this: url,
-            }),
+            urls: Some(Urls::of(seed.id)),
             durable: (!durable).then_some(false),
         }
     }

@@ -17,11 +17,36 @@ pub(super) async fn broken_http_is_refused(on: Arc<Deployment>) -> anyhow::Resul
     let gateway = on.gateways[0];
     let many_headers: String = (0..500).map(|n| format!("x-{n}: 1\r\n")).collect();
     let both_lengths = "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n";
-    let rows: [(&str, Vec<u8>, &[u16]); 10] = [
+    let rows: [(&str, Vec<u8>, &[u16]); 13] = [
         (
             "500 headers",
             request("GET", "/livez", &many_headers, b""),
             &[431],
+        ),
+        (
+            "header of 100 kB",
+            request(
+                "GET",
+                "/livez",
+                &format!("x: {}\r\n", "y".repeat(100_000)),
+                b"",
+            ),
+            &[431],
+        ),
+        (
+            "two hosts",
+            request("GET", "/livez", "Host: localhost\r\n", b""),
+            &[400],
+        ),
+        (
+            "a transfer coding that is not known",
+            request(
+                "POST",
+                "/jobs",
+                "Transfer-Encoding: gzip, chunked\r\n",
+                b"0\r\n\r\n",
+            ),
+            &[501],
         ),
         (
             "header of 1 MB",

@@ -55,6 +55,7 @@ pub enum Code {
     ModelGone,
     DeadLettered,
     Internal,
+    UnsupportedTransferCoding,
     TooManyStreams,
     BrokerUnavailable,
     StoreUnavailable,
@@ -109,6 +110,11 @@ impl Code {
             Self::ModelGone => (500, "model_gone", "The model is no longer served"),
             Self::DeadLettered => (500, "dead_lettered", "The job was set aside"),
             Self::Internal => (500, "internal", "Something went wrong here"),
+            Self::UnsupportedTransferCoding => (
+                501,
+                "unsupported_transfer_coding",
+                "The transfer coding is not known here",
+            ),
             Self::TooManyStreams => (503, "too_many_streams", "Too many streams are open here"),
             Self::BrokerUnavailable => (503, "broker_unavailable", "Jobs cannot be queued now"),
             Self::StoreUnavailable => (

@@ -37,7 +37,11 @@ impl Operation {
         described.description = Some(description.to_owned());
         Self {
             described,
-            codes: vec![Code::Internal],
+            codes: vec![
+                Code::BadRequest,
+                Code::Internal,
+                Code::UnsupportedTransferCoding,
+            ],
             schemas: Vec::new(),
         }
     }

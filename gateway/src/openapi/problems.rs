@@ -26,10 +26,10 @@ pub enum Form {
 pub fn problems(operation: &mut Described, form: Form, codes: &[Code]) {
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
     for code in codes {
-        by_status
-            .entry(code.status().as_u16())
-            .or_default()
-            .push(*code);
+        let of_status = by_status.entry(code.status().as_u16()).or_default();
+        if !of_status.contains(code) {
+            of_status.push(*code);
+        }
     }
     for (status, codes) in by_status {
         let new = response(form, status, &codes);

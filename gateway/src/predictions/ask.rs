@@ -76,6 +76,8 @@ pub struct Finished {
     pub attempts: u32,
     /// Where the answer came from.
     pub source: Source,
+    /// Whether a record keeps it for later.
+    pub recorded: bool,
     /// From acceptance to answer.
     pub total: Duration,
 }
@@ -165,6 +167,11 @@ impl Ask {
         self.once.is_some() || self.webhook.is_some()
     }
 
+    /// Whether the client wants the job's id instead of its answer.
+    pub(super) fn is_asynchronous(&self) -> bool {
+        self.wait.is_zero() && self.outlives_its_wait()
+    }
+
     /// Whether the job lives on when its client's wait is over. Where it does not there is nothing to promise.
     pub(super) fn outlives_its_wait(&self) -> bool {
         self.life > self.wait
@@ -213,6 +220,7 @@ impl Ask {
             cost: Cost::default(),
             attempts: 0,
             source: Source::Nowhere,
+            recorded: false,
             total: self.began.elapsed(),
         }
     }

@@ -93,12 +93,12 @@ impl Predictions {
             return self.answer_with_record(ask, known).await;
         }
         if let Some(finished) = known {
-            return Ok(Answer::Finished(finished));
+            return Ok(Answer::Finished(self.keep_for_later(ask, finished).await));
         }
         if self.life.phase() >= Phase::Draining {
             return Err(PredictError::Draining);
         }
-        if ask.wait.is_zero() && ask.outlives_its_wait() {
+        if ask.is_asynchronous() {
             return self.promise(ask, None).await;
         }
         let until = ask.began + ask.wait.min(ask.life);
@@ -118,6 +118,19 @@ impl Predictions {
             }
         }
         self.after_the_wait(ask).await
+    }
+
+    /// Records an answer whose client did not mean to wait for it, and may look for its id instead. The answer stands where
+    /// that cannot be done.
+    async fn keep_for_later(&self, ask: &Ask, finished: Finished) -> Finished {
+        if !ask.is_asynchronous() || self.life.phase() >= Phase::Draining {
+            return finished;
+        }
+        let recorded = self.promise(ask, finished.output(ask)).await.is_ok();
+        Finished {
+            recorded,
+            ..finished
+        }
     }
 
     fn may_go_on(&self, until: Instant) -> bool {
@@ -154,6 +167,7 @@ impl Predictions {
                 ttl: cached.ttl,
                 age: UnixMillis::wall().since(cached.made_at),
             })),
+            recorded: false,
             total: ask.began.elapsed(),
         }))
     }
@@ -278,6 +292,7 @@ impl Predictions {
             cost,
             attempts,
             source,
+            recorded: false,
             total: ask.began.elapsed(),
         })
     }

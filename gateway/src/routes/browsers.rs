@@ -9,6 +9,7 @@ use axum::response::Response;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer, ExposeHeaders};
 
 use super::access::refuse;
+use super::framing;
 use crate::App;
 use crate::browsers::{AllowedOrigin, BrowserRules};
 use crate::error::{ApiError, Code};
@@ -18,9 +19,10 @@ pub(crate) const HEALTH: [&str; 4] = ["/livez", "/readyz", "/v2/health/live", "/
 /// How long a browser may remember what it was told of other origins.
 const CORS_AGE: Duration = Duration::from_secs(600);
 
-/// Lets a request pass, or answers `misdirected_request` or `cross_origin`.
+/// Lets a request pass whose head is sound, or answers `misdirected_request` or `cross_origin`.
 pub(super) async fn checked(State(app): State<App>, request: Request, next: Next) -> Response {
-    match look(&app.limits.browsers, &request) {
+    let looked = framing::sound(&request).and_then(|()| look(&app.limits.browsers, &request));
+    match looked {
         Ok(()) => next.run(request).await,
         Err(error) => refuse(&app, request, error),
     }

@@ -94,7 +94,8 @@ pub(super) async fn cancel(
 /// An id that could not have been issued is simply not found.
 pub(super) fn job_id(path: Result<Path<String>, PathRejection>) -> Result<JobId, ApiError> {
     let Path(text) = path.unwrap_or_else(|_| Path(String::new()));
-    text.parse().map_err(|_| {
+    // RFC 9562 §4: either case is read, lower case is written.
+    text.to_ascii_lowercase().parse().map_err(|_| {
         ApiError::new(
             Code::JobNotFound,
             "job ids are UUIDs as POST /jobs answers them",

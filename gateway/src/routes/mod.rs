@@ -7,6 +7,7 @@ pub(crate) mod browsers;
 mod dead_letters;
 mod docs;
 mod events;
+mod framing;
 mod home;
 mod input;
 mod jobs;

@@ -36,7 +36,7 @@ use places::{Free, Places};
 const IDLE: Duration = Duration::from_secs(75);
 /// Most headers of a request.
 const MAX_HEADERS: usize = 64;
-/// Largest head of a request, in bytes; hyper's read buffer grows no further.
+/// Largest head of a request, in bytes.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// How long accepting pauses when the process has no descriptor left: closing connections will free some.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -117,6 +117,8 @@ impl Connections {
         http.timer(TokioTimer::new())
             .header_read_timeout(IDLE)
             .max_headers(MAX_HEADERS)
+            // The read buffer may hold more than this of a head that came at once.
+            .max_header_size(MAX_HEAD_BYTES)
             .max_buf_size(MAX_HEAD_BYTES)
             .keep_alive(true);
         Self {

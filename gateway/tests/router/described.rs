@@ -8,6 +8,8 @@ use axum::http::{HeaderMap, Method, Request};
 use serde_json::Value;
 use tower::ServiceExt as _;
 
+use crate::rig::with_host;
+
 /// The document of a gateway.
 #[derive(Clone)]
 pub(crate) struct Described(pub(crate) Arc<Value>);
@@ -17,7 +19,7 @@ impl Described {
         use futures_util::FutureExt as _;
         let request = Request::get("/openapi.json").body(Body::empty()).unwrap();
         let answer = async {
-            let response = router.clone().oneshot(request).await.unwrap();
+            let response = router.clone().oneshot(with_host(request)).await.unwrap();
             axum::body::to_bytes(response.into_body(), 8 << 20)
                 .await
                 .unwrap()

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::Request;
 use selvage_core::job::Lane;
+use tower::ServiceExt as _;
 
 use crate::rig::{Plan, Rig, boots, png};
 
@@ -240,6 +241,42 @@ async fn wrong_requests_have_their_codes() {
     rig.get("/models?page=2")
         .await
         .expect_problem(422, "invalid_option");
+}
+
+#[tokio::test]
+async fn a_request_has_exactly_one_valid_host() {
+    let rig = limited(|_| {});
+    let request = |hosts: &[&str]| {
+        let hosts = hosts.iter();
+        let request = hosts.fold(Request::get("/livez"), |request, host| {
+            request.header("host", *host)
+        });
+        request.body(Body::empty()).unwrap()
+    };
+    let answer = async |request| rig.app.router().oneshot(request).await.unwrap();
+    for hosts in [&[][..], &["localhost", "localhost"], &["local host"]] {
+        let response = answer(request(hosts)).await;
+        assert_eq!(response.status(), 400, "{hosts:?}");
+    }
+    let mut old = request(&[]);
+    *old.version_mut() = axum::http::Version::HTTP_10;
+    for request in [old, request(&["localhost:8000"]), request(&[""])] {
+        assert_eq!(answer(request).await.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn a_transfer_coding_that_is_not_known_is_a_501() {
+    let rig = limited(|_| {});
+    let coded = async |coding| {
+        rig.post_with("/jobs", png(1), &[("transfer-encoding", coding)])
+            .await
+    };
+    for unknown in ["gzip, chunked", "chunked, identity"] {
+        let answer = coded(unknown).await;
+        answer.expect_problem(501, "unsupported_transfer_coding");
+    }
+    coded("Chunked").await.expect(202);
 }
 
 #[tokio::test(start_paused = true)]

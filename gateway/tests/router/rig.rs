@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, Request};
+use axum::http::{HeaderMap, HeaderValue, Request, header};
 use image::{DynamicImage, GrayImage, ImageFormat, Luma};
 use prometheus::Registry;
 use selvage_core::cache::{Cache, MemoryCache};
@@ -262,7 +262,8 @@ impl Rig {
 
     /// The answer's head, with its body still to come.
     pub(crate) async fn open(&self, request: Request<Body>) -> axum::response::Response {
-        self.router.clone().oneshot(request).await.unwrap()
+        let router = self.router.clone();
+        router.oneshot(with_host(request)).await.unwrap()
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -337,7 +338,7 @@ pub(crate) fn post(path: &str, image: Vec<u8>, headers: &[(&str, &str)]) -> Requ
 
 async fn send(router: Router, described: Described, request: Request<Body>) -> Answer {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let response = router.oneshot(request).await.unwrap();
+    let response = router.oneshot(with_host(request)).await.unwrap();
     let (parts, body) = response.into_parts();
     described.check((&method, &path), parts.status.as_u16(), &parts.headers);
     let body = axum::body::to_bytes(body, 8 << 20).await.unwrap().to_vec();
@@ -347,6 +348,14 @@ async fn send(router: Router, described: Described, request: Request<Body>) -> A
         json: serde_json::from_slice(&body).unwrap_or(Value::Null),
         body,
     }
+}
+
+/// A request as clients send it, with the name of this machine unless it has one.
+pub(crate) fn with_host(mut request: Request<Body>) -> Request<Body> {
+    let localhost = HeaderValue::from_static("localhost");
+    let headers = request.headers_mut();
+    headers.entry(header::HOST).or_insert(localhost);
+    request
 }
 
 /// Asks again until the condition holds.
