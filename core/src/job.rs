@@ -208,6 +208,9 @@ pub struct Promise {
     /// The dead-lettered job whose image is asked about again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<JobId>,
+    /// Digest of the image's bytes, where [`Job::key`] holds another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_hash: Option<Digest>,
 }
 
 /// Where a waiting gateway takes replies; opaque to all but the queue's backend.

@@ -123,7 +123,8 @@ pub struct PredictionKey {
     pub model: Digest,
     /// Preparation: see [`crate::catalog::Model::prep`].
     pub prep: u64,
-    /// Digest of the image's bytes as they were sent.
+    /// Digest of the image's bytes as they were sent; of these and the API key's name where each key has its own cache.
+    /// Only gateways know which, so nothing else may compare it with the bytes.
     pub image: Digest,
 }
 

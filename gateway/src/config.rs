@@ -98,6 +98,10 @@ pub struct Settings {
     /// file anew.
     #[arg(long, env = "SELVAGE_API_KEYS", value_name = "FILE")]
     pub api_keys: Option<PathBuf>,
+    /// Lets API keys share one cache: an answer computed for one is given to all, who see by it that somebody asked before.
+    #[arg(long, env = "SELVAGE_SHARED_CACHE", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1,
+          default_missing_value = "true")]
+    pub shared_cache: bool,
     /// Most requests of one address where no API keys are needed, such as 600/m (s, m or h); as many as it likes unless given.
     /// With API keys, each key's line of the file says its rate. Each gateway counts for itself.
     #[arg(
@@ -235,6 +239,7 @@ impl Settings {
                 self.api_keys.is_some(),
                 self.listen.ip(),
             ),
+            shared_cache: self.shared_cache,
             webhooks: WebhookSettings {
                 secret: self.webhook_secret.clone(),
                 allow_private: self.webhook_allow_private,
@@ -271,6 +276,8 @@ pub struct Limits {
     pub max_connections_per_address: usize,
     /// What pages in browsers may ask.
     pub browsers: BrowserRules,
+    /// API keys share one cache.
+    pub shared_cache: bool,
     /// How webhooks are sent.
     pub webhooks: WebhookSettings,
 }

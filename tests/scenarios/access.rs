@@ -99,6 +99,20 @@ pub(super) async fn jobs_belong_to_their_key(on: Arc<Deployment>) -> anyhow::Res
     Ok(())
 }
 
+pub(super) async fn a_key_does_not_see_what_others_have_asked(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let [ann, bob] = [ANN, BOB].map(|key| stranger(&on).with_key(key));
+    let image = pictures::unique();
+    let first = ann.post_image("/predict", image.clone()).await?.expect(200);
+    let again = ann.post_image("/predict", image.clone()).await?.expect(200);
+    assert_eq!(again.json["cached"], true, "{}", again.json);
+    let other = bob.post_image("/predict", image).await?.expect(200);
+    assert_eq!(other.json["cached"], false, "{}", other.json);
+    assert_eq!(other.json["image_hash"], first.json["image_hash"]);
+    Ok(())
+}
+
 pub(super) async fn a_key_beyond_its_rate_is_told_when_to_come_back(
     on: Arc<Deployment>,
 ) -> anyhow::Result<()> {

@@ -74,6 +74,7 @@ pub(crate) fn all() -> Vec<Scenario> {
     scenarios! {
         access::a_key_beyond_its_rate_is_told_when_to_come_back with keys::limited;
         access::jobs_belong_to_their_key with keys::guarded;
+        access::a_key_does_not_see_what_others_have_asked with keys::guarded;
         access::only_known_keys_pass with keys::guarded;
         access::without_keys_an_address_has_its_rate on Embedded with || Settings::default().with("SELVAGE_RATE_PER_ADDRESS", "3/h");
         answers::a_boot_is_an_ankle_boot;

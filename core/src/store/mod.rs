@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::BoxError;
 use crate::clock::UnixMillis;
 use crate::job::{Job, JobId, ModelName, Once};
-use crate::key::PredictionKey;
+use crate::key::{Digest, PredictionKey};
 use crate::key_name::KeyName;
 use crate::outcome::{Cost, Failure, Outcome};
 use crate::output::Output;
@@ -183,9 +183,18 @@ pub struct Seed {
     /// The dead-lettered job whose image it asks about again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<JobId>,
+    /// Digest of the image's bytes, where `key` holds another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_hash: Option<Digest>,
 }
 
 impl Seed {
+    /// Digest of the image's bytes.
+    #[must_use]
+    pub fn image_hash(&self) -> Digest {
+        self.image_hash.unwrap_or(self.key.image)
+    }
+
     /// The seed of a promised job; `None` for a job that nobody promised: it has no record.
     #[must_use]
     pub fn of(job: &Job) -> Option<Self> {
@@ -203,6 +212,7 @@ impl Seed {
             owner: promise.owner.clone(),
             webhook: promise.webhook.clone(),
             retry_of: promise.retry_of,
+            image_hash: promise.image_hash,
         })
     }
 }

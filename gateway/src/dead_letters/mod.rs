@@ -16,7 +16,7 @@ use std::time::Duration;
 use selvage_core::BoxError;
 use selvage_core::clock::Clock;
 use selvage_core::job::{Job, JobId, ModelName, Promise};
-use selvage_core::key::PredictionKey;
+use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::key_name::KeyName;
 use selvage_core::queue::QueueError;
 use selvage_core::queue::dead_letters::{DeadLetters, Letter, Walk};
@@ -241,6 +241,7 @@ impl DeadLetterOffice {
             owner: by.cloned(),
             webhook: None,
             retry_of: None,
+            image_hash: Some(Digest::of(&job.image)),
         });
         Some(Job {
             id: JobId::new(),

@@ -121,6 +121,7 @@ impl Scene {
                 owner: None,
                 webhook: None,
                 retry_of: None,
+                image_hash: None,
             };
             self.store.submit(&seed).await.unwrap();
             self.line.push_back(seed.id);

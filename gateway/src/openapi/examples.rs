@@ -40,6 +40,7 @@ fn record(state: State) -> Option<Record> {
         owner: None,
         webhook: None,
         retry_of: None,
+        image_hash: None,
     };
     let boot = Ranked {
         label: "Ankle boot".to_owned(),

@@ -8,7 +8,7 @@ use selvage_core::BoxError;
 use selvage_core::catalog::Model;
 use selvage_core::clock::UnixMillis;
 use selvage_core::job::{CachePolicy, Job, JobId, Once, Promise};
-use selvage_core::key::PredictionKey;
+use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::key_name::KeyName;
 use selvage_core::outcome::{Cost, Failure, Scores};
 use selvage_core::output::Output;
@@ -26,6 +26,8 @@ pub struct Ask {
     pub model: Arc<Model>,
     /// What the answer depends on.
     pub key: PredictionKey,
+    /// Digest of the image's bytes.
+    pub image_hash: Digest,
     /// The encoded image.
     pub image: Bytes,
     /// How the cache may be used.
@@ -187,6 +189,7 @@ impl Ask {
             owner: self.owner.clone(),
             webhook: self.webhook.clone(),
             retry_of: None,
+            image_hash: (self.image_hash != self.key.image).then_some(self.image_hash),
         }
     }
 

@@ -157,14 +157,21 @@ impl Received {
 
     fn ask(&self, app: &App, image: Image, wait: Duration) -> Ask {
         let longest = app.limits.job_deadline;
+        let cached_under = match &self.owner {
+            Some(owner) if !app.limits.shared_cache => {
+                joined(&[owner.as_str().as_bytes(), image.digest.as_bytes()])
+            }
+            Some(_) | None => image.digest,
+        };
         let asked = self.options.timeout;
         Ask {
             id: JobId::new(),
             key: PredictionKey {
                 model: self.model.digest,
                 prep: self.model.prep,
-                image: image.digest,
+                image: cached_under,
             },
+            image_hash: image.digest,
             model: Arc::clone(&self.model),
             image: image.bytes,
             policy: self.policy,

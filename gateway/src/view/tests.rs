@@ -31,6 +31,7 @@ fn record(state: State) -> Record {
         owner: None,
         webhook: None,
         retry_of: None,
+        image_hash: None,
     };
     let ended = state.is_terminal().then_some(UnixMillis(1_700_000_000_010));
     Record {

@@ -72,6 +72,51 @@ async fn a_promise_is_kept_for_its_owner_alone() {
 }
 
 #[tokio::test]
+async fn a_key_does_not_see_what_others_have_asked() {
+    let rig = Rig::new(guarded());
+    rig.work(boots);
+    let ask = async |key| rig.post_with("/predict", png(1), &[key]).await.expect(200);
+    let first = ask(ANN).await;
+    assert_eq!(ask(ANN).await.json["cached"], true);
+    let other = ask(BOB).await;
+    assert_eq!(other.json["cached"], false);
+    assert_eq!(other.header("age"), "");
+    assert_eq!(other.header("cache-status"), first.header("cache-status"));
+    assert_eq!(other.json["image_hash"], Digest::of(&png(1)).to_string());
+
+    let anew = ("cache-control", "no-cache");
+    let job = rig.post_with("/jobs", png(1), &[BOB, anew]).await;
+    let url = format!("/jobs/{}?wait=20", job.expect(202).id());
+    let ended = get(&rig, &url, BOB).await.expect(200);
+    assert_eq!(ended.json["image_hash"], other.json["image_hash"]);
+}
+
+#[tokio::test]
+async fn a_key_does_not_share_anothers_job() {
+    let rig = Rig::new(guarded());
+    let ann = rig.post_with_later("/predict", png(1), &[ANN]);
+    let bob = rig.post_with_later("/predict", png(1), &[BOB]);
+    rig.wait_for_depth(Lane::Interactive, 2).await;
+    rig.work(boots);
+    for answer in [ann, bob] {
+        let answer = answer.await.unwrap().expect(200);
+        let status = answer.header("cache-status");
+        assert_eq!(status, "selvage; fwd=uri-miss; stored");
+    }
+}
+
+#[tokio::test]
+async fn keys_share_the_cache_where_the_operator_says_so() {
+    let mut plan = guarded();
+    plan.limits.shared_cache = true;
+    let rig = Rig::new(plan);
+    rig.work(boots);
+    let ask = async |key| rig.post_with("/predict", png(1), &[key]).await.expect(200);
+    assert_eq!(ask(ANN).await.json["cached"], false);
+    assert_eq!(ask(BOB).await.json["cached"], true);
+}
+
+#[tokio::test]
 async fn open_inference_needs_a_key_but_for_its_health() {
     let rig = Rig::new(guarded());
     rig.work(boots);

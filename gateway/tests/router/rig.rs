@@ -90,6 +90,7 @@ impl Default for Plan {
             max_connections: 64,
             max_connections_per_address: 64,
             browsers: BrowserRules::new(&[], &[], false, Ipv4Addr::LOCALHOST.into()),
+            shared_cache: false,
             webhooks: selvage_gateway::webhooks::WebhookSettings {
                 secret: None,
                 allow_private: false,

@@ -192,6 +192,7 @@ impl Rig {
                 owner: None,
                 webhook: None,
                 retry_of: None,
+                image_hash: None,
             }),
             ..self.waited_for(image)
         }

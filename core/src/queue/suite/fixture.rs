@@ -186,6 +186,7 @@ pub fn promised(job: Job) -> Job {
         owner: Some("acme".parse().expect("a good name")),
         webhook: None,
         retry_of: None,
+        image_hash: None,
     };
     Job {
         promise: Some(promise),

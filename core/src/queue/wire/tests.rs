@@ -37,6 +37,7 @@ fn promises() -> impl Strategy<Value = Promise> {
             owner: owner.map(|name| name.parse().unwrap()),
             webhook: None,
             retry_of: None,
+            image_hash: None,
         }
     })
 }
@@ -181,6 +182,7 @@ fn sample_jobs() -> Vec<Job> {
             owner: None,
             webhook: None,
             retry_of: None,
+            image_hash: None,
         }),
         image: Bytes::new(),
         ..second.clone()

@@ -130,6 +130,7 @@ pub fn seed_due(deadline: UnixMillis) -> Seed {
         owner: Some("acme".parse().expect("a good name")),
         webhook: None,
         retry_of: None,
+        image_hash: None,
     }
 }
 

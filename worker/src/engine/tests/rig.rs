@@ -223,6 +223,7 @@ pub(super) fn task(value: u8, lane: Lane) -> Task {
         owner: None,
         webhook: None,
         retry_of: None,
+        image_hash: None,
     };
     let image = bmp(value);
     let now = UnixMillis::wall();
