@@ -1,8 +1,10 @@
 //! Starts that must fail: at once, with a sentence that names the setting or the file, and the right exit code.
 
 use std::fs;
+use std::io::ErrorKind;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use selvage_tests::program::{Program, project};
 
@@ -94,6 +96,41 @@ fn wrong_settings_are_named() {
         USAGE,
         &["SELVAGE_LOG"],
     );
+}
+
+/// A port that is open and silent looks like a program that hangs.
+#[test]
+fn connections_are_refused_until_they_are_answered() {
+    // They take connections and say nothing, so that the start waits for them.
+    let services = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port is free"));
+    let [broker, redis] = services
+        .each_ref()
+        .map(|service| service.local_addr().expect("it listens"));
+    let settings = [
+        ("SELVAGE_AMQP_URL", format!("amqp://u:p@{broker}")),
+        ("SELVAGE_REDIS_URL", format!("redis://{redis}")),
+    ];
+    for (name, listen) in [
+        ("selvage-gateway", "SELVAGE_LISTEN"),
+        ("selvage-worker", "SELVAGE_OPS_LISTEN"),
+    ] {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let address = free.local_addr().expect("it listens");
+        drop(free);
+        let own = [(listen, address.to_string())];
+        let program = Program::start(name, &[&settings[..], &own].concat());
+        let began = Instant::now();
+        while !program
+            .log()
+            .contains(concat!(" ", env!("CARGO_PKG_VERSION")))
+        {
+            assert!(began.elapsed() < END_LIMIT, "{}", program.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let refused = TcpStream::connect(address).map(drop);
+        let refused = refused.expect_err("nobody answers yet").kind();
+        assert_eq!(refused, ErrorKind::ConnectionRefused, "{name}");
+    }
 }
 
 #[test]

@@ -65,17 +65,18 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let models = Models::of(&settings)?;
     let access = access(&settings)?;
     descriptors::make_room(settings.max_connections);
-    let listener = bind(&settings)?;
+    let socket = bind(&settings)?;
     announce(&settings, &models);
     let prepared = Prepared { access, models };
     match mode {
-        Mode::Fleet => run_fleet(&settings, prepared, listener, shutdown).await,
-        Mode::Embedded => run_embedded(&settings, prepared, listener, shutdown).await,
+        Mode::Fleet => run_fleet(&settings, prepared, socket, shutdown).await,
+        Mode::Embedded => run_embedded(&settings, prepared, socket, shutdown).await,
     }
 }
 
-/// Binds as [`TcpListener::bind`] does; connections inherit the bound of the send buffer.
-fn bind(settings: &Settings) -> Result<TcpListener, Failure> {
+/// Takes the address, so that one that is taken ends the start at once. Connections are refused until [`listen`]: a port
+/// that is open and silent while models are warmed looks like a gateway that hangs.
+fn bind(settings: &Settings) -> Result<TcpSocket, Failure> {
     let address = settings.listen;
     let bound = || {
         let socket = match address {
@@ -83,13 +84,27 @@ fn bind(settings: &Settings) -> Result<TcpListener, Failure> {
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
         socket.set_reuseaddr(true)?;
+        // Connections inherit it.
         socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
         socket.bind(address)?;
-        socket.listen(BACKLOG)
+        Ok(socket)
     };
-    bound()
-        .with_context(|| format!("--listen / SELVAGE_LISTEN: cannot listen on {address}"))
-        .map_err(Failure::Usage)
+    bound().map_err(|error| unusable(address, error))
+}
+
+/// Opens the port, and logs the address as it is: the port may have been 0.
+pub(crate) fn listen(settings: &Settings, socket: TcpSocket) -> Result<TcpListener, Failure> {
+    let listener = socket.listen(BACKLOG);
+    let listener = listener.map_err(|error| unusable(settings.listen, error))?;
+    if let Ok(addr) = listener.local_addr() {
+        tracing::info!(%addr, "listening on http://{addr}");
+    }
+    Ok(listener)
+}
+
+fn unusable(address: SocketAddr, error: std::io::Error) -> Failure {
+    let setting = format!("--listen / SELVAGE_LISTEN: cannot listen on {address}");
+    Failure::Usage(anyhow::Error::new(error).context(setting))
 }
 
 /// One line with the settings as they are in effect; addresses show neither user nor password.
@@ -133,17 +148,10 @@ fn announce(settings: &Settings, models: &Models) {
     );
 }
 
-/// One line with the address as it is: the port may have been 0.
-pub(crate) fn say_listening(listener: &TcpListener) {
-    if let Ok(addr) = listener.local_addr() {
-        tracing::info!(%addr, "listening on http://{addr}");
-    }
-}
-
 async fn run_fleet(
     settings: &Settings,
     prepared: Prepared,
-    listener: TcpListener,
+    socket: TcpSocket,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
     let registry = Registry::new();
@@ -164,7 +172,7 @@ async fn run_fleet(
     let app = start(settings, prepared, backends, &registry)?;
     let time = fleet::keep_time(clock, workers, app.life.stop.clone());
     app.life.tasks.spawn(time);
-    say_listening(&listener);
+    let listener = listen(settings, socket)?;
     let served = serve(app, listener, shutdown).await;
     queue.close().await;
     served.map_err(|error| Failure::Internal(error.into()))
@@ -213,7 +221,7 @@ use crate::embedded::run as run_embedded;
 async fn run_embedded(
     _settings: &Settings,
     _prepared: Prepared,
-    _listener: TcpListener,
+    _socket: TcpSocket,
     _shutdown: CancellationToken,
 ) -> Result<(), Failure> {
     Err(Failure::Usage(anyhow::anyhow!(

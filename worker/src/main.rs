@@ -1,6 +1,7 @@
 //! The program `selvage-worker`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use selvage_core::config::EXIT_USAGE;
 use selvage_core::{config, probe, shutdown, telemetry, trace};
@@ -38,6 +39,8 @@ fn main() -> ExitCode {
         Err(error) => return Failure::Internal(error.into()).report(),
     };
     let ended = runtime.block_on(run(settings));
+    // A file system or a model that hangs must not keep a drained program alive.
+    runtime.shutdown_timeout(Duration::from_secs(1));
     trace::flush();
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,8 @@
 //! From settings to a running worker, and what can be wrong on the way. Only for the program; an embedded gateway has its
 //! own start.
 
+use std::io;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +17,7 @@ use selvage_core::queue::QueueError;
 use selvage_core::queue::rabbit::{QueueCounters, RabbitQueue, RabbitSettings, Role};
 use selvage_core::redis::{RedisCache, RedisFleet, RedisStore};
 use selvage_core::trace;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +33,9 @@ use crate::worker::{PrepareError, Worker, load_runtime};
 const BROKER_WAIT: Duration = Duration::from_secs(3);
 /// Longest time each of the first questions to Redis may take: the shared clock, and whether it keeps records.
 const CLOCK_WAIT: Duration = Duration::from_secs(1);
+
+/// Connections that wait in the kernel to be accepted; what `TcpListener::bind` takes.
+const BACKLOG: u32 = 1024;
 
 /// Why a worker ended in failure; each kind ends with another exit code.
 #[derive(Debug)]
@@ -84,7 +89,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
         .await
         .map_err(PrepareError::from)?
         .map_err(PrepareError::from)?;
-    let ops = bind(config.ops_listen).await?;
+    let ops = bind(config.ops_listen)?;
     let registry = Registry::new();
     announce(&config, &catalog);
     let backends = open_backends(&config, urls, &catalog, &registry).await?;
@@ -92,7 +97,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     let worker = Worker::prepare(catalog, config.worker(), backends, &registry).await?;
     trace::register(&registry).map_err(PrepareError::from)?;
     let mut serving = JoinSet::new();
-    if let Some(listener) = ops {
+    if let Some(socket) = ops {
+        let listener = listen(socket)?;
         let routes = ops::router(Ops {
             registry,
             consuming: worker.ready(),
@@ -125,18 +131,36 @@ fn catalog(config: &Config) -> Result<Catalog, Failure> {
     })
 }
 
-async fn bind(listen: OpsListen) -> Result<Option<TcpListener>, Failure> {
+/// Takes the address, so that one that is taken ends the start at once. Connections are refused until [`listen`].
+fn bind(listen: OpsListen) -> Result<Option<TcpSocket>, Failure> {
     let OpsListen::At(address) = listen else {
         return Ok(None);
     };
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("--ops-listen / SELVAGE_OPS_LISTEN: cannot listen on {address}"))
-        .map_err(Failure::Usage)?;
-    if let Ok(addr) = listener.local_addr() {
-        tracing::info!(%addr, "health and metrics on http://{addr}");
-    }
-    Ok(Some(listener))
+    let bound = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(Some(socket))
+    };
+    bound().map_err(|error| unusable(address, error))
+}
+
+/// Opens the port, and logs the address as it is: the port may have been 0.
+fn listen(socket: TcpSocket) -> Result<TcpListener, Failure> {
+    let internal = |error: io::Error| Failure::Internal(error.into());
+    let address = socket.local_addr().map_err(internal)?;
+    let listener = socket.listen(BACKLOG);
+    let listener = listener.map_err(|error| unusable(address, error))?;
+    tracing::info!(addr = %address, "health and metrics on http://{address}");
+    Ok(listener)
+}
+
+fn unusable(address: SocketAddr, error: io::Error) -> Failure {
+    let setting = format!("--ops-listen / SELVAGE_OPS_LISTEN: cannot listen on {address}");
+    Failure::Usage(anyhow::Error::new(error).context(setting))
 }
 
 /// One line with the settings as they are in effect; addresses show neither user nor password.
