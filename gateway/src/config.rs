@@ -120,7 +120,7 @@ pub struct Settings {
         value_name = "NAMES"
     )]
     pub allowed_hosts: Vec<AllowedHost>,
-    /// Origins whose pages may ask by CORS, such as https://app.example, with commas between; `*` for any. None unless given.
+    /// Origins whose pages may ask by CORS, such as `https://app.example`, with commas between; `*` for any. None unless given.
     #[arg(
         long,
         env = "SELVAGE_CORS_ORIGINS",
