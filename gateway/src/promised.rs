@@ -14,7 +14,7 @@ use selvage_core::output::Output;
 use selvage_core::queue::{PublishError, Queue};
 use selvage_core::store::{Completion, End, JobStore, Record, Seed, State, StoreError, Submitted};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::metrics::Metrics;
@@ -26,6 +26,8 @@ const PUBLISH_LIMIT: Duration = Duration::from_secs(6);
 /// How often a submission is tried whose idempotency key belongs to a job that is gone when it is looked up: its request
 /// was refused at that moment.
 const MAX_TRIES: usize = 3;
+/// Pauses between two looks at a record that another request has not confirmed: the first, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(250));
 /// Most submissions under way at once.
 const MAX_UNDER_WAY: usize = 1024;
 
@@ -44,6 +46,9 @@ pub enum PromiseError {
     /// Its record could not be written; nothing was published.
     #[error("the job's record could not be written")]
     Store(#[source] BoxError),
+    /// The same request is being submitted, and was not confirmed in time.
+    #[error("the same request is being submitted")]
+    InProgress,
     /// Another request has its idempotency key.
     #[error("another request has this idempotency key")]
     Mismatch,
@@ -89,7 +94,11 @@ impl Promised {
     ///
     /// # Errors
     /// See [`PromiseError`]; a record that was written already is withdrawn.
-    pub async fn submit(&self, job: Job, known: Option<Output>) -> Result<Record, PromiseError> {
+    pub async fn submit(
+        &self,
+        mut job: Job,
+        known: Option<Output>,
+    ) -> Result<Record, PromiseError> {
         let Some(seed) = Seed::of(&job) else {
             return Err(PromiseError::Store(
                 "a job without a promise has no record".into(),
@@ -101,13 +110,21 @@ impl Promised {
         let this = self.clone();
         let submission = self.tasks.spawn(async move {
             let _place = place;
-            if let Some(earlier) = this.record(&seed).await? {
-                return Ok(earlier);
+            let submitter = seed.id;
+            let seed = match this.record(seed).await? {
+                Start::Earlier(record) => return Ok(*record),
+                Start::Publish(seed) => *seed,
+            };
+            if let Some(output) = known {
+                return this.complete(seed.id, output).await;
             }
-            match known {
-                None => this.publish(job).await.map(|()| this.queued(seed)),
-                Some(output) => this.complete(seed.id, output).await,
+            (job.id, job.created_at, job.deadline) = (seed.id, seed.created_at, seed.deadline);
+            this.publish(job, submitter).await?;
+            if seed.once.is_some() {
+                within(this.store.confirm(seed.id)).await?;
             }
+            this.metrics.promised.inc();
+            Ok(this.queued(seed))
         });
         match submission.await {
             Ok(promised) => promised,
@@ -115,24 +132,44 @@ impl Promised {
         }
     }
 
-    /// Writes the record, or finds the one that the same request has made before.
-    async fn record(&self, seed: &Seed) -> Result<Option<Record>, PromiseError> {
-        for _ in 0..MAX_TRIES {
-            match within(self.store.submit(seed)).await? {
-                Submitted::Recorded => return Ok(None),
+    /// Writes the record, or finds the one that the same request has made before, once that is confirmed.
+    async fn record(&self, seed: Seed) -> Result<Start, PromiseError> {
+        let until = Instant::now() + PUBLISH_LIMIT;
+        let (mut pause, longest) = PAUSES;
+        let mut tries = 0;
+        while tries < MAX_TRIES {
+            match within(self.store.submit(&seed)).await? {
+                Submitted::Recorded => return Ok(Start::Publish(Box::new(seed))),
                 Submitted::Mismatch => return Err(PromiseError::Mismatch),
+                Submitted::InProgress if Instant::now() >= until => {
+                    return Err(PromiseError::InProgress);
+                }
+                Submitted::InProgress => {
+                    sleep(pause).await;
+                    pause = longest.min(pause * 2);
+                }
                 Submitted::Existing(id) => {
-                    let found = within(self.store.get(&[id])).await?.pop().flatten();
-                    if found.is_some() {
-                        return Ok(found);
+                    if let Some(found) = self.find(id).await? {
+                        return Ok(Start::Earlier(Box::new(found)));
                     }
+                    tries += 1;
+                }
+                Submitted::TakenOver(id) => {
+                    if let Some(found) = self.find(id).await? {
+                        return Ok(Start::Publish(Box::new(found.seed)));
+                    }
+                    tries += 1;
                 }
             }
         }
         Err(PromiseError::Store("its job comes and goes".into()))
     }
 
-    async fn publish(&self, job: Job) -> Result<(), PromiseError> {
+    async fn find(&self, id: JobId) -> Result<Option<Record>, PromiseError> {
+        Ok(within(self.store.get(&[id])).await?.pop().flatten())
+    }
+
+    async fn publish(&self, job: Job, submitter: JobId) -> Result<(), PromiseError> {
         let id = job.id;
         failpoint::reach("after_record", [&job]);
         let crashes = failpoint::is_set("after_confirm", [&job]);
@@ -141,16 +178,13 @@ impl Promised {
             std::process::abort();
         }
         let error = match published {
-            Ok(Ok(())) => {
-                self.metrics.promised.inc();
-                return Ok(());
-            }
+            Ok(Ok(())) => return Ok(()),
             Ok(Err(PublishError::Full)) => PromiseError::Full,
             Ok(Err(PublishError::TooLarge)) => PromiseError::TooLarge,
             Ok(Err(PublishError::Unavailable(source))) => PromiseError::Broker(source),
             Err(elapsed) => PromiseError::Broker(elapsed.into()),
         };
-        self.take_back(id).await;
+        self.take_back(id, submitter).await;
         Err(error)
     }
 
@@ -163,15 +197,15 @@ impl Promised {
             cached: true,
         };
         within(self.store.complete(&[completion])).await?;
-        let found = within(self.store.get(&[id])).await?.pop().flatten();
+        let found = self.find(id).await?;
         found.ok_or_else(|| PromiseError::Store("its record is gone".into()))
     }
 
     /// Withdraws the record of a job that was refused: nobody was told its id, and thousands of refusals a second must not
     /// fill the store. A job that arrives all the same is run and gets a record of its own. Where withdrawing fails, the
     /// sweeper ends the record by its deadline.
-    async fn take_back(&self, id: JobId) {
-        let withdrawn = timeout(STORE_LIMIT, self.store.withdraw(id)).await;
+    async fn take_back(&self, id: JobId, submitter: JobId) {
+        let withdrawn = timeout(STORE_LIMIT, self.store.withdraw(id, submitter)).await;
         if !matches!(withdrawn, Ok(Ok(()))) {
             tracing::warn!(job.id = %id, "a refused job's record could not be withdrawn; the sweeper ends it");
         }
@@ -193,6 +227,14 @@ impl Promised {
             seed,
         }
     }
+}
+
+/// What a submission begins with.
+enum Start {
+    /// The record of the same request's job: it is the answer.
+    Earlier(Box<Record>),
+    /// The seed in the record that this submission is to publish.
+    Publish(Box<Seed>),
 }
 
 /// What the store answers within its time.

@@ -8,8 +8,9 @@ use tokio::time::timeout;
 use super::error::LinkError;
 use super::gather::Gatherer;
 use super::link::Link;
-use super::scripts::{Entry, Names, StoreScripts};
-use crate::store::StoreError;
+use super::scripts::{Entry, Names, StoreScripts, millis};
+use crate::clock::UnixMillis;
+use crate::store::{SUBMIT_LEASE, StoreError};
 
 /// Most submissions that share one script call; it then runs for about a millisecond.
 const SUBMISSIONS: usize = 256;
@@ -53,6 +54,7 @@ impl Shared {
             async move {
                 let mut call = scripts.submit.prepare_invoke();
                 call.key(&names.deadlines).arg(retention_ms);
+                call.arg(millis(UnixMillis(0).after(SUBMIT_LEASE)));
                 submissions.iter().for_each(|one| one.add_to(&mut call));
                 link.kept_script(&call).await.map_err(Arc::new)
             }

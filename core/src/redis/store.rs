@@ -99,13 +99,20 @@ impl RedisStore {
 
     /// What `submit.lua` says of one job.
     fn submitted(&self, asked: JobId, found: &str) -> Result<Submitted, StoreError> {
-        if found.is_empty() {
-            return Ok(Submitted::Mismatch);
-        }
+        let (found, is_taken_over) = match found {
+            "" => return Ok(Submitted::Mismatch),
+            "-" => return Ok(Submitted::InProgress),
+            found => match found.strip_prefix('+') {
+                Some(taken_over) => (taken_over, true),
+                None => (found, false),
+            },
+        };
         let found: JobId = found.parse().map_err(|_| {
             StoreError::from(self.unreadable(Unreadable::Damaged(Damage::of("once"))))
         })?;
-        Ok(if found == asked {
+        Ok(if is_taken_over {
+            Submitted::TakenOver(found)
+        } else if found == asked {
             Submitted::Recorded
         } else {
             Submitted::Existing(found)
@@ -174,9 +181,16 @@ impl JobStore for RedisStore {
         self.submitted(seed.id, &id)
     }
 
-    async fn withdraw(&self, id: JobId) -> Result<(), StoreError> {
+    async fn confirm(&self, id: JobId) -> Result<(), StoreError> {
+        let mut confirm = redis::cmd("HDEL");
+        confirm.arg(self.names.record(id)).arg("pending");
+        Ok(self.link.command(&confirm).await?)
+    }
+
+    async fn withdraw(&self, id: JobId, submitter: JobId) -> Result<(), StoreError> {
         let mut call = self.change(&self.scripts.withdraw);
         call.key(self.names.record(id)).arg(id.to_string());
+        call.arg(submitter.to_string());
         Ok(self.link.script(&call).await?)
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Cancel, Claim, Completion, End, MAX_ATTEMPTS, Record, Seed, State};
 use crate::clock::UnixMillis;
+use crate::job::JobId;
 use crate::outcome::Cost;
 
 /// A record with what only the store needs to know of it.
@@ -12,6 +13,8 @@ pub(super) struct Entry {
     pub(super) record: Record,
     /// A running job was asked to stop.
     cancel_requested: bool,
+    /// Until it is confirmed: the end of the submitter's lease, and the submitter.
+    pub(super) pending: Option<(UnixMillis, JobId)>,
 }
 
 impl Entry {
@@ -33,6 +36,7 @@ impl Entry {
         Self {
             record,
             cancel_requested: false,
+            pending: None,
         }
     }
 
@@ -51,6 +55,7 @@ impl Entry {
         if self.cancel_requested {
             return Claim::CancelRequested;
         }
+        self.pending = None;
         record.state = State::Running;
         record.attempts += 1;
         record.started_at.get_or_insert(now);

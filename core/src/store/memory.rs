@@ -11,7 +11,8 @@ use super::lines::Lines;
 use super::owners::Owners;
 use super::recalls::Recalls;
 use super::{
-    Cancel, Claim, Completion, JobStore, Page, Record, Seed, State, StoreError, Submitted,
+    Cancel, Claim, Completion, JobStore, Page, Record, SUBMIT_LEASE, Seed, State, StoreError,
+    Submitted,
 };
 use crate::clock::{Clock, UnixMillis};
 use crate::job::{JobId, ModelName};
@@ -112,15 +113,25 @@ impl Records {
     }
 
     /// The job whose request had the same idempotency key, if there is one.
-    fn earlier(&self, seed: &Seed) -> Option<Submitted> {
+    fn earlier(&mut self, seed: &Seed, now: UnixMillis) -> Option<Submitted> {
         let once = seed.once?;
-        let id = self.keys.get(&once.key)?;
-        let earlier = self.entries.get(id)?.record.seed.once?;
-        (*id != seed.id).then_some(if earlier.fingerprint == once.fingerprint {
-            Submitted::Existing(*id)
-        } else {
-            Submitted::Mismatch
-        })
+        let id = *self.keys.get(&once.key)?;
+        let entry = self.entries.get_mut(&id)?;
+        if id == seed.id {
+            return None;
+        }
+        if entry.record.seed.once?.fingerprint != once.fingerprint {
+            return Some(Submitted::Mismatch);
+        }
+        let is_queued = entry.record.state == State::Queued;
+        let Some((until, submitter)) = entry.pending.filter(|_| is_queued) else {
+            return Some(Submitted::Existing(id));
+        };
+        if until > now && submitter != seed.id {
+            return Some(Submitted::InProgress);
+        }
+        entry.pending = Some((now.after(SUBMIT_LEASE), seed.id));
+        Some(Submitted::TakenOver(id))
     }
 
     /// The entry of this seed, made now if there is none.
@@ -150,9 +161,11 @@ impl Records {
     }
 
     /// Forgets an entry that is still queued.
-    fn withdraw(&mut self, id: JobId) {
+    fn withdraw(&mut self, id: JobId, by: JobId) {
         if let Some(entry) = self.entries.get(&id)
             && entry.record.state == State::Queued
+            && (entry.record.seed.once.is_none()
+                || entry.pending.is_some_and(|(_, submitter)| submitter == by))
         {
             self.unfinished.remove(&(entry.record.seed.deadline, id));
             self.remove(id);
@@ -181,17 +194,29 @@ impl Records {
 #[async_trait]
 impl JobStore for MemoryStore {
     async fn submit(&self, seed: &Seed) -> Result<Submitted, StoreError> {
-        let (mut records, _) = self.lock();
-        if let Some(earlier) = records.earlier(seed) {
+        let (mut records, now) = self.lock();
+        if let Some(earlier) = records.earlier(seed, now) {
             return Ok(earlier);
         }
-        records.entry(seed, self.capacity, self.retention)?;
+        let is_new = !records.entries.contains_key(&seed.id);
+        let entry = records.entry(seed, self.capacity, self.retention)?;
+        if is_new && seed.once.is_some() {
+            entry.pending = Some((now.after(SUBMIT_LEASE), seed.id));
+        }
         Ok(Submitted::Recorded)
     }
 
-    async fn withdraw(&self, id: JobId) -> Result<(), StoreError> {
+    async fn confirm(&self, id: JobId) -> Result<(), StoreError> {
         let (mut records, _) = self.lock();
-        records.withdraw(id);
+        if let Some(entry) = records.entries.get_mut(&id) {
+            entry.pending = None;
+        }
+        Ok(())
+    }
+
+    async fn withdraw(&self, id: JobId, submitter: JobId) -> Result<(), StoreError> {
+        let (mut records, _) = self.lock();
+        records.withdraw(id, submitter);
         Ok(())
     }
 

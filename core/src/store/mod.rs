@@ -13,6 +13,8 @@
 //!  queued | running -- complete(Expired), complete(Canceled)
 //!  queued           -- withdraw ---------> (none)       (the broker refused it, and nobody was told its id)
 //! ```
+//! The record of a job with an idempotency key is unconfirmed at first: a repeat of its request is not given its id before
+//! `confirm` or a claim. [`SUBMIT_LEASE`] after the submission a repeat takes it over.
 //! Terminal states are absorbing: the first writer wins, later ones are told so.
 
 mod entry;
@@ -42,6 +44,10 @@ pub use memory::MemoryStore;
 /// Starts after which a job that never finished is `failed` / `poison`.
 pub const MAX_ATTEMPTS: u32 = 3;
 
+/// How long a submitter has to publish a job with an idempotency key before a repeat of its request may do it: longer than
+/// the gateway's limits for writing the record and for the broker's confirm together, 9 s.
+pub const SUBMIT_LEASE: Duration = Duration::from_secs(10);
+
 /// Records of promised jobs.
 #[async_trait]
 pub trait JobStore: Debug + Send + Sync {
@@ -52,12 +58,19 @@ pub trait JobStore: Debug + Send + Sync {
     /// [`StoreError`]; the record may have been written all the same.
     async fn submit(&self, seed: &Seed) -> Result<Submitted, StoreError>;
 
+    /// Notes that the broker has the message of a job with an idempotency key: from now on repeats are given its id.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nobody may be told the id.
+    async fn confirm(&self, id: JobId) -> Result<(), StoreError>;
+
     /// Forgets a job that was refused after its record had been written. Only touches a job in state `queued`: one that
-    /// was started all the same has its record and ends by itself.
+    /// was started all the same has its record and ends by itself. Where the job has an idempotency key, its record must
+    /// be unconfirmed, and `submitter` the id in the seed that last took or wrote it.
     ///
     /// # Errors
     /// [`StoreError`].
-    async fn withdraw(&self, id: JobId) -> Result<(), StoreError>;
+    async fn withdraw(&self, id: JobId, submitter: JobId) -> Result<(), StoreError>;
 
     /// Says for each job, in order, whether it is to be run, and counts the start. A missing record is written anew from
     /// the job itself, so that a wiped store loses no queued job, and takes its idempotency key again where that is free.
@@ -311,6 +324,11 @@ pub enum Submitted {
     Recorded,
     /// The same request made this job before; nothing was written.
     Existing(JobId),
+    /// The same request is being submitted, and its job is not confirmed; nothing was written.
+    InProgress,
+    /// The same request was submitted as this job and never confirmed. The caller publishes it under this id, with the
+    /// times in its record.
+    TakenOver(JobId),
     /// Another request has its idempotency key; nothing was written.
     Mismatch,
 }

@@ -28,6 +28,8 @@ pub(crate) enum Step {
     Release(Vec<Which>),
     Complete(Vec<(Which, End)>),
     Cancel(Which),
+    /// The broker has confirmed a job.
+    Confirm(Which),
     /// The gateway takes a job back that it could not publish.
     Withdraw(Which),
     /// The webhook of a job that has ended is delivered.
@@ -52,6 +54,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         2 => vec(which(), 1..3).prop_map(Step::Release),
         2 => vec((which(), end), 1..3).prop_map(Step::Complete),
         2 => which().prop_map(Step::Cancel),
+        2 => which().prop_map(Step::Confirm),
         1 => which().prop_map(Step::Withdraw),
         1 => Just(Step::Tell),
         1 => Just(Step::Sweep),
@@ -74,6 +77,8 @@ pub(crate) struct Model {
     pub(crate) state: Option<State>,
     pub(crate) attempts: u32,
     cancel_requested: bool,
+    /// It has an idempotency key, and nobody has confirmed or claimed it.
+    pub(crate) pending: bool,
     /// Its webhook was delivered.
     pub(crate) told: bool,
 }
@@ -95,8 +100,8 @@ impl Model {
         writes
     }
 
-    pub(crate) fn withdraw(&mut self) {
-        if self.state == Some(State::Queued) {
+    pub(crate) fn withdraw(&mut self, keyed: bool) {
+        if self.state == Some(State::Queued) && (self.pending || !keyed) {
             *self = Self::default();
         }
     }
@@ -109,6 +114,7 @@ impl Model {
             _ if self.cancel_requested => return Claim::CancelRequested,
             _ => {}
         }
+        self.pending = false;
         self.state = Some(State::Running);
         self.attempts += 1;
         Claim::Run(self.attempts)

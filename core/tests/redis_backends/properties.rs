@@ -64,9 +64,14 @@ impl History {
                 let told = self.store.cancel(self.jobs[*which].id).await.unwrap();
                 assert_eq!(told, expected);
             }
+            Step::Confirm(which) => {
+                self.models[*which].pending = false;
+                self.store.confirm(self.jobs[*which].id).await.unwrap();
+            }
             Step::Withdraw(which) => {
-                self.models[*which].withdraw();
-                self.store.withdraw(self.jobs[*which].id).await.unwrap();
+                self.models[*which].withdraw(KEYED.contains(which));
+                let id = self.jobs[*which].id;
+                self.store.withdraw(id, id).await.unwrap();
             }
             Step::Tell => {
                 if self.models[HOOKED].is_untold() {
@@ -97,11 +102,16 @@ impl History {
         let holder = self.key_holder.filter(|_| KEYED.contains(&which));
         let earlier = holder.filter(|&holder| self.models[holder].state.is_some());
         if let Some(other) = earlier.filter(|&other| other != which) {
+            let model = &self.models[other];
+            if model.pending && model.state == Some(State::Queued) {
+                return Submitted::InProgress;
+            }
             return Submitted::Existing(self.jobs[other].id);
         }
         self.accepted[which] = true;
         if self.models[which].submit() && KEYED.contains(&which) {
             self.key_holder = Some(which);
+            self.models[which].pending = true;
         }
         Submitted::Recorded
     }
@@ -296,6 +306,7 @@ async fn run_blindly(store: Arc<dyn JobStore>, jobs: Arc<Vec<Seed>>, steps: Vec<
                     ended[*which] += u32::from(done);
                 }
             }
+            Step::Confirm(which) => store.confirm(jobs[which].id).await.unwrap(),
             Step::Cancel(which) => drop(store.cancel(jobs[which].id).await.unwrap()),
             Step::Sweep => {
                 for record in store.overdue(JOBS).await.unwrap() {

@@ -16,6 +16,8 @@ use crate::predictions::PredictError;
 
 /// When to come back while a dependency is away: reconnecting takes about so long.
 const RETRY_DEPENDENCY: Duration = Duration::from_secs(2);
+/// When to repeat a request whose first one is being submitted.
+const RETRY_IN_PROGRESS: Duration = Duration::from_secs(1);
 /// The media type of RFC 9457.
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
@@ -35,6 +37,7 @@ pub enum Code {
     ModelNotFound,
     MethodNotAllowed,
     BodyTimeout,
+    RequestInProgress,
     JobFinished,
     JobCanceled,
     NotReplayable,
@@ -81,6 +84,11 @@ impl Code {
             Self::ModelNotFound => (404, "model_not_found", "There is no such model"),
             Self::MethodNotAllowed => (405, "method_not_allowed", "Wrong method"),
             Self::BodyTimeout => (408, "body_timeout", "The body came too slowly"),
+            Self::RequestInProgress => (
+                409,
+                "request_in_progress",
+                "The same request is being submitted",
+            ),
             Self::JobFinished => (409, "job_finished", "The job has ended already"),
             Self::JobCanceled => (409, "job_canceled", "The job was canceled"),
             Self::NotReplayable => (409, "not_replayable", "The dead letter cannot be replayed"),
@@ -318,6 +326,10 @@ impl From<PredictError> for ApiError {
                 let detail =
                     "this key was sent with another request; use a new key for a new request";
                 Self::new(Code::IdempotencyMismatch, detail)
+            }
+            PredictError::InProgress => {
+                let detail = "the first request with this idempotency key is not confirmed yet; repeat this one";
+                Self::new(Code::RequestInProgress, detail).retry_after(RETRY_IN_PROGRESS)
             }
             PredictError::Draining => {
                 let detail = "this gateway takes no new work; ask another one";

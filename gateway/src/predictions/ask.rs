@@ -151,6 +151,9 @@ pub enum PredictError {
     /// Another request has the same idempotency key.
     #[error("another request has this idempotency key")]
     Mismatch,
+    /// The same request is being submitted, and was not confirmed in time.
+    #[error("the same request is being submitted")]
+    InProgress,
     /// The gateway is shutting down.
     #[error("this gateway is shutting down")]
     Draining,

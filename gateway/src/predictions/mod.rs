@@ -326,6 +326,7 @@ impl Predictions {
     pub fn not_promised(&self, model: &ModelName, error: PromiseError) -> PredictError {
         match error {
             PromiseError::Mismatch => PredictError::Mismatch,
+            PromiseError::InProgress => PredictError::InProgress,
             PromiseError::Full => self.full(model, Lane::Batch),
             PromiseError::TooLarge => PredictError::TooLarge,
             PromiseError::Broker(source) => PredictError::Broker(Some(source)),

@@ -73,7 +73,11 @@ impl JobStore for StoreDown {
         away()
     }
 
-    async fn withdraw(&self, _: JobId) -> Result<(), StoreError> {
+    async fn confirm(&self, _: JobId) -> Result<(), StoreError> {
+        away()
+    }
+
+    async fn withdraw(&self, _: JobId, _: JobId) -> Result<(), StoreError> {
         away()
     }
 

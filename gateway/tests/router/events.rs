@@ -133,7 +133,7 @@ async fn a_stream_ends_with_its_record_and_with_its_gateway() {
     let job = rig.post("/jobs", png(1)).await.expect(202);
     let id: JobId = job.id().parse().unwrap();
     let (gone, ()) = tokio::join!(follow(&rig, job.id(), None), async {
-        rig.store.withdraw(id).await.unwrap();
+        rig.store.withdraw(id, id).await.unwrap();
     });
     assert!(gone.status == 404 || events(&text(gone)).len() == 1);
     let job = rig.post("/jobs", png(2)).await.expect(202);

@@ -57,8 +57,12 @@ impl JobStore for Flaky {
         self.inner.submit(seed).await
     }
 
-    async fn withdraw(&self, id: JobId) -> Result<(), StoreError> {
-        self.inner.withdraw(id).await
+    async fn confirm(&self, id: JobId) -> Result<(), StoreError> {
+        self.inner.confirm(id).await
+    }
+
+    async fn withdraw(&self, id: JobId, submitter: JobId) -> Result<(), StoreError> {
+        self.inner.withdraw(id, submitter).await
     }
 
     async fn claim(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError> {

@@ -5,7 +5,7 @@
 local deadlines, retention, most, now = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), now_ms()
 
 local function claim(key, once, id, given_deadline, seed, fingerprint)
-  local found = redis.call('HMGET', key, 'state', 'attempts', 'deadline', 'cancel', 'started')
+  local found = redis.call('HMGET', key, 'state', 'attempts', 'deadline', 'cancel', 'started', 'pending')
   local state, attempts = found[1], tonumber(found[2]) or 0
   local deadline = tonumber(found[3]) or given_deadline
   if state and not is_open(state) then return 0 end
@@ -16,6 +16,9 @@ local function claim(key, once, id, given_deadline, seed, fingerprint)
     create(deadlines, key, once, id, deadline, seed, fingerprint, retention, now)
   end
   redis.call('HSET', key, 'state', 'running', 'attempts', attempts + 1, 'started', found[5] or now)
+  if found[6] then
+    redis.call('HDEL', key, 'pending')
+  end
   list(deadlines, id, deadline, retention, now)
   return attempts + 1
 end

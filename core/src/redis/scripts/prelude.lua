@@ -3,6 +3,7 @@
 -- A record is a hash: seed (JSON), deadline, state, attempts, expires, model; later started, finished, cost (JSON), cached,
 -- answer (JSON: the output or the failure), cancel (present once a running job was asked to stop), hook (the states its
 -- webhook is told of, between spaces) and delivery (JSON: what has become of that).
+-- A job with an idempotency key has `pending` until it is confirmed: the end of the submitter's lease, and the submitter's id.
 -- Times are Unix milliseconds by this server's clock. Each script's first write is one that a full server refuses, so
 -- that a refusal leaves nothing half done.
 

@@ -1,15 +1,31 @@
 -- Writes records in state `queued` where there are none, unless another job has the same idempotency key.
 -- KEYS: deadlines, then the record and the idempotency key each.
--- ARGV: retention, then id, deadline, seed, fingerprint ('' where there is no idempotency key) each.
--- Returns per job its id, or the id of the job that the same request made before, or '' where another request has the key.
+-- ARGV: retention, milliseconds of a submitter's lease, then id, deadline, seed, fingerprint ('' where there is no idempotency key) each.
+-- Returns per job its id, or the id of the job that the same request made before, or '' where another request has the key,
+-- '-' where that job is not confirmed, '+' and its id where its submitter's lease is over and this job's submitter has it.
 local deadlines, retention, now = KEYS[1], tonumber(ARGV[1]), now_ms()
+local lease_end = string.format('%.0f ', now + tonumber(ARGV[2]))
+
+-- What a repeat is told of the job that has its key.
+local function joined(record, id, other)
+  local found = redis.call('HMGET', record, 'state', 'pending')
+  if found[1] ~= 'queued' or not found[2] then return other end
+  local lease, submitter = string.match(found[2], '^(%d+) (%S+)$')
+  if lease and tonumber(lease) > now and submitter ~= id then return '-' end
+  redis.call('HSET', record, 'pending', lease_end .. id)
+  return '+' .. other
+end
 
 local function submit(key, once, id, deadline, seed, fingerprint)
   local found = fingerprint ~= '' and earlier(key, once, id, fingerprint)
-  if found then return found end
+  if found == '' then return found end
+  if found then return joined(string.sub(key, 1, #key - #id) .. found, id, found) end
   local state = redis.call('HGET', key, 'state')
   if not state then
     create(deadlines, key, once, id, deadline, seed, fingerprint, retention, now)
+    if fingerprint ~= '' then
+      redis.call('HSET', key, 'pending', lease_end .. id)
+    end
   end
   if not state or is_open(state) then
     list(deadlines, id, deadline, retention, now)
@@ -19,7 +35,7 @@ end
 
 local ids = {}
 for i = 1, (#KEYS - 1) / 2 do
-  local at = 4 * i - 2
+  local at = 4 * i - 1
   ids[i] = submit(KEYS[2 * i], KEYS[2 * i + 1], ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3])
 end
 settle(now)

@@ -36,6 +36,9 @@ macro_rules! job_store_suite {
             a_repeated_request_finds_its_first_job
             an_idempotency_key_belongs_to_one_request
             a_withdrawn_job_frees_its_key
+            a_repeat_is_not_given_an_unconfirmed_job
+            a_claim_confirms_a_job
+            a_job_with_a_key_is_withdrawn_by_its_submitter_until_it_is_confirmed
             a_claim_takes_a_free_key_again
             many_repeats_at_once_make_one_job
             a_webhook_is_due_once_its_job_has_ended_as_asked
@@ -225,7 +228,11 @@ async fn completed(store: &Store, id: JobId, end: End) -> bool {
 }
 
 async fn withdrawn(store: &Store, id: JobId) {
-    store.withdraw(id).await.expect("the store answers");
+    store.withdraw(id, id).await.expect("the store answers");
+}
+
+async fn confirmed(store: &Store, id: JobId) {
+    store.confirm(id).await.expect("the store answers");
 }
 
 async fn released(store: &Store, id: JobId) {

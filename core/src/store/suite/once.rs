@@ -2,7 +2,9 @@
 
 use tokio::task::JoinSet;
 
-use super::{Store, answer, claimed, completed, find, seed, submitted, withdrawn};
+use super::{
+    Store, answer, claimed, completed, confirmed, find, released, seed, submitted, withdrawn,
+};
 use crate::job::Once;
 use crate::key::Digest;
 use crate::store::{Claim, End, Seed, Submitted};
@@ -41,6 +43,7 @@ pub async fn a_repeated_request_finds_its_first_job(store: Store) {
         Submitted::Recorded,
         "a retried call"
     );
+    confirmed(&store, first.id).await;
     assert_eq!(told(&store, &repeat).await, Submitted::Existing(first.id));
     assert!(completed(&store, first.id, End::Succeeded(answer())).await);
     assert_eq!(told(&store, &repeat).await, Submitted::Existing(first.id));
@@ -71,6 +74,46 @@ pub async fn a_withdrawn_job_frees_its_key(store: Store) {
     assert!(find(&store, repeat.id).await.is_some());
 }
 
+/// The id of a job that may yet be refused is given to nobody.
+pub async fn a_repeat_is_not_given_an_unconfirmed_job(store: Store) {
+    let key = unique();
+    let (first, repeat) = (keyed(&key, b"request"), keyed(&key, b"request"));
+    submitted(&store, &first).await;
+    assert_eq!(told(&store, &repeat).await, Submitted::InProgress);
+    assert_eq!(
+        told(&store, &keyed(&key, b"another")).await,
+        Submitted::Mismatch
+    );
+    withdrawn(&store, first.id).await;
+    assert_eq!(told(&store, &repeat).await, Submitted::Recorded);
+    confirmed(&store, repeat.id).await;
+    assert_eq!(told(&store, &first).await, Submitted::Existing(repeat.id));
+}
+
+/// A job that a worker has taken up was in the queue, whether or not its gateway lived to say so.
+pub async fn a_claim_confirms_a_job(store: Store) {
+    let key = unique();
+    let (first, repeat) = (keyed(&key, b"request"), keyed(&key, b"request"));
+    submitted(&store, &first).await;
+    assert_eq!(claimed(&store, &first).await, Claim::Run(1));
+    released(&store, first.id).await;
+    assert_eq!(told(&store, &repeat).await, Submitted::Existing(first.id));
+}
+
+/// A gateway that comes late takes nothing from those who were told.
+pub async fn a_job_with_a_key_is_withdrawn_by_its_submitter_until_it_is_confirmed(store: Store) {
+    let first = keyed(&unique(), b"request");
+    submitted(&store, &first).await;
+    store
+        .withdraw(first.id, seed().id)
+        .await
+        .expect("the store answers");
+    assert!(find(&store, first.id).await.is_some(), "another's");
+    confirmed(&store, first.id).await;
+    withdrawn(&store, first.id).await;
+    assert!(find(&store, first.id).await.is_some(), "confirmed");
+}
+
 /// A hundred repeats at once make one job, and all are told which.
 pub async fn many_repeats_at_once_make_one_job(store: Store) {
     let key = unique();
@@ -78,10 +121,16 @@ pub async fn many_repeats_at_once_make_one_job(store: Store) {
     for _ in 0..100 {
         let (store, seed) = (store.clone(), keyed(&key, b"request"));
         tasks.spawn(async move {
-            match told(&store, &seed).await {
-                Submitted::Recorded => (true, seed.id),
-                Submitted::Existing(id) => (false, id),
-                Submitted::Mismatch => unreachable!("the requests are the same"),
+            loop {
+                match told(&store, &seed).await {
+                    Submitted::Recorded => {
+                        confirmed(&store, seed.id).await;
+                        return (true, seed.id);
+                    }
+                    Submitted::Existing(id) => return (false, id),
+                    Submitted::InProgress => tokio::task::yield_now().await,
+                    other => unreachable!("the requests are the same, in time: {other:?}"),
+                }
             }
         });
     }

@@ -21,13 +21,14 @@ pub(super) const BODY: [Code; 6] = [
     Code::QueueFull,
 ];
 /// What reading images and options can end in.
-const ASKED: [Code; 6] = [
+const ASKED: [Code; 7] = [
     Code::EmptyBody,
     Code::MissingImage,
     Code::BadBase64,
     Code::ModelNotFound,
     Code::WebhookForbidden,
     Code::IdempotencyMismatch,
+    Code::RequestInProgress,
 ];
 /// What an image can be.
 const IMAGE: [Code; 2] = [Code::InvalidImage, Code::ImageTooLarge];
