@@ -343,11 +343,16 @@ impl JobStore for RedisStore {
         Ok(self.still_there(&self.names.webhooks, &ids).await?)
     }
 
-    async fn told(&self, id: JobId, delivery: &Delivery, next: Next) -> Result<(), StoreError> {
+    async fn told(
+        &self,
+        id: JobId,
+        delivery: Option<&Delivery>,
+        next: Next,
+    ) -> Result<(), StoreError> {
         let mut call = self.scripts.told.prepare_invoke();
         call.key(&self.names.webhooks).key(self.names.record(id));
-        call.arg(id.to_string())
-            .arg(serde_json::to_string(delivery)?);
+        let delivery = delivery.map(serde_json::to_string).transpose()?;
+        call.arg(id.to_string()).arg(delivery.unwrap_or_default());
         match next {
             Next::After(delay) => call.arg(millis(UnixMillis(0).after(delay))),
             Next::Nothing => call.arg(""),

@@ -319,9 +319,14 @@ impl JobStore for MemoryStore {
         Ok(ids.iter().filter_map(record).collect())
     }
 
-    async fn told(&self, id: JobId, delivery: &Delivery, next: Next) -> Result<(), StoreError> {
+    async fn told(
+        &self,
+        id: JobId,
+        delivery: Option<&Delivery>,
+        next: Next,
+    ) -> Result<(), StoreError> {
         let (mut records, now) = self.lock();
-        if let Some(entry) = records.entries.get_mut(&id) {
+        if let (Some(entry), Some(delivery)) = (records.entries.get_mut(&id), delivery) {
             entry.record.delivery = Some(delivery.clone());
         }
         match next {

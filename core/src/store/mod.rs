@@ -142,11 +142,16 @@ pub trait JobStore: Debug + Send + Sync {
     /// [`StoreError`]; webhooks may have been leased all the same.
     async fn untold(&self, limit: usize, lease: Duration) -> Result<Vec<Record>, StoreError>;
 
-    /// Notes what has become of a job's webhook, and when it is due again.
+    /// Notes what has become of a job's webhook, where it was tried, and when it is due again.
     ///
     /// # Errors
     /// [`StoreError`].
-    async fn told(&self, id: JobId, delivery: &Delivery, next: Next) -> Result<(), StoreError>;
+    async fn told(
+        &self,
+        id: JobId,
+        delivery: Option<&Delivery>,
+        next: Next,
+    ) -> Result<(), StoreError>;
 
     /// Notes that nobody waits for a job any more, until that moment. It is a job without a record; whoever takes it up drops
     /// it unrun.

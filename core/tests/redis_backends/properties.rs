@@ -77,7 +77,10 @@ impl History {
                 if self.models[HOOKED].is_untold() {
                     self.models[HOOKED].told = true;
                     let (id, done) = (self.jobs[HOOKED].id, Delivery::default());
-                    self.store.told(id, &done, Next::Nothing).await.unwrap();
+                    self.store
+                        .told(id, Some(&done), Next::Nothing)
+                        .await
+                        .unwrap();
                 }
             }
             Step::Sweep => self.sweep().await,

@@ -1,19 +1,26 @@
 //! Takes webhooks that are due out of the store's outbox and tries to tell them, for a day. Any gateway may: each is leased,
 //! and what a gateway that died has leased is another's when the lease is over. So a webhook may be told twice, never lost.
+//!
+//! What has no slot is put back for a short time, and the next part of the outbox is looked at: a long backlog of one owner
+//! does not hide what is due for another.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rand::Rng as _;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use selvage_core::key_name::KeyName;
 use selvage_core::store::Record;
 use selvage_core::webhook::{Delivery, Next};
-use tokio::sync::Semaphore;
+use tokio::select;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::address::Blocked;
 use super::message::message;
+use super::slots::{Slot, Slots};
 use super::{Sender, TRY_LIMIT, Webhooks};
 use crate::App;
 
@@ -23,8 +30,13 @@ const EVERY: Duration = Duration::from_secs(1);
 const LEASE: Duration = Duration::from_secs(30);
 /// Longest time one call of the store may take.
 const STORE_LIMIT: Duration = Duration::from_secs(3);
-/// Most tries at once: a few receivers that hang do not hold up the others.
-const MAX_AT_ONCE: usize = 64;
+/// Webhooks that are leased at once.
+const BATCH: usize = 64;
+/// Most batches that are leased in one turn.
+const MAX_BATCHES: usize = 16;
+/// The first webhook of an owner that has no slot is put back for so long, the second for twice as long, and so on: they keep
+/// their order, and what is put back is looked at no more often than that.
+const PUT_BACK: Duration = Duration::from_millis(10);
 /// After so long since the job's end a webhook is given up.
 const GIVE_UP: Duration = Duration::from_secs(86_400);
 /// Longest time between two tries.
@@ -48,28 +60,64 @@ pub async fn run(app: App, stop: CancellationToken) {
     if app.webhooks.sender.is_none() {
         return;
     }
-    let places = Arc::new(Semaphore::new(MAX_AT_ONCE));
+    let slots = Arc::<Slots>::default();
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        let free = places.available_permits();
-        if free == 0 {
-            continue;
+    let mut some_wait = false;
+    loop {
+        let next_turn = async {
+            select! {
+                _ = ticks.tick() => {}
+                () = slots.freed(), if some_wait => {}
+            }
+        };
+        if stop.run_until_cancelled(next_turn).await.is_none() {
+            return;
         }
-        let due = timeout(STORE_LIMIT, app.store.untold(free, LEASE)).await;
+        some_wait = turn(&app, &slots, &stop).await;
+    }
+}
+
+/// Leases what is due, a batch at a time, and starts what has a slot. Says whether some had none.
+async fn turn(app: &App, slots: &Arc<Slots>, stop: &CancellationToken) -> bool {
+    let mut waiting: HashMap<Option<KeyName>, u32> = HashMap::new();
+    for _ in 0..MAX_BATCHES {
+        if slots.are_taken() {
+            return true;
+        }
+        let due = timeout(STORE_LIMIT, app.store.untold(BATCH, LEASE)).await;
         // While the store is away its outbox waits.
-        let Ok(Ok(due)) = due else { continue };
+        let Ok(Ok(due)) = due else { break };
+        let is_last = due.len() < BATCH;
+        let mut put_back = Vec::new();
         for record in due {
-            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                break;
-            };
-            let (told, stop) = (app.clone(), stop.clone());
-            app.life.tasks.spawn(async move {
-                let _place = place;
-                stop.run_until_cancelled(tell(&told, record)).await;
-            });
+            let url = record.seed.webhook.as_ref().map(|webhook| &webhook.url);
+            let url = url.map_or("", String::as_str);
+            if let Some(slot) = slots.take(record.seed.owner.as_ref(), url) {
+                start(app, record, slot, stop.clone());
+            } else {
+                let (id, owner) = (record.seed.id, record.seed.owner);
+                let earlier = waiting.entry(owner).or_default();
+                *earlier += 1;
+                let next = Next::After(PUT_BACK * *earlier);
+                put_back.push(timeout(STORE_LIMIT, app.store.told(id, None, next)));
+            }
+        }
+        // One that could not be put back is due again when its lease is over.
+        join_all(put_back).await;
+        if is_last {
+            break;
         }
     }
+    !waiting.is_empty()
+}
+
+fn start(app: &App, record: Record, slot: Slot, stop: CancellationToken) {
+    let told = app.clone();
+    app.life.tasks.spawn(async move {
+        stop.run_until_cancelled(tell(&told, record)).await;
+        drop(slot);
+    });
 }
 
 async fn tell(app: &App, record: Record) {
@@ -90,7 +138,7 @@ async fn tell(app: &App, record: Record) {
     app.metrics.webhooks.with_label_values(&[result]).inc();
     let id = record.seed.id;
     tracing::debug!(job.id = %id, result, attempts = delivery.attempts, "a webhook was tried: {result}");
-    let noted = timeout(STORE_LIMIT, app.store.told(id, &delivery, next)).await;
+    let noted = timeout(STORE_LIMIT, app.store.told(id, Some(&delivery), next)).await;
     if !matches!(noted, Ok(Ok(()))) {
         tracing::warn!(job.id = %id, "what became of a webhook could not be noted; it is tried again");
     }

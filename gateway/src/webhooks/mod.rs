@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `address` | where may be told: checked when a job is taken, and again at each connection |
 //! | `message` | what is told, and its signature |
+//! | `slots` | how many tries run at once: in all, per owner and per host |
 //! | `courier` | the task that takes what is due out of the store's outbox and tries until it is told |
 
 mod address;
 mod courier;
 mod message;
+mod slots;
 
 use std::fmt;
 use std::str::FromStr;

@@ -126,7 +126,7 @@ impl JobStore for StoreDown {
         away()
     }
 
-    async fn told(&self, _: JobId, _: &Told, _: Next) -> Result<(), StoreError> {
+    async fn told(&self, _: JobId, _: Option<&Told>, _: Next) -> Result<(), StoreError> {
         away()
     }
 

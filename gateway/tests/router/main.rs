@@ -25,4 +25,5 @@ mod rates;
 mod refusals;
 mod rig;
 mod stats;
+mod webhooks;
 mod worker;

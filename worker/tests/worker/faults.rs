@@ -113,7 +113,12 @@ impl JobStore for Flaky {
         self.inner.untold(limit, lease).await
     }
 
-    async fn told(&self, id: JobId, delivery: &Delivery, next: Next) -> Result<(), StoreError> {
+    async fn told(
+        &self,
+        id: JobId,
+        delivery: Option<&Delivery>,
+        next: Next,
+    ) -> Result<(), StoreError> {
         self.inner.told(id, delivery, next).await
     }
 

@@ -1,7 +1,7 @@
 -- Notes what has become of a job's webhook.
--- KEYS: webhooks, record. ARGV: id, delivery (JSON), milliseconds until the next try ('' where there is none).
+-- KEYS: webhooks, record. ARGV: id, delivery (JSON; '' where it was not tried), milliseconds until the next try ('' where there is none).
 local there = redis.call('EXISTS', KEYS[2]) == 1
-if there then
+if there and ARGV[2] ~= '' then
   redis.call('HSET', KEYS[2], 'delivery', ARGV[2])
 end
 if there and ARGV[3] ~= '' then

@@ -78,16 +78,25 @@ pub async fn a_webhook_is_due_again_or_never(store: Store) {
         ..Delivery::default()
     };
     let again = Next::After(Duration::ZERO);
-    store.told(job.id, &failed, again).await.expect("it is up");
+    store
+        .told(job.id, Some(&failed), again)
+        .await
+        .expect("it is up");
     assert_eq!(record(&store, job.id).await.delivery, Some(failed.clone()));
     assert_eq!(untold(&store, LONG).await, [job.id]);
-    store.told(job.id, &failed, again).await.expect("it is up");
+    // Put back untried, it keeps what was noted.
+    store.told(job.id, None, again).await.expect("it is up");
+    assert_eq!(record(&store, job.id).await.delivery, Some(failed.clone()));
+    assert_eq!(untold(&store, LONG).await, [job.id]);
     store
-        .told(job.id, &failed, Next::Nothing)
+        .told(job.id, Some(&failed), Next::Nothing)
         .await
         .expect("it is up");
     assert_eq!(untold(&store, LONG).await, []);
     let unknown = seed().id;
-    store.told(unknown, &failed, again).await.expect("it is up");
+    store
+        .told(unknown, Some(&failed), again)
+        .await
+        .expect("it is up");
     assert!(store.get(&[unknown]).await.expect("it is up")[0].is_none());
 }
