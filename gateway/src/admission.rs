@@ -1,11 +1,15 @@
-//! Who may begin: places in flight, how fast they become free, and when a refused client should come back.
+//! Who may begin: places in flight, how fast they become free, and when a refused client should come back; and lists of jobs.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use selvage_core::key_name::KeyName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+
+use crate::error::{ApiError, Code};
 
 /// How long a measured rate counts: after it, an old rate has lost two thirds of its weight.
 const MEMORY: Duration = Duration::from_secs(5);
@@ -82,6 +86,38 @@ impl Admission {
     #[must_use]
     pub const fn max(&self) -> usize {
         self.max
+    }
+}
+
+/// Lists of jobs that one owner may have read at once; without keys, all clients together.
+const LISTS_AT_ONCE: usize = 2;
+/// Longest time a list waits for its turn.
+const LIST_WAIT: Duration = Duration::from_secs(2);
+
+/// Lists of jobs that are read now. Each reads many records, so an owner that asks for many at once waits for its own lists
+/// and does not keep the store from others.
+#[derive(Debug, Default)]
+pub struct Lists(Mutex<HashMap<Option<KeyName>, Arc<Semaphore>>>);
+
+impl Lists {
+    /// Waits until this owner may have a list read; its turn ends when the permit is dropped.
+    ///
+    /// # Errors
+    /// `rate_limited` where the earlier lists take too long.
+    pub async fn admit(&self, owner: Option<&KeyName>) -> Result<OwnedSemaphorePermit, ApiError> {
+        let turn = timeout(LIST_WAIT, self.of(owner).acquire_owned()).await;
+        turn.ok().and_then(Result::ok).ok_or_else(|| {
+            let detail = format!("{LISTS_AT_ONCE} lists are read at once; ask for fewer at a time");
+            ApiError::new(Code::RateLimited, detail).retry_after(RETRY_UNKNOWN)
+        })
+    }
+
+    /// The owner's turns. There are no more entries than owners that have a list read or wait for one.
+    fn of(&self, owner: Option<&KeyName>) -> Arc<Semaphore> {
+        let mut owners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        owners.retain(|_, turns| Arc::strong_count(turns) > 1);
+        let turns = owners.entry(owner.cloned());
+        Arc::clone(turns.or_insert_with(|| Arc::new(Semaphore::new(LISTS_AT_ONCE))))
     }
 }
 
@@ -204,6 +240,26 @@ fn blend(old: f64, events: u64, elapsed: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_owner_has_few_lists_read_at_once_and_leaves_no_trace() {
+        let lists = Lists::default();
+        let (ann, bob) = ("ann".parse().unwrap(), "bob".parse().unwrap());
+        let mut turns = Vec::new();
+        for _ in 0..LISTS_AT_ONCE {
+            turns.push(lists.admit(Some(&ann)).await.unwrap());
+        }
+        let refused = lists.admit(Some(&ann)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::RateLimited);
+        assert!(refused.after().is_some());
+        assert!(lists.admit(Some(&bob)).await.is_ok(), "others have turns");
+        assert!(lists.admit(None).await.is_ok());
+        let (next, ()) = tokio::join!(lists.admit(Some(&ann)), async { drop(turns.pop()) });
+        assert!(next.is_ok(), "one was over while it waited");
+        drop((next, turns));
+        drop(lists.admit(Some(&bob)).await);
+        assert_eq!(lists.0.lock().unwrap().len(), 1, "only the last is known");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_pace_follows_what_is_counted_and_survives_idle_time() {

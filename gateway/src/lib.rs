@@ -76,7 +76,7 @@ use tokio_util::sync::CancellationToken;
 pub use server::serve;
 
 use crate::access::Access;
-use crate::admission::Admission;
+use crate::admission::{Admission, Lists};
 use crate::config::Limits;
 use crate::dead_letters::{DeadLetterOffice, Filing};
 use crate::inflight::Inflight;
@@ -141,6 +141,8 @@ pub struct Gateway {
     pub webhooks: Webhooks,
     /// Bounds of bodies.
     pub bodies: BodyLimits,
+    /// Lists of jobs that are read now.
+    pub lists: Lists,
     /// Where this gateway is in its life.
     pub life: Arc<Lifecycle>,
     /// What is counted.
@@ -246,6 +248,7 @@ impl App {
             predictions,
             store,
             bodies,
+            lists: Lists::default(),
             life,
             metrics,
             registry: registry.clone(),

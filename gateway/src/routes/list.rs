@@ -21,7 +21,7 @@ use crate::view::JobView;
 /// Jobs in an answer unless the request says otherwise, and the most it can ask for.
 pub(super) const LIMIT: (usize, usize) = (20, 100);
 /// Most records that are looked at for one answer, so that a state few jobs are in costs no more than another.
-const MOST_LOOKED_AT: usize = 1_000;
+const MOST_LOOKED_AT: usize = 500;
 /// Longest time for all of them.
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
 
@@ -58,8 +58,10 @@ pub(super) async fn list(
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let wanted = Wanted::of(&Query::of(&uri)?)?;
+    let turn = app.lists.admit(caller.owner()).await?;
     let looked = timeout(LOOK_LIMIT, look(&app, &caller, &wanted)).await;
     let page = looked.map_err(ApiError::store)??;
+    drop(turn);
     let records: Vec<&Record> = page.records.iter().collect();
     let places = app.places_in_queue(&records).await;
     let durable = app.predictions.durable;

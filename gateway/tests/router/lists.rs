@@ -217,3 +217,26 @@ async fn an_admin_too_lists_their_own_jobs_alone() {
         assert_eq!(ids(&answer.expect(200)), [job.id()]);
     }
 }
+
+#[tokio::test]
+async fn a_list_of_a_rare_state_comes_in_parts_of_bounded_work() {
+    let rig = Rig::new(Plan::default());
+    let mut oldest = String::new();
+    for seed in 0..=500_u16 {
+        let [high, low] = seed.to_be_bytes();
+        let mut image = png(low);
+        // What follows a PNG's end is no part of the picture, but makes it another image.
+        image.push(high);
+        let job = rig.post("/jobs", image).await.expect(202);
+        if seed == 0 {
+            job.id().clone_into(&mut oldest);
+        }
+    }
+    let cancel = format!("/jobs/{oldest}/cancel");
+    rig.post(&cancel, Vec::new()).await.expect(200);
+    let path = "/jobs?status=canceled";
+    let first = rig.get(path).await.expect(200);
+    assert_eq!(ids(&first), [""; 0]);
+    assert!(first.json["next_cursor"].is_string(), "{}", first.json);
+    assert_eq!(walk(&rig, path).await, [oldest]);
+}
