@@ -77,6 +77,7 @@ impl Failure {
             Self::Problem(problem) => match problem.status {
                 401 | 403 => Exit::Refused,
                 429 | 503 => Exit::Busy,
+                409 if problem.code == "request_in_progress" => Exit::Busy,
                 _ => Exit::Failed,
             },
             Self::TimedOut => Exit::TimedOut,

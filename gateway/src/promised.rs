@@ -118,7 +118,7 @@ impl Promised {
             if let Some(output) = known {
                 return this.complete(seed.id, output).await;
             }
-            (job.id, job.created_at, job.deadline) = (seed.id, seed.created_at, seed.deadline);
+            job.id = seed.id;
             this.publish(job, submitter).await?;
             if seed.once.is_some() {
                 within(this.store.confirm(seed.id)).await?;
@@ -155,10 +155,7 @@ impl Promised {
                     tries += 1;
                 }
                 Submitted::TakenOver(id) => {
-                    if let Some(found) = self.find(id).await? {
-                        return Ok(Start::Publish(Box::new(found.seed)));
-                    }
-                    tries += 1;
+                    return Ok(Start::Publish(Box::new(Seed { id, ..seed })));
                 }
             }
         }
@@ -233,7 +230,7 @@ impl Promised {
 enum Start {
     /// The record of the same request's job: it is the answer.
     Earlier(Box<Record>),
-    /// The seed in the record that this submission is to publish.
+    /// The seed in the record; this submission is to publish its job.
     Publish(Box<Seed>),
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::Rng as _;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 
 /// The first delay where the server names none; each further one is twice as long.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
@@ -37,8 +37,8 @@ impl Refusal {
     }
 
     /// Whether another attempt could fare better: the server is busy, or something between here and there is broken.
-    const fn is_passing(&self) -> bool {
-        matches!(self.status, None | Some(429 | 502..=504))
+    fn is_passing(&self) -> bool {
+        matches!(self.status, None | Some(429 | 502..=504)) || self.failure.exit() == Exit::Busy
     }
 }
 

@@ -36,6 +36,25 @@ async fn a_busy_server_is_asked_again_with_the_same_request() {
     }
 }
 
+/// The gateway that took the first try may have died before the broker's confirm.
+#[tokio::test]
+async fn a_request_in_progress_is_repeated_under_its_key() {
+    let progress = r#"{"title":"x","status":409,"code":"request_in_progress","detail":"x"}"#;
+    let progress = answer("409 x", "retry-after: 0\r\n", progress);
+    let finished = r#"{"title":"x","status":409,"code":"job_finished","detail":"x"}"#;
+    let finished = answer("409 x", "", finished);
+    let server = Scripted::start(&[&progress, &answer("202 x", "", "{}"), &finished]).await;
+    assert_eq!(send(&server).await.unwrap().status, 202);
+    let failure = send(&server).await.unwrap_err();
+    assert_eq!(
+        (failure.code(), failure.exit()),
+        ("job_finished", Exit::Failed)
+    );
+    let requests = server.requests();
+    assert_eq!(requests.len(), 3);
+    assert!(requests[1].contains("idempotency-key: \"k\""));
+}
+
 #[tokio::test]
 async fn tries_have_an_end() {
     let full = answer("429 x", "retry-after: 0\r\n", FULL);

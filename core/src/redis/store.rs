@@ -182,9 +182,9 @@ impl JobStore for RedisStore {
     }
 
     async fn confirm(&self, id: JobId) -> Result<(), StoreError> {
-        let mut confirm = redis::cmd("HDEL");
-        confirm.arg(self.names.record(id)).arg("pending");
-        Ok(self.link.command(&confirm).await?)
+        let mut call = self.change(&self.scripts.confirm);
+        call.key(self.names.record(id)).arg(id.to_string());
+        Ok(self.link.kept_script(&call).await?)
     }
 
     async fn withdraw(&self, id: JobId, submitter: JobId) -> Result<(), StoreError> {

@@ -119,6 +119,11 @@ impl Entry {
         }
     }
 
+    /// Whether its deadline passed before it was confirmed: nobody was told of it.
+    pub(super) fn expired_unconfirmed(&self) -> bool {
+        self.record.state == State::Expired && self.pending.is_some()
+    }
+
     fn finish(&mut self, state: State, now: UnixMillis, retention: Duration) {
         self.record.state = state;
         self.record.finished_at = Some(now);

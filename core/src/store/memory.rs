@@ -112,26 +112,72 @@ impl Records {
         }
     }
 
-    /// The job whose request had the same idempotency key, if there is one.
-    fn earlier(&mut self, seed: &Seed, now: UnixMillis) -> Option<Submitted> {
-        let once = seed.once?;
-        let id = *self.keys.get(&once.key)?;
-        let entry = self.entries.get_mut(&id)?;
-        if id == seed.id {
-            return None;
+    /// The job that has that idempotency key. One that expired unconfirmed does not keep it.
+    fn holder(&self, key: &Digest) -> Option<&Entry> {
+        let entry = self.entries.get(self.keys.get(key)?)?;
+        (!entry.expired_unconfirmed()).then_some(entry)
+    }
+
+    /// Writes an entry, unless another job has the same idempotency key.
+    fn submit(
+        &mut self,
+        seed: &Seed,
+        now: UnixMillis,
+        (capacity, retention): (usize, Duration),
+    ) -> Result<Submitted, StoreError> {
+        let mut written = seed.clone();
+        let earlier = seed.once.and_then(|once| {
+            let earlier = self.holder(&once.key)?;
+            (earlier.record.seed.id != seed.id).then_some((once, earlier))
+        });
+        if let Some((once, earlier)) = earlier {
+            let earlier_seed = &earlier.record.seed;
+            if earlier_seed.once.map(|once| once.fingerprint) != Some(once.fingerprint) {
+                return Ok(Submitted::Mismatch);
+            }
+            let is_queued = earlier.record.state == State::Queued;
+            let Some((until, submitter)) = earlier.pending.filter(|_| is_queued) else {
+                return Ok(Submitted::Existing(earlier_seed.id));
+            };
+            if until > now && submitter != seed.id {
+                return Ok(Submitted::InProgress);
+            }
+            written.id = earlier_seed.id;
+            let deadline = earlier_seed.deadline;
+            self.unfinished.remove(&(deadline, written.id));
+            self.remove(written.id);
         }
-        if entry.record.seed.once?.fingerprint != once.fingerprint {
-            return Some(Submitted::Mismatch);
+        let is_new = !self.entries.contains_key(&written.id);
+        let entry = self.entry(&written, capacity, retention)?;
+        if is_new && seed.once.is_some() {
+            entry.pending = Some((now.after(SUBMIT_LEASE), seed.id));
         }
-        let is_queued = entry.record.state == State::Queued;
-        let Some((until, submitter)) = entry.pending.filter(|_| is_queued) else {
-            return Some(Submitted::Existing(id));
-        };
-        if until > now && submitter != seed.id {
-            return Some(Submitted::InProgress);
+        Ok(if written.id == seed.id {
+            Submitted::Recorded
+        } else {
+            Submitted::TakenOver(written.id)
+        })
+    }
+
+    fn confirm(&mut self, id: JobId) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            let has_expired = entry.expired_unconfirmed();
+            entry.pending = None;
+            if has_expired {
+                self.notify(id);
+            }
         }
-        entry.pending = Some((now.after(SUBMIT_LEASE), seed.id));
-        Some(Submitted::TakenOver(id))
+    }
+
+    /// Makes the webhook of an ended job due, where it has one for that state.
+    fn notify(&mut self, id: JobId) {
+        let ended = self.entries.get(&id).and_then(|entry| {
+            let record = &entry.record;
+            let webhook = record.seed.webhook.as_ref()?;
+            let wanted = webhook.events.contains(&record.state) && !entry.expired_unconfirmed();
+            record.finished_at.filter(|_| wanted)
+        });
+        self.untold.extend(ended.map(|ended| (id, ended)));
     }
 
     /// The entry of this seed, made now if there is none.
@@ -150,8 +196,10 @@ impl Records {
                 self.remove(oldest);
             }
             self.unfinished.insert((seed.deadline, seed.id));
-            if let Some(once) = seed.once {
-                self.keys.entry(once.key).or_insert(seed.id);
+            if let Some(once) = seed.once
+                && self.holder(&once.key).is_none()
+            {
+                self.keys.insert(once.key, seed.id);
             }
             self.owners.add(seed.owner.as_ref(), seed.id);
             self.lines.join(&seed.model, seed.id);
@@ -181,11 +229,7 @@ impl Records {
             self.unfinished.remove(&(entry.record.seed.deadline, id));
             self.finished.insert((entry.record.expires_at, id));
             self.lines.leave(id);
-            let record = &entry.record;
-            let webhook = record.seed.webhook.as_ref();
-            let wanted = webhook.is_some_and(|webhook| webhook.events.contains(&record.state));
-            let ended = record.finished_at.filter(|_| wanted);
-            self.untold.extend(ended.map(|ended| (id, ended)));
+            self.notify(id);
         }
         Some(result)
     }
@@ -195,22 +239,12 @@ impl Records {
 impl JobStore for MemoryStore {
     async fn submit(&self, seed: &Seed) -> Result<Submitted, StoreError> {
         let (mut records, now) = self.lock();
-        if let Some(earlier) = records.earlier(seed, now) {
-            return Ok(earlier);
-        }
-        let is_new = !records.entries.contains_key(&seed.id);
-        let entry = records.entry(seed, self.capacity, self.retention)?;
-        if is_new && seed.once.is_some() {
-            entry.pending = Some((now.after(SUBMIT_LEASE), seed.id));
-        }
-        Ok(Submitted::Recorded)
+        records.submit(seed, now, (self.capacity, self.retention))
     }
 
     async fn confirm(&self, id: JobId) -> Result<(), StoreError> {
         let (mut records, _) = self.lock();
-        if let Some(entry) = records.entries.get_mut(&id) {
-            entry.pending = None;
-        }
+        records.confirm(id);
         Ok(())
     }
 

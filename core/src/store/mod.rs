@@ -14,7 +14,8 @@
 //!  queued           -- withdraw ---------> (none)       (the broker refused it, and nobody was told its id)
 //! ```
 //! The record of a job with an idempotency key is unconfirmed at first: a repeat of its request is not given its id before
-//! `confirm` or a claim. [`SUBMIT_LEASE`] after the submission a repeat takes it over.
+//! `confirm` or a claim. [`SUBMIT_LEASE`] after the submission a repeat takes it over. Where it expires unconfirmed, nobody knows
+//! of it: it sends no webhook unless `confirm` follows, and a repeat makes a new job.
 //! Terminal states are absorbing: the first writer wins, later ones are told so.
 
 mod entry;
@@ -331,8 +332,8 @@ pub enum Submitted {
     Existing(JobId),
     /// The same request is being submitted, and its job is not confirmed; nothing was written.
     InProgress,
-    /// The same request was submitted as this job and never confirmed. The caller publishes it under this id, with the
-    /// times in its record.
+    /// The same request was submitted as this job and never confirmed. Its record has the caller's
+    /// seed now, but for the id: the caller publishes it under that.
     TakenOver(JobId),
     /// Another request has its idempotency key; nothing was written.
     Mismatch,

@@ -30,7 +30,9 @@ pub(crate) enum Step {
     Cancel(Which),
     /// The broker has confirmed a job.
     Confirm(Which),
-    /// The gateway takes a job back that it could not publish.
+    /// The gateways that have submitted a job and not confirmed it are gone, and so long that their leases are over.
+    EndLeases,
+    /// The gateway takes a job back that it could not publish, its own or one that it has taken over.
     Withdraw(Which),
     /// The webhook of a job that has ended is delivered.
     Tell,
@@ -55,6 +57,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         2 => vec((which(), end), 1..3).prop_map(Step::Complete),
         2 => which().prop_map(Step::Cancel),
         2 => which().prop_map(Step::Confirm),
+        1 => Just(Step::EndLeases),
         1 => which().prop_map(Step::Withdraw),
         1 => Just(Step::Tell),
         1 => Just(Step::Sweep),
@@ -77,8 +80,9 @@ pub(crate) struct Model {
     pub(crate) state: Option<State>,
     pub(crate) attempts: u32,
     cancel_requested: bool,
-    /// It has an idempotency key, and nobody has confirmed or claimed it.
-    pub(crate) pending: bool,
+    /// It has an idempotency key, and nobody has confirmed or claimed it: which job's submitter is to publish it, and whether
+    /// its lease is over.
+    pub(crate) pending: Option<(Which, bool)>,
     /// Its webhook was delivered.
     pub(crate) told: bool,
 }
@@ -100,10 +104,17 @@ impl Model {
         writes
     }
 
-    pub(crate) fn withdraw(&mut self, keyed: bool) {
-        if self.state == Some(State::Queued) && (self.pending || !keyed) {
+    pub(crate) fn withdraw(&mut self, submitter: Which) {
+        let is_submitters = self.pending.is_some_and(|(by, _)| by == submitter);
+        if self.state == Some(State::Queued) && (is_submitters || !KEYED.contains(&submitter)) {
             *self = Self::default();
         }
+    }
+
+    /// Whether it has its idempotency key, if that was its own.
+    pub(crate) fn keeps_key(&self) -> bool {
+        let is_unknown = self.state == Some(State::Expired) && self.pending.is_some();
+        self.state.is_some() && !is_unknown
     }
 
     pub(crate) fn claim(&mut self, is_overdue: bool) -> Claim {
@@ -114,7 +125,7 @@ impl Model {
             _ if self.cancel_requested => return Claim::CancelRequested,
             _ => {}
         }
-        self.pending = false;
+        self.pending = None;
         self.state = Some(State::Running);
         self.attempts += 1;
         Claim::Run(self.attempts)

@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use selvage_core::clock::{Clock, UnixMillis};
 use selvage_core::config::Prefix;
 use selvage_core::store::suite::{assert_sound, completion};
-use selvage_core::store::{Claim, End, JobStore, MemoryStore, Record, Seed, State, Submitted};
+use selvage_core::store::{
+    Claim, End, JobStore, MemoryStore, Record, SUBMIT_LEASE, Seed, State, Submitted,
+};
 use selvage_core::webhook::{Delivery, Next};
 use tokio::task::JoinSet;
 
@@ -22,6 +24,8 @@ struct History {
     store: Arc<dyn JobStore>,
     /// Where records can be looked at and wiped from outside.
     redis: Option<(Raw, Prefix)>,
+    /// The memory store's clock.
+    clock: Option<Clock>,
     jobs: Vec<Seed>,
     models: Vec<Model>,
     /// Whose the idempotency key is, as long as its record is there.
@@ -65,14 +69,17 @@ impl History {
                 assert_eq!(told, expected);
             }
             Step::Confirm(which) => {
-                self.models[*which].pending = false;
+                self.models[*which].pending = None;
                 self.store.confirm(self.jobs[*which].id).await.unwrap();
             }
             Step::Withdraw(which) => {
-                self.models[*which].withdraw(KEYED.contains(which));
-                let id = self.jobs[*which].id;
-                self.store.withdraw(id, id).await.unwrap();
+                let takes = |model: &Model| model.pending.is_some_and(|(by, _)| by == *which);
+                let job = self.models.iter().position(takes).unwrap_or(*which);
+                self.models[job].withdraw(*which);
+                let (id, submitter) = (self.jobs[job].id, self.jobs[*which].id);
+                self.store.withdraw(id, submitter).await.unwrap();
             }
+            Step::EndLeases => self.end_leases(),
             Step::Tell => {
                 if self.models[HOOKED].is_untold() {
                     self.models[HOOKED].told = true;
@@ -103,20 +110,48 @@ impl History {
 
     fn submit(&mut self, which: Which) -> Submitted {
         let holder = self.key_holder.filter(|_| KEYED.contains(&which));
-        let earlier = holder.filter(|&holder| self.models[holder].state.is_some());
+        let earlier = holder.filter(|&holder| self.models[holder].keeps_key());
         if let Some(other) = earlier.filter(|&other| other != which) {
-            let model = &self.models[other];
-            if model.pending && model.state == Some(State::Queued) {
-                return Submitted::InProgress;
-            }
-            return Submitted::Existing(self.jobs[other].id);
+            let (model, id) = (&mut self.models[other], self.jobs[other].id);
+            let is_queued = model.state == Some(State::Queued);
+            return match model.pending.filter(|_| is_queued) {
+                None => Submitted::Existing(id),
+                Some((by, false)) if by != which => Submitted::InProgress,
+                Some(_) => {
+                    model.pending = Some((which, false));
+                    self.jobs[other] = Seed {
+                        id,
+                        ..self.jobs[which].clone()
+                    };
+                    self.line.retain(|n| *n != other);
+                    Submitted::TakenOver(id)
+                }
+            };
         }
         self.accepted[which] = true;
         if self.models[which].submit() && KEYED.contains(&which) {
             self.key_holder = Some(which);
-            self.models[which].pending = true;
+            self.models[which].pending = Some((which, false));
         }
         Submitted::Recorded
+    }
+
+    fn end_leases(&mut self) {
+        if let Some(clock) = &self.clock {
+            clock.anchor(clock.now().after(SUBMIT_LEASE));
+        }
+        for which in KEYED {
+            let model = &mut self.models[which];
+            let Some((by, is_over)) = &mut model.pending else {
+                continue;
+            };
+            *is_over = true;
+            if let Some((raw, prefix)) = &mut self.redis {
+                let pending = format!("1 {}", self.jobs[*by].id);
+                let record = job_name(prefix, &self.jobs[which]);
+                raw.run::<()>("HSET", (record, "pending", pending));
+            }
+        }
     }
 
     fn claim(&mut self, which: Which) -> Claim {
@@ -127,7 +162,7 @@ impl History {
         let writes = had_none && self.models[which].state.is_some();
         let is_free = self
             .key_holder
-            .is_none_or(|n| n == which || self.models[n].state.is_none());
+            .is_none_or(|n| n == which || !self.models[n].keeps_key());
         if writes && KEYED.contains(&which) && is_free {
             self.key_holder = Some(which);
         }
@@ -257,18 +292,20 @@ fn runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
-fn memory() -> Arc<dyn JobStore> {
-    Arc::new(MemoryStore::new(1_000, HOUR, Clock::default()))
+fn memory(clock: Clock) -> Arc<dyn JobStore> {
+    Arc::new(MemoryStore::new(1_000, HOUR, clock))
 }
 
 async fn follows_the_model(
     store: Arc<dyn JobStore>,
     redis: Option<(Raw, Prefix)>,
+    clock: Option<Clock>,
     steps: Vec<Step>,
 ) {
     let mut history = History {
         store,
         redis,
+        clock,
         jobs: jobs(),
         models: vec![Model::default(); JOBS],
         key_holder: None,
@@ -320,7 +357,7 @@ async fn run_blindly(store: Arc<dyn JobStore>, jobs: Arc<Vec<Seed>>, steps: Vec<
                 }
             }
             // A withdrawn job is forgotten, and may be ended anew.
-            Step::Lose(_) | Step::Withdraw(_) => {}
+            Step::Lose(_) | Step::Withdraw(_) | Step::EndLeases => {}
             Step::Tell => drop(store.untold(JOBS, Duration::ZERO).await.unwrap()),
         }
     }
@@ -368,12 +405,15 @@ proptest! {
 
     #[test]
     fn memory_follows_the_model(steps in vec(step(), 1..60)) {
-        runtime().block_on(follows_the_model(memory(), None, steps));
+        runtime().block_on(async {
+            let clock = Clock::default();
+            follows_the_model(memory(clock.clone()), None, Some(clock), steps).await;
+        });
     }
 
     #[test]
     fn memory_stays_sound_under_concurrency(histories in vec(vec(step(), 1..30), 2..5)) {
-        runtime().block_on(stays_sound_under_concurrency(memory(), histories));
+        runtime().block_on(stays_sound_under_concurrency(memory(Clock::default()), histories));
     }
 }
 
@@ -385,7 +425,7 @@ proptest! {
         runtime().block_on(async {
             let prefix = fresh_prefix();
             let redis = (Raw::connect(&shared_redis()), prefix.clone());
-            follows_the_model(store_of(&prefix), Some(redis), steps).await;
+            follows_the_model(store_of(&prefix), Some(redis), None, steps).await;
         });
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use selvage_core::store::suite::once::a_repeat_takes_over_with_its_own_times;
 use selvage_core::store::suite::{answer, completion, overdue_seed, seed};
 use selvage_core::store::{Claim, End, JobStore, State};
 
@@ -176,4 +177,21 @@ async fn tidying_spares_a_job_that_came_back_meanwhile() {
     raw.run::<()>("EVAL", (script, 3, &deadlines, &records, &ids));
     let listed: Vec<String> = raw.run("ZRANGE", (&deadlines, 0, -1));
     assert_eq!(listed, [back.id.to_string()]);
+}
+
+#[tokio::test]
+async fn a_repeat_takes_over_once_the_lease_is_over() {
+    let prefix = fresh_prefix();
+    let raw = std::sync::Mutex::new(Raw::connect(&shared_redis()));
+    a_repeat_takes_over_with_its_own_times(store_of(&prefix), |id| {
+        let record = format!("{}:job:{id}", prefix.as_str());
+        let mut raw = raw.lock().unwrap();
+        let pending: String = raw.run("HGET", (&record, "pending"));
+        let (_, submitter) = pending.split_once(' ').unwrap();
+        raw.run::<()>("HSET", (&record, "pending", format!("1 {submitter}")));
+        std::future::ready(())
+    })
+    .await;
+    let mut raw = raw.into_inner().unwrap();
+    assert_eq!(raw.run::<u32>("ZCARD", deadlines_name(&prefix)), 1);
 }

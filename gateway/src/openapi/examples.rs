@@ -79,7 +79,7 @@ fn record(state: State) -> Option<Record> {
 #[must_use]
 pub(super) fn problem(code: Code) -> Value {
     let mut error = ApiError::new(code, code.title());
-    if matches!(code.status().as_u16(), 429 | 503) {
+    if code == Code::RequestInProgress || matches!(code.status().as_u16(), 429 | 503) {
         error = error.retry_after(std::time::Duration::from_millis(1300));
     }
     serde_json::to_value(error.problem()).unwrap_or_default()

@@ -75,6 +75,7 @@ fn response(form: Form, status: u16, codes: &[Code]) -> Response {
     let headers: &[Header] = match status {
         401 => &[Header::WWW_AUTHENTICATE],
         429 | 503 => &[Header::RETRY_AFTER],
+        409 if codes.contains(&Code::RequestInProgress) => &[Header::RETRY_AFTER],
         _ => &[],
     };
     for header in headers {

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use selvage_core::job::Lane;
 use selvage_core::outcome::FailureCode;
-use selvage_core::store::JobStore as _;
+use selvage_core::store::{JobStore as _, Seed};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use crate::gated::Published;
 use crate::rig::{Answer, Plan, Rig, boots, failed, png, post};
 
 const KEY: (&str, &str) = ("idempotency-key", "\"k 1\"");
@@ -169,4 +171,119 @@ async fn a_waiting_client_is_told_within_a_second_of_a_cancellation_elsewhere() 
     let ((told, told_at), canceled_at) = tokio::join!(told, cancel);
     told.expect_problem(409, "job_canceled");
     assert!(told_at - canceled_at <= Duration::from_secs(1));
+}
+
+/// A gateway and the jobs that it publishes, each waiting for the broker's answer.
+fn gated() -> (Rig, mpsc::UnboundedReceiver<Published>) {
+    let (gate, published) = mpsc::unbounded_channel();
+    let gate = Some(gate);
+    let plan = Plan {
+        gate,
+        ..Plan::default()
+    };
+    (Rig::new(plan), published)
+}
+
+/// Lets every task go on until it waits. Time is virtual: it moves once nothing else can.
+async fn settle() {
+    sleep(Duration::from_millis(100)).await;
+}
+
+/// Time is virtual.
+#[tokio::test(start_paused = true)]
+async fn a_repeat_is_answered_after_the_first_ones_confirm() {
+    let (rig, mut published) = gated();
+    let first = rig.post_with_later("/jobs", png(1), &[KEY]);
+    let job = published.recv().await.unwrap();
+    let repeats =
+        ["/jobs", "/predict?wait=0"].map(|path| rig.post_with_later(path, png(1), &[KEY]));
+    settle().await;
+    assert!(!first.is_finished() && !repeats.iter().any(|repeat| repeat.is_finished()));
+    let id = job.job.id.to_string();
+    job.confirm();
+    assert_eq!(first.await.unwrap().expect(202).id(), id);
+    for repeat in repeats {
+        assert_eq!(repeat.await.unwrap().expect(202).id(), id);
+    }
+    assert!(published.is_empty(), "one job");
+}
+
+/// Time is virtual.
+#[tokio::test(start_paused = true)]
+async fn a_repeat_of_a_refused_request_is_a_request_of_its_own() {
+    let (rig, mut published) = gated();
+    for repeat_is_refused in [true, false] {
+        let first = rig.post_with_later("/jobs", png(1), &[KEY]);
+        let job = published.recv().await.unwrap();
+        let repeat = rig.post_with_later("/jobs", png(1), &[KEY]);
+        settle().await;
+        let first_id = job.job.id;
+        job.refuse();
+        first.await.unwrap().expect_problem(429, "queue_full");
+        let own = published.recv().await.unwrap();
+        assert_ne!(own.job.id, first_id);
+        if repeat_is_refused {
+            own.refuse();
+            repeat.await.unwrap().expect_problem(429, "queue_full");
+            continue;
+        }
+        own.confirm();
+        let repeat = repeat.await.unwrap().expect(202);
+        let path = format!("/jobs/{}", repeat.id());
+        assert_eq!(rig.get(&path).await.expect(200).id(), repeat.id());
+        let late = rig.post_with("/jobs", png(1), &[KEY]).await.expect(202);
+        assert_eq!(late.id(), repeat.id());
+    }
+}
+
+/// What a gateway leaves that died before the broker's confirm: first nobody knows whether it has died. Time is virtual.
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_gateway_died_is_published_by_a_repeat() {
+    let (rig, mut published) = gated();
+    let first = rig.post_with_later("/jobs", png(1), &[KEY]);
+    let job = published.recv().await.unwrap();
+    let seed = Seed::of(&job.job).unwrap();
+    job.refuse();
+    first.await.unwrap().expect(429);
+    rig.store.submit(&seed).await.unwrap();
+
+    let early = rig.post_with("/jobs", png(1), &[KEY]).await;
+    let early = early.expect_problem(409, "request_in_progress");
+    assert_eq!(early.header("retry-after"), "1");
+    assert!(published.is_empty());
+
+    let repeat = rig.post_with_later("/predict?wait=20", png(1), &[KEY]);
+    let job = published.recv().await.unwrap();
+    assert_eq!(job.job.id, seed.id);
+    assert!(job.job.deadline > seed.deadline, "it has the repeat's time");
+    job.confirm();
+    rig.work(boots);
+    let repeat = repeat.await.unwrap().expect(200);
+    assert_eq!(repeat.id(), seed.id.to_string());
+    assert_eq!(repeat.json["status"], "succeeded");
+    let record = rig.get(&format!("/jobs/{}", seed.id)).await.expect(200);
+    assert_eq!(record.json["status"], "succeeded");
+}
+
+#[tokio::test]
+async fn no_id_of_a_202_is_unknown_where_the_queue_is_full() {
+    let rig = Rig::new(Plan {
+        lane_capacity: 2,
+        ..Plan::default()
+    });
+    let keys = ["a", "b", "c", "d", "a", "b", "c", "d"];
+    let pairs = keys.map(|key| rig.post_with_later("/jobs", png(1), &[("idempotency-key", key)]));
+    let mut accepted = HashSet::new();
+    for answer in pairs {
+        let answer = answer.await.unwrap();
+        if answer.status == 202 {
+            accepted.insert(answer.id().to_owned());
+        } else {
+            answer.expect_problem(429, "queue_full");
+        }
+    }
+    assert_eq!(accepted.len(), 2);
+    for id in accepted {
+        rig.get(&format!("/jobs/{id}")).await.expect(200);
+    }
 }

@@ -14,6 +14,7 @@ mod described;
 mod down;
 mod drains;
 mod events;
+mod gated;
 mod home;
 mod idempotency;
 mod jobs;

@@ -29,12 +29,14 @@ use selvage_gateway::models::Models;
 use selvage_gateway::{App, Backends};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt as _;
 
 use crate::described::Described;
 use crate::down::{BrokerDown, StoreDown};
+use crate::gated::{Gated, Published};
 use crate::worker::Worker;
 
 const TTL: Duration = Duration::from_secs(3600);
@@ -64,6 +66,8 @@ pub(crate) struct Plan {
     pub(crate) lane_capacity: usize,
     pub(crate) records: usize,
     pub(crate) broker_down: bool,
+    /// Who decides what becomes of each job that is published.
+    pub(crate) gate: Option<mpsc::UnboundedSender<Published>>,
     pub(crate) store_down: bool,
     pub(crate) durable: bool,
     /// What stands before the cache.
@@ -102,6 +106,7 @@ impl Default for Plan {
             lane_capacity: 1000,
             records: 1000,
             broker_down: false,
+            gate: None,
             store_down: false,
             durable: true,
             before_cache: None,
@@ -179,6 +184,9 @@ impl Rig {
         let backends = Backends {
             queue: if plan.broker_down {
                 Arc::new(BrokerDown)
+            } else if let Some(published) = plan.gate {
+                let inner = Arc::clone(&queue);
+                Arc::new(Gated { inner, published }) as _
             } else {
                 Arc::clone(&queue) as _
             },

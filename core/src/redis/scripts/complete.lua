@@ -4,7 +4,7 @@
 local deadlines, retention, now = KEYS[1], tonumber(ARGV[1]), now_ms()
 
 local function complete(key, id, state, cost, cached, answer)
-  local found = redis.call('HMGET', key, 'state', 'cancel', 'hook', 'model')
+  local found = redis.call('HMGET', key, 'state', 'cancel', 'hook', 'model', 'pending')
   if not found[1] or not is_open(found[1]) then return 0 end
   local more = {'cost', cost}
   if found[2] then
@@ -14,7 +14,8 @@ local function complete(key, id, state, cost, cached, answer)
   else
     more = {'cost', cost, 'cached', cached, 'answer', answer}
   end
-  finish(deadlines, key, id, found[3], found[4], state, now, retention, more)
+  local is_unknown = state == 'expired' and found[5]
+  finish(deadlines, key, id, not is_unknown and found[3], found[4], state, now, retention, more)
   return 1
 end
 

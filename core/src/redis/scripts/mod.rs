@@ -24,6 +24,7 @@ macro_rules! script {
 #[derive(Debug)]
 pub(super) struct StoreScripts {
     pub(super) submit: Script,
+    pub(super) confirm: Script,
     pub(super) claim: Script,
     pub(super) release: Script,
     pub(super) complete: Script,
@@ -40,6 +41,7 @@ impl StoreScripts {
     pub(super) fn new() -> Self {
         Self {
             submit: script!("submit"),
+            confirm: script!("confirm"),
             claim: script!("claim"),
             release: script!("release"),
             complete: script!("complete"),

@@ -4,6 +4,7 @@
 -- answer (JSON: the output or the failure), cancel (present once a running job was asked to stop), hook (the states its
 -- webhook is told of, between spaces) and delivery (JSON: what has become of that).
 -- A job with an idempotency key has `pending` until it is confirmed: the end of the submitter's lease, and the submitter's id.
+-- One that expires before that has no client: it sends no webhook and does not keep its key.
 -- Times are Unix milliseconds by this server's clock. Each script's first write is one that a full server refuses, so
 -- that a refusal leaves nothing half done.
 
@@ -92,13 +93,16 @@ local function join(line, id, expires, now)
   more.last, more.since = score, score - day_us
 end
 
--- The job that has the key, as long as its record is there; nothing where the key is free or this job's own.
+-- The job that has the key, as long as its record is there; nothing where the key is free or this job's own, or where that
+-- job expired unconfirmed.
 local function earlier(key, once, id, fingerprint)
   local taken = redis.call('GET', once)
   if not taken then return nil end
   local other, wanted = string.match(taken, '^(%S+) (%S+)$')
   local records = string.sub(key, 1, #key - #id)
-  if not other or other == id or redis.call('EXISTS', records .. other) == 0 then return nil end
+  if not other or other == id then return nil end
+  local found = redis.call('HMGET', records .. other, 'state', 'pending')
+  if not found[1] or found[1] == 'expired' and found[2] then return nil end
   return wanted == fingerprint and other or ''
 end
 
@@ -125,6 +129,13 @@ local function list(deadlines, id, deadline, retention, now)
   add(deadlines, deadline, id, math.max(deadline, now) + retention)
 end
 
+-- Makes the webhook of an ended job due, where it has one for that state.
+local function notify(deadlines, id, hook, state, now, expires)
+  if hook and string.find(hook, ' ' .. state .. ' ', 1, true) then
+    add(beside(deadlines, 'webhooks'), now, id, expires)
+  end
+end
+
 -- Puts a record into a terminal state: one with that hook and model. `more` are further fields and values.
 local function finish(deadlines, key, id, hook, model, state, now, retention, more)
   local expires = now + retention
@@ -134,8 +145,6 @@ local function finish(deadlines, key, id, hook, model, state, now, retention, mo
   if model then
     remove(line_of(deadlines, model), id)
   end
-  if hook and string.find(hook, ' ' .. state .. ' ', 1, true) then
-    add(beside(deadlines, 'webhooks'), now, id, expires)
-  end
+  notify(deadlines, id, hook, state, now, expires)
 end
 

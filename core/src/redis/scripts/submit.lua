@@ -2,32 +2,45 @@
 -- KEYS: deadlines, then the record and the idempotency key each.
 -- ARGV: retention, milliseconds of a submitter's lease, then id, deadline, seed, fingerprint ('' where there is no idempotency key) each.
 -- Returns per job its id, or the id of the job that the same request made before, or '' where another request has the key,
--- '-' where that job is not confirmed, '+' and its id where its submitter's lease is over and this job's submitter has it.
+-- '-' where that job is not confirmed, '+' and its id where its submitter's lease is over and this job's submitter has it, with this job's seed.
 local deadlines, retention, now = KEYS[1], tonumber(ARGV[1]), now_ms()
 local lease_end = string.format('%.0f ', now + tonumber(ARGV[2]))
 
--- What a repeat is told of the job that has its key.
-local function joined(record, id, other)
+-- Writes a record for that submitter.
+local function write(key, once, id, deadline, seed, fingerprint, submitter)
+  create(deadlines, key, once, id, deadline, seed, fingerprint, retention, now)
+  if fingerprint ~= '' then
+    redis.call('HSET', key, 'pending', lease_end .. submitter)
+  end
+  list(deadlines, id, deadline, retention, now)
+end
+
+-- What a repeat is told of the job that has its key. A job that is taken over is the repeat's from then on, but for its id: the model's
+-- name is part of the fingerprint, and so is its line the same.
+local function repeated(record, once, other, id, deadline, seed, fingerprint)
   local found = redis.call('HMGET', record, 'state', 'pending')
   if found[1] ~= 'queued' or not found[2] then return other end
   local lease, submitter = string.match(found[2], '^(%d+) (%S+)$')
   if lease and tonumber(lease) > now and submitter ~= id then return '-' end
   redis.call('HSET', record, 'pending', lease_end .. id)
+  redis.call('DEL', record)
+  -- The id is the first field of a seed.
+  local at = string.find(seed, id, 1, true)
+  seed = string.sub(seed, 1, at - 1) .. other .. string.sub(seed, at + #id)
+  write(record, once, other, deadline, seed, fingerprint, id)
   return '+' .. other
 end
 
 local function submit(key, once, id, deadline, seed, fingerprint)
   local found = fingerprint ~= '' and earlier(key, once, id, fingerprint)
   if found == '' then return found end
-  if found then return joined(string.sub(key, 1, #key - #id) .. found, id, found) end
+  if found then
+    return repeated(string.sub(key, 1, #key - #id) .. found, once, found, id, deadline, seed, fingerprint)
+  end
   local state = redis.call('HGET', key, 'state')
   if not state then
-    create(deadlines, key, once, id, deadline, seed, fingerprint, retention, now)
-    if fingerprint ~= '' then
-      redis.call('HSET', key, 'pending', lease_end .. id)
-    end
-  end
-  if not state or is_open(state) then
+    write(key, once, id, deadline, seed, fingerprint, id)
+  elseif is_open(state) then
     list(deadlines, id, deadline, retention, now)
   end
   return id

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::store::End;
+use crate::store::suite::once::a_repeat_takes_over_with_its_own_times;
 use crate::store::suite::{completion, overdue_seed, seed};
 
 const RETENTION: Duration = Duration::from_secs(3600);
@@ -72,4 +73,16 @@ async fn a_record_nobody_ends_goes_a_retention_after_its_deadline() {
     clock.anchor(job.deadline.after(RETENTION));
     assert_eq!(store.get(&[job.id]).await.unwrap(), [None]);
     assert!(store.overdue(10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_repeat_takes_over_once_the_lease_is_over() {
+    let clock = Clock::default();
+    let store = Arc::new(MemoryStore::new(10, RETENTION, clock.clone()));
+    a_repeat_takes_over_with_its_own_times(store.clone(), |_| {
+        clock.anchor(clock.now().after(SUBMIT_LEASE));
+        std::future::ready(())
+    })
+    .await;
+    assert_eq!(store.unfinished(), 1);
 }

@@ -38,6 +38,9 @@ macro_rules! job_store_suite {
             a_withdrawn_job_frees_its_key
             a_repeat_is_not_given_an_unconfirmed_job
             a_claim_confirms_a_job
+            a_job_that_expires_unconfirmed_sends_no_webhook_and_frees_its_key
+            a_late_confirm_sends_the_webhook_of_an_expired_job
+            a_job_that_ended_unconfirmed_keeps_its_key
             a_job_with_a_key_is_withdrawn_by_its_submitter_until_it_is_confirmed
             a_claim_takes_a_free_key_again
             many_repeats_at_once_make_one_job

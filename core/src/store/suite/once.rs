@@ -1,13 +1,18 @@
 //! Idempotency keys: one request, one job.
 
+use std::time::Duration;
+
 use tokio::task::JoinSet;
 
+use super::webhooks::{hooked, untold};
 use super::{
-    Store, answer, claimed, completed, confirmed, find, released, seed, submitted, withdrawn,
+    Store, answer, canceled, claimed, completed, confirmed, failure, find, record, released, seed,
+    submitted, withdrawn,
 };
-use crate::job::Once;
+use crate::clock::UnixMillis;
+use crate::job::{JobId, Once};
 use crate::key::Digest;
-use crate::store::{Claim, End, Seed, Submitted};
+use crate::store::{Claim, End, Seed, State, Submitted};
 
 /// A fresh job whose request had an idempotency key.
 #[must_use]
@@ -98,6 +103,109 @@ pub async fn a_claim_confirms_a_job(store: Store) {
     assert_eq!(claimed(&store, &first).await, Claim::Run(1));
     released(&store, first.id).await;
     assert_eq!(told(&store, &repeat).await, Submitted::Existing(first.id));
+}
+
+/// A fresh job whose request had an idempotency key, and whose client wants to be told that it has expired.
+fn keyed_and_hooked(key: &[u8]) -> Seed {
+    Seed {
+        once: keyed(key, b"request").once,
+        ..hooked(&[State::Expired])
+    }
+}
+
+/// Nobody knows the id of such a job, so a repeat is a request of its own.
+pub async fn a_job_that_expires_unconfirmed_sends_no_webhook_and_frees_its_key(store: Store) {
+    let key = unique();
+    let (first, repeat) = (keyed_and_hooked(&key), keyed_and_hooked(&key));
+    submitted(&store, &first).await;
+    assert!(completed(&store, first.id, End::Expired).await);
+    assert!(!untold(&store, Duration::ZERO).await.contains(&first.id));
+    assert_eq!(told(&store, &repeat).await, Submitted::Recorded);
+    confirmed(&store, repeat.id).await;
+    let third = keyed_and_hooked(&key);
+    assert_eq!(told(&store, &third).await, Submitted::Existing(repeat.id));
+    assert!(completed(&store, repeat.id, End::Expired).await);
+    assert!(untold(&store, Duration::ZERO).await.contains(&repeat.id));
+    assert_eq!(told(&store, &third).await, Submitted::Existing(repeat.id));
+}
+
+/// The deadline may be shorter than the broker takes to confirm.
+pub async fn a_late_confirm_sends_the_webhook_of_an_expired_job(store: Store) {
+    let key = unique();
+    let (first, repeat) = (keyed_and_hooked(&key), keyed_and_hooked(&key));
+    submitted(&store, &first).await;
+    assert!(completed(&store, first.id, End::Expired).await);
+    confirmed(&store, first.id).await;
+    assert!(untold(&store, Duration::ZERO).await.contains(&first.id));
+    assert_eq!(told(&store, &repeat).await, Submitted::Existing(first.id));
+}
+
+/// It was answered or canceled, so somebody knows of it.
+pub async fn a_job_that_ended_unconfirmed_keeps_its_key(store: Store) {
+    for end in [
+        Some(End::Succeeded(answer())),
+        Some(End::Failed(failure())),
+        None,
+    ] {
+        let key = unique();
+        let (first, repeat) = (keyed(&key, b"request"), keyed(&key, b"request"));
+        submitted(&store, &first).await;
+        match end {
+            Some(end) => assert!(completed(&store, first.id, end).await),
+            None => drop(canceled(&store, first.id).await),
+        }
+        assert_eq!(told(&store, &repeat).await, Submitted::Existing(first.id));
+    }
+}
+
+/// A repeat that takes over an unconfirmed job makes it its own, but for the id. `end_lease` lets the lease of a record's
+/// submitter run out.
+///
+/// # Panics
+/// When it does not.
+pub async fn a_repeat_takes_over_with_its_own_times<F: Future<Output = ()>>(
+    store: Store,
+    end_lease: impl Fn(JobId) -> F,
+) {
+    let key = unique();
+    let soon = UnixMillis::wall().after(Duration::from_secs(60));
+    let first = Seed {
+        deadline: soon,
+        created_at: UnixMillis(soon.0 - 120_000),
+        ..keyed(&key, b"request")
+    };
+    let other_file = Seed {
+        version: "2".to_owned(),
+        ..keyed(&key, b"request")
+    };
+    let (repeat, late) = (keyed(&key, b"request"), keyed(&key, b"request"));
+    submitted(&store, &first).await;
+    assert_eq!(told(&store, &repeat).await, Submitted::InProgress);
+    end_lease(first.id).await;
+    for taker in [&other_file, &repeat] {
+        let taken = Submitted::TakenOver(first.id);
+        assert_eq!(told(&store, taker).await, taken);
+        assert_eq!(told(&store, taker).await, taken, "a retried call");
+        assert_eq!(told(&store, &late).await, Submitted::InProgress);
+        let expected = Seed {
+            id: first.id,
+            ..taker.clone()
+        };
+        let record = record(&store, first.id).await;
+        assert_eq!((record.seed, record.state), (expected, State::Queued));
+        assert!(record.expires_at > taker.deadline);
+        assert!(find(&store, taker.id).await.is_none());
+        let place = store.places(&[(taker.model.clone(), first.id)]).await;
+        assert!(place.expect("it is up")[0].is_some());
+        store.withdraw(first.id, first.id).await.expect("it is up");
+        assert!(find(&store, first.id).await.is_some(), "another's by now");
+        if taker.id == other_file.id {
+            end_lease(first.id).await;
+        }
+    }
+    confirmed(&store, first.id).await;
+    assert_eq!(told(&store, &late).await, Submitted::Existing(first.id));
+    assert_eq!(claimed(&store, &first).await, Claim::Run(1));
 }
 
 /// A gateway that comes late takes nothing from those who were told.

@@ -23,7 +23,7 @@ pub fn hooked(events: &[State]) -> Seed {
 }
 
 /// What is due now, of those jobs: other tests may share the store.
-async fn untold(store: &Store, lease: Duration) -> Vec<JobId> {
+pub(super) async fn untold(store: &Store, lease: Duration) -> Vec<JobId> {
     let due = store.untold(100, lease).await.expect("it is up");
     due.into_iter().map(|record| record.seed.id).collect()
 }
