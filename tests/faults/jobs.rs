@@ -1,19 +1,29 @@
-//! Jobs that take their worker down.
+//! Jobs that take their worker down, and jobs that wait beside one that is killed.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use selvage_core::job::Lane;
 use selvage_core::key::Digest;
 use selvage_core::queue::rabbit::testing::Broker;
-use selvage_tests::{Settings, eventually, pictures};
+use selvage_tests::load::Mix;
+use selvage_tests::{Answer, Settings, eventually, pictures};
 
 use tokio::time::{Instant, sleep};
 
 use super::Stage;
+use super::programs::Kind::Worker;
+use super::programs::kill_every;
 
 /// Longest time until a poisonous job is set aside: three starts, each with a worker's start before it.
 const END_LIMIT: Duration = Duration::from_secs(90);
+
+/// More than the workers can begin at once.
+const SLOW_PICTURES: usize = 149;
+
+/// Shortest time for which workers are killed: some kills for each.
+const KILLS: Duration = Duration::from_secs(12);
 
 /// Longest time until what was set aside is filed.
 const FILED_LIMIT: Duration = Duration::from_secs(30);
@@ -57,6 +67,50 @@ pub(super) async fn poison(stage: Arc<Stage>, _: Duration) {
     assert_eq!(ended.json["attempts"], 3, "{}", ended.json);
     stage.fleet.revive_workers();
     assert!(crashes >= 3, "three starts are three crashes: {crashes}");
+}
+
+/// Three workers, and pictures that take long enough to wait for each other.
+pub(super) fn slow_pictures() -> Settings {
+    Settings::default()
+        .workers(3)
+        .with("SELVAGE_INFERENCE_WAIT_US", 100_000)
+}
+
+/// A few requests beside the slow pictures.
+pub(super) fn few() -> Mix {
+    Mix {
+        per_second: 4.0,
+        ..Mix::default()
+    }
+}
+
+/// Workers are killed while many slow pictures wait in them; no picture is taken for the cause. One that was being computed
+/// at three kills would be, which is rare, but too often for the short set.
+pub(super) async fn kills(stage: Arc<Stage>, duration: Duration) {
+    let client = stage.fleet.client();
+    let submit = || client.post_image("/jobs", pictures::unique());
+    let submitted = join_all((0..SLOW_PICTURES).map(|_| submit())).await;
+    let id = |job: Result<Answer, _>| job.expect("an answer").expect(202).id().to_owned();
+    let jobs: Vec<String> = submitted.into_iter().map(id).collect();
+    kill_every(&stage, duration.max(KILLS), Worker, 400..1600).await;
+    let mut poisoned = Vec::new();
+    for job in &jobs {
+        let url = format!("/jobs/{job}");
+        let ended = eventually("a slow picture ends", END_LIMIT, || async {
+            let answer = client.get(&url).await.ok()?;
+            (!answer.json["finished_at"].is_null()).then_some(answer.json)
+        });
+        let ended = ended.await;
+        if ended["status"] != "succeeded" {
+            poisoned.push(format!("{}: {}", ended["id"], ended["error"]["code"]));
+        }
+    }
+    let (some, all) = (poisoned.len(), jobs.len());
+    assert!(
+        poisoned.is_empty(),
+        "{some} of {all} pictures did not succeed: {}",
+        poisoned.join(", ")
+    );
 }
 
 /// Somebody puts messages into the lanes that are none of ours; all of them end among the dead letters.

@@ -16,6 +16,9 @@ macro_rules! by {
 pub(crate) fn all() -> Vec<Fault> {
     vec![
         Fault::new("worker-kill", by!(programs::kill, Worker)).short(),
+        Fault::new("worker-kills", by!(jobs::kills))
+            .settings(jobs::slow_pictures)
+            .mix(jobs::few),
         Fault::new(
             "worker-crash-after-claim",
             by!(programs::crash, Worker, "after_claim"),

@@ -1,5 +1,6 @@
 //! Gateways and workers that die, stop and restart.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,13 +53,27 @@ impl Kind {
 
 /// Kills one or the other every one to three seconds, with work in its hands, and starts another in its place.
 pub(super) async fn kill(stage: Arc<Stage>, duration: Duration, kind: Kind) {
+    kill_every(&stage, duration, kind, 1000..3000).await;
+}
+
+/// Kills one of these programs after each pause of so many milliseconds, and starts another in its place.
+pub(super) async fn kill_every(
+    stage: &Stage,
+    duration: Duration,
+    kind: Kind,
+    pauses_ms: Range<u64>,
+) {
     let end = Instant::now() + duration;
     let mut choice = stage.choices();
     while Instant::now() < end {
-        let victim = choice.random_range(0..2);
-        kind.with(&stage, |programs| programs[victim].signal("KILL"));
-        sleep(Duration::from_millis(choice.random_range(1000..3000))).await;
-        kind.revive(&stage);
+        kind.with(stage, |programs| {
+            programs[choice.random_range(0..programs.len())].signal("KILL");
+        });
+        sleep(Duration::from_millis(
+            choice.random_range(pauses_ms.clone()),
+        ))
+        .await;
+        kind.revive(stage);
     }
 }
 

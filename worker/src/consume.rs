@@ -199,6 +199,7 @@ impl Intake {
             job,
             attempt: 1,
             care: Care::Together,
+            begun: false,
             arrived: at,
             ticket,
             labels: Arc::clone(labels),

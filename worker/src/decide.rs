@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use selvage_core::cache::Cached;
-use selvage_core::failpoint;
 use selvage_core::job::Job;
 use selvage_core::outcome::Cost;
 use selvage_core::store::{Claim, MAX_ATTEMPTS, Seed};
@@ -17,7 +16,17 @@ use crate::ticket::Ticket;
 impl Intake {
     /// Jobs with a record, and jobs that were started before: record and cache say what becomes of them.
     pub(crate) async fn decide(self: Arc<Self>, arrival: Arrival, gone: bool) {
-        let exclusive = if arrival.starts + 1 >= MAX_ATTEMPTS && !gone {
+        let (cached, claims) = tokio::join!(
+            self.cached(&arrival.jobs),
+            self.claims(&arrival.jobs, &arrival.stop)
+        );
+        let Some(claims) = claims else {
+            // Ends this queue's consumer; it is opened again when the store is back.
+            arrival.stop.cancel();
+            return self.back(arrival).await;
+        };
+        let verdicts = self.verdicts(&arrival, cached, claims);
+        let exclusive = if verdicts.iter().any(is_last) && !gone {
             let right = self.engine.exclusive();
             match arrival.stop.run_until_cancelled(right).await {
                 Some(right) => Some(right),
@@ -26,30 +35,28 @@ impl Intake {
         } else {
             None
         };
-        // With everyone waiting for this job alone there is no time for a store that is away.
-        let hurry = CancellationToken::new();
-        let patience = if exclusive.is_some() {
-            hurry.cancel();
-            &hurry
-        } else {
-            &arrival.stop
+        self.follow(arrival, verdicts, exclusive, gone).await;
+    }
+
+    /// What becomes of each job.
+    fn verdicts(
+        &self,
+        arrival: &Arrival,
+        cached: Vec<Option<Cached>>,
+        claims: Vec<Claim>,
+    ) -> Vec<Verdict> {
+        let now = self.backends.clock.now();
+        let mut claims = claims.into_iter();
+        let verdict = |(job, cached): (&Job, _)| match job.promise {
+            // A store that answers for fewer jobs than it was asked about is no reason to lose one.
+            Some(_) => claims
+                .next()
+                .map_or(Verdict::End(End::HandedBack), |claim| {
+                    claim::promised(claim, cached)
+                }),
+            None => claim::waited_for(job, arrival.starts, now, cached),
         };
-        let (cached, claims) = tokio::join!(
-            self.cached(&arrival.jobs),
-            self.claims(&arrival.jobs, patience)
-        );
-        let Some(claims) = claims else {
-            drop(exclusive);
-            // Ends this lane's consumer; it is opened again when the store is back.
-            arrival.stop.cancel();
-            return self.back(arrival).await;
-        };
-        let promised = arrival.jobs.iter().filter(|job| job.promise.is_some());
-        let claimed = promised
-            .zip(&claims)
-            .filter(|(_, claim)| matches!(claim, Claim::Run(_)));
-        failpoint::reach("after_claim", claimed.map(|(job, _)| job));
-        self.follow(arrival, cached, claims, exclusive, gone).await;
+        arrival.jobs.iter().zip(cached).map(verdict).collect()
     }
 
     async fn back(&self, arrival: Arrival) {
@@ -92,40 +99,29 @@ impl Intake {
             return Some(Vec::new());
         }
         self.insist
-            .on(patience, || self.backends.store.claim(&seeds))
+            .on(patience, || self.backends.store.check(&seeds))
             .await
     }
 
-    /// Sends each job where its verdict says.
+    /// Sends each job where its verdict says. The right to be the only one that computes is its last start's.
     async fn follow(
         &self,
         arrival: Arrival,
-        cached: Vec<Option<Cached>>,
-        claims: Vec<Claim>,
+        verdicts: Vec<Verdict>,
         mut exclusive: Option<Exclusive>,
         gone: bool,
     ) {
-        let now = self.backends.clock.now();
         let (starts, at, loaded) = (arrival.starts, arrival.at, arrival.loaded);
         let count = arrival.jobs.len();
         let tickets = Ticket::shares(arrival.settle, count, Some(arrival.room), &self.settling);
-        let mut claims = claims.into_iter();
         let mut run = Vec::new();
         let mut ended: Vec<Ended> = Vec::new();
-        for ((job, ticket), cached) in arrival.jobs.into_iter().zip(tickets).zip(cached) {
-            let verdict = match job.promise {
-                // A store that answers for fewer jobs than it was asked about is no reason to lose one.
-                Some(_) => claims
-                    .next()
-                    .map_or(Verdict::End(End::HandedBack), |claim| {
-                        claim::promised(claim, cached)
-                    }),
-                None => claim::waited_for(&job, starts, now, cached),
-            };
+        for ((job, ticket), verdict) in arrival.jobs.into_iter().zip(tickets).zip(verdicts) {
             let mut task = Task {
                 job,
                 attempt: starts.max(1),
                 care: Care::Together,
+                begun: false,
                 arrived: at,
                 ticket,
                 labels: Arc::clone(&loaded.model.labels),
@@ -134,7 +130,7 @@ impl Intake {
                 Verdict::Run(_) if gone => ended.push(task.ends(claim::gone(), Cost::default())),
                 Verdict::Run(start) => {
                     task.attempt = start;
-                    task.care = match exclusive.take() {
+                    task.care = match exclusive.take_if(|_| start >= MAX_ATTEMPTS) {
                         Some(right) => Care::Exclusive(right),
                         None if starts > 0 || start > 1 => Care::Alone,
                         None => Care::Together,
@@ -164,4 +160,9 @@ impl Intake {
         }
         task.ticket.done();
     }
+}
+
+/// Whether the job gets its last start.
+const fn is_last(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Run(start) if *start >= MAX_ATTEMPTS)
 }

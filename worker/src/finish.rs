@@ -96,8 +96,9 @@ impl Finisher {
         } else {
             self.hand_back(finished);
         }
-        if !back.is_empty() {
-            let ids: Vec<_> = back.iter().map(|ended| ended.task.job.id).collect();
+        let begun = back.iter().filter(|ended| ended.task.begun);
+        let ids: Vec<_> = begun.map(|ended| ended.task.job.id).collect();
+        if !ids.is_empty() {
             let released = self
                 .insist
                 .on(&self.give_up, || self.backends.store.release(&ids))
@@ -105,8 +106,8 @@ impl Finisher {
             if released.is_none() {
                 tracing::warn!(jobs = ids.len(), "starts of jobs that go back stay counted");
             }
-            self.hand_back(back);
         }
+        self.hand_back(back);
     }
 
     /// New answers into the cache; best effort.

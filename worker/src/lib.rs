@@ -9,6 +9,7 @@
 //! | `finish`, `ticket` | answers into cache, record and reply, and only then the acknowledgement |
 //! | `worker`, `life` | loading, consuming, draining |
 //! | `held`, `change` | the files of each model, and how one takes over from another |
+//! | [`starts`] | counts the attempts of jobs that have a record |
 //! | `watchdog` | steps that do not end |
 //! | `heartbeat`, [`ops`], [`metrics`] | what others see of this worker |
 //! | [`config`], [`start`] | settings, and from settings to a running worker |
@@ -30,6 +31,7 @@ pub mod model;
 pub mod ops;
 mod recalled;
 pub mod start;
+pub mod starts;
 pub mod ticket;
 mod watchdog;
 mod worker;

@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::model::ModelError;
 use crate::model::load::{find_library, recipe};
 use crate::model::onnx::Runtime;
+use crate::starts::Starts;
 
 /// Batches of ended jobs that fit into an exit; more than can ever be in hand, so that no thread waits for a slow store.
 const EXIT_ROOM: usize = 64 * 1024;
@@ -88,6 +89,7 @@ impl Worker {
             sessions,
             settings: settings.engine.clone(),
             limits: Limits::with_pixels(settings.max_pixels),
+            starts: Starts::new(Arc::clone(&backends.store)),
             backends: backends.clone(),
             exits: Exits { interactive, batch },
             metrics: metrics.clone(),
@@ -119,6 +121,7 @@ pub(crate) struct Loader {
     settings: EngineSettings,
     limits: Limits,
     backends: Backends,
+    starts: Starts,
     exits: Exits,
     metrics: Metrics,
 }
@@ -142,6 +145,7 @@ impl Loader {
             sessions: self.sessions,
             limits: self.limits,
             clock: self.backends.clock.clone(),
+            starts: self.starts.clone(),
             exits: self.exits.clone(),
             metrics: self.metrics.of_model(&model.name),
         })?;

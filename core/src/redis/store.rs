@@ -81,6 +81,19 @@ impl RedisStore {
         call
     }
 
+    async fn claims(&self, seeds: &[Seed], counts: bool) -> Result<Vec<Claim>, StoreError> {
+        if seeds.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut call = self.change(&self.scripts.claim);
+        call.arg(MAX_ATTEMPTS).arg(u8::from(counts));
+        for seed in seeds {
+            Entry::new(seed, &self.names)?.add_to(&mut call);
+        }
+        let codes: Vec<i64> = self.link.script(&call).await?;
+        Ok(codes.into_iter().map(claim).collect())
+    }
+
     /// What Redis holds under each id.
     async fn read(
         &self,
@@ -194,17 +207,12 @@ impl JobStore for RedisStore {
         Ok(self.link.script(&call).await?)
     }
 
+    async fn check(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError> {
+        self.claims(seeds, false).await
+    }
+
     async fn claim(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError> {
-        if seeds.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut call = self.change(&self.scripts.claim);
-        call.arg(MAX_ATTEMPTS);
-        for seed in seeds {
-            Entry::new(seed, &self.names)?.add_to(&mut call);
-        }
-        let codes: Vec<i64> = self.link.script(&call).await?;
-        Ok(codes.into_iter().map(claim).collect())
+        self.claims(seeds, true).await
     }
 
     async fn release(&self, ids: &[JobId]) -> Result<(), StoreError> {

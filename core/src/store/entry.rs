@@ -40,9 +40,30 @@ impl Entry {
         }
     }
 
+    /// Says whether the job is to be run. It is queued then, also one that a worker had begun: its message has come again.
+    pub(super) fn check(&mut self, now: UnixMillis) -> Claim {
+        let claim = self.verdict(now);
+        if matches!(claim, Claim::Run(_)) {
+            self.pending = None;
+            self.record.state = State::Queued;
+        }
+        claim
+    }
+
     /// Counts a start, unless there is a reason not to run the job.
     pub(super) fn claim(&mut self, now: UnixMillis) -> Claim {
-        let record = &mut self.record;
+        let claim = self.verdict(now);
+        if let Claim::Run(start) = claim {
+            self.pending = None;
+            self.record.state = State::Running;
+            self.record.attempts = start;
+            self.record.started_at.get_or_insert(now);
+        }
+        claim
+    }
+
+    fn verdict(&self, now: UnixMillis) -> Claim {
+        let record = &self.record;
         if record.state.is_terminal() {
             return Claim::Finished;
         }
@@ -55,11 +76,7 @@ impl Entry {
         if self.cancel_requested {
             return Claim::CancelRequested;
         }
-        self.pending = None;
-        record.state = State::Running;
-        record.attempts += 1;
-        record.started_at.get_or_insert(now);
-        Claim::Run(record.attempts)
+        Claim::Run(record.attempts + 1)
     }
 
     /// Takes a start back; ends the job if it was asked to stop meanwhile.

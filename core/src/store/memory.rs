@@ -63,6 +63,22 @@ impl MemoryStore {
         }
     }
 
+    fn claims(
+        &self,
+        seeds: &[Seed],
+        claim: impl Fn(&mut Entry, UnixMillis) -> Claim,
+    ) -> Result<Vec<Claim>, StoreError> {
+        let (mut records, now) = self.lock();
+        let claim = |seed: &Seed| {
+            if !records.entries.contains_key(&seed.id) && seed.deadline <= now {
+                return Ok(Claim::Overdue);
+            }
+            let entry = records.entry(seed, self.capacity, self.retention)?;
+            Ok(claim(entry, now))
+        };
+        seeds.iter().map(claim).collect()
+    }
+
     /// Jobs that have not ended.
     #[must_use]
     pub fn unfinished(&self) -> usize {
@@ -254,16 +270,12 @@ impl JobStore for MemoryStore {
         Ok(())
     }
 
+    async fn check(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError> {
+        self.claims(seeds, Entry::check)
+    }
+
     async fn claim(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError> {
-        let (mut records, now) = self.lock();
-        let claim = |seed: &Seed| {
-            if !records.entries.contains_key(&seed.id) && seed.deadline <= now {
-                return Ok(Claim::Overdue);
-            }
-            let entry = records.entry(seed, self.capacity, self.retention)?;
-            Ok(entry.claim(now))
-        };
-        seeds.iter().map(claim).collect()
+        self.claims(seeds, Entry::claim)
     }
 
     async fn release(&self, ids: &[JobId]) -> Result<(), StoreError> {

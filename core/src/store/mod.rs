@@ -7,15 +7,16 @@
 //!            submit            claim             complete
 //!  (none) ----------> queued --------> running ----------> succeeded | failed
 //!                       ^                 |
-//!                       +---- release ----+
+//!                       +---- release ----+     (takes the attempt back)
+//!                       +---- check ------+     (a worker was killed and the message came again: the attempt stays counted)
 //!  queued           -- cancel -----------> canceled
 //!  running          -- cancel, then complete or release -> canceled     (a running job is asked to stop)
 //!  queued | running -- complete(Expired), complete(Canceled)
 //!  queued           -- withdraw ---------> (none)       (the broker refused it, and nobody was told its id)
 //! ```
 //! The record of a job with an idempotency key is unconfirmed at first: a repeat of its request is not given its id before
-//! `confirm` or a claim. [`SUBMIT_LEASE`] after the submission a repeat takes it over. Where it expires unconfirmed, nobody knows
-//! of it: it sends no webhook unless `confirm` follows, and a repeat makes a new job.
+//! `confirm`, `check` or `claim`. [`SUBMIT_LEASE`] after the submission a repeat takes it over. Where it expires unconfirmed,
+//! nobody knows of it: it sends no webhook unless `confirm` follows, and a repeat makes a new job.
 //! Terminal states are absorbing: the first writer wins, later ones are told so.
 
 mod entry;
@@ -73,8 +74,17 @@ pub trait JobStore: Debug + Send + Sync {
     /// [`StoreError`].
     async fn withdraw(&self, id: JobId, submitter: JobId) -> Result<(), StoreError>;
 
-    /// Says for each job, in order, whether it is to be run, and counts the start. A missing record is written anew from
-    /// the job itself, so that a wiped store loses no queued job, and takes its idempotency key again where that is free.
+    /// Says for each job of a message that a worker has received, in order, whether it is to be run. Counts nothing: the job
+    /// may wait long for a thread, and the worker may be killed meanwhile. A job that is to be run is confirmed, and in state
+    /// `queued` again where an earlier start left it `running`. A missing record is written from the job itself, so that a
+    /// wiped store loses no queued job, and takes its idempotency key again where that is free.
+    ///
+    /// # Errors
+    /// [`StoreError`]; records may have been written all the same.
+    async fn check(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError>;
+
+    /// As [`JobStore::check`], when a thread begins the jobs: each that is to be run is in state `running` then, and has one
+    /// attempt more.
     ///
     /// # Errors
     /// [`StoreError`]; starts may have been counted all the same.

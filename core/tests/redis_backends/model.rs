@@ -23,7 +23,9 @@ pub(crate) type Which = usize;
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Submit(Which),
-    /// A worker takes a batch. That a worker was lost in between shows as nothing but another claim.
+    /// A worker has received a batch.
+    Check(Vec<Which>),
+    /// A thread begins a batch. That a worker was lost in between shows as nothing but another claim.
     Claim(Vec<Which>),
     Release(Vec<Which>),
     Complete(Vec<(Which, End)>),
@@ -52,6 +54,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         3 => which().prop_map(Step::Submit),
+        2 => vec(which(), 1..4).prop_map(Step::Check),
         6 => vec(which(), 1..4).prop_map(Step::Claim),
         2 => vec(which(), 1..3).prop_map(Step::Release),
         2 => vec((which(), end), 1..3).prop_map(Step::Complete),
@@ -80,7 +83,7 @@ pub(crate) struct Model {
     pub(crate) state: Option<State>,
     pub(crate) attempts: u32,
     cancel_requested: bool,
-    /// It has an idempotency key, and nobody has confirmed or claimed it: which job's submitter is to publish it, and whether
+    /// It has an idempotency key, and nobody has confirmed, checked or claimed it: which job's submitter is to publish it, and whether
     /// its lease is over.
     pub(crate) pending: Option<(Which, bool)>,
     /// Its webhook was delivered.
@@ -117,18 +120,33 @@ impl Model {
         self.state.is_some() && !is_unknown
     }
 
-    pub(crate) fn claim(&mut self, is_overdue: bool) -> Claim {
-        match (self.state, self.attempts) {
-            (Some(state), _) if state.is_terminal() => return Claim::Finished,
-            (_, MAX_ATTEMPTS..) => return Claim::Exhausted,
-            _ if is_overdue => return Claim::Overdue,
-            _ if self.cancel_requested => return Claim::CancelRequested,
-            _ => {}
+    pub(crate) fn check(&mut self, is_overdue: bool) -> Claim {
+        let claim = self.verdict(is_overdue);
+        if matches!(claim, Claim::Run(_)) {
+            self.pending = None;
+            self.state = Some(State::Queued);
         }
-        self.pending = None;
-        self.state = Some(State::Running);
-        self.attempts += 1;
-        Claim::Run(self.attempts)
+        claim
+    }
+
+    pub(crate) fn claim(&mut self, is_overdue: bool) -> Claim {
+        let claim = self.verdict(is_overdue);
+        if let Claim::Run(start) = claim {
+            self.pending = None;
+            self.state = Some(State::Running);
+            self.attempts = start;
+        }
+        claim
+    }
+
+    fn verdict(&self, is_overdue: bool) -> Claim {
+        match (self.state, self.attempts) {
+            (Some(state), _) if state.is_terminal() => Claim::Finished,
+            (_, MAX_ATTEMPTS..) => Claim::Exhausted,
+            _ if is_overdue => Claim::Overdue,
+            _ if self.cancel_requested => Claim::CancelRequested,
+            _ => Claim::Run(self.attempts + 1),
+        }
     }
 
     pub(crate) fn release(&mut self) {

@@ -50,11 +50,12 @@ impl History {
                 let told = self.store.submit(&self.jobs[*which]).await.unwrap();
                 assert_eq!(told, expected);
             }
+            Step::Check(batch) => {
+                let (seeds, expected) = self.claims(batch, Model::check);
+                assert_eq!(self.store.check(&seeds).await.unwrap(), expected);
+            }
             Step::Claim(batch) => {
-                let was_sent = |n: &Which| !KEYED.contains(n) || self.accepted[*n];
-                let batch: Vec<Which> = batch.iter().copied().filter(was_sent).collect();
-                let seeds: Vec<Seed> = batch.iter().map(|&n| self.jobs[n].clone()).collect();
-                let expected: Vec<Claim> = batch.iter().map(|&n| self.claim(n)).collect();
+                let (seeds, expected) = self.claims(batch, Model::claim);
                 assert_eq!(self.store.claim(&seeds).await.unwrap(), expected);
             }
             Step::Release(batch) => {
@@ -154,10 +155,22 @@ impl History {
         }
     }
 
-    fn claim(&mut self, which: Which) -> Claim {
+    /// What is sent of a batch, and what is said of it.
+    fn claims(
+        &mut self,
+        batch: &[Which],
+        claim: fn(&mut Model, bool) -> Claim,
+    ) -> (Vec<Seed>, Vec<Claim>) {
+        let was_sent = |n: &Which| !KEYED.contains(n) || self.accepted[*n];
+        let batch: Vec<Which> = batch.iter().copied().filter(was_sent).collect();
+        let seeds = batch.iter().map(|&n| self.jobs[n].clone()).collect();
+        (seeds, batch.iter().map(|&n| self.claim(n, claim)).collect())
+    }
+
+    fn claim(&mut self, which: Which, claim: fn(&mut Model, bool) -> Claim) -> Claim {
         let is_overdue = self.is_overdue(which);
         let had_none = self.models[which].state.is_none();
-        let claim = self.models[which].claim(is_overdue);
+        let claim = claim(&mut self.models[which], is_overdue);
         // A record that is written anew takes its idempotency key again where that is free.
         let writes = had_none && self.models[which].state.is_some();
         let is_free = self
@@ -331,6 +344,7 @@ async fn run_blindly(store: Arc<dyn JobStore>, jobs: Arc<Vec<Seed>>, steps: Vec<
     for step in steps {
         match step {
             Step::Submit(which) => drop(store.submit(&jobs[which]).await.unwrap()),
+            Step::Check(batch) => drop(store.check(&pick(&batch)).await.unwrap()),
             Step::Claim(batch) => drop(store.claim(&pick(&batch)).await.unwrap()),
             Step::Release(batch) => {
                 let ids: Vec<_> = batch.iter().map(|&n| jobs[n].id).collect();

@@ -81,6 +81,10 @@ impl JobStore for StoreDown {
         away()
     }
 
+    async fn check(&self, _: &[Seed]) -> Result<Vec<Claim>, StoreError> {
+        away()
+    }
+
     async fn claim(&self, _: &[Seed]) -> Result<Vec<Claim>, StoreError> {
         away()
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use selvage_core::clock::Clock;
 use selvage_core::failpoint;
-use selvage_core::job::Lane;
+use selvage_core::job::{Job, Lane};
 use selvage_core::outcome::{Cost, Failure, FailureCode, Outcome, Scores};
 use selvage_core::preview;
 use selvage_core::store::MAX_ATTEMPTS;
@@ -23,6 +23,7 @@ use crate::image::tensor::Normaliser;
 use crate::image::{ImageError, Prepared, Preparer};
 use crate::metrics::ModelMetrics;
 use crate::model::{ModelError, Open, Predictor, scores};
+use crate::starts::Starts;
 
 /// A decoded job.
 #[derive(Debug)]
@@ -49,6 +50,7 @@ pub(super) struct Hand {
     tensor: Vec<f32>,
     softmax: bool,
     clock: Clock,
+    starts: Starts,
     exits: Exits,
     metrics: ModelMetrics,
 }
@@ -69,6 +71,7 @@ impl Hand {
             tensor: Vec::new(),
             softmax: spec.model.output.softmax,
             clock: spec.clock.clone(),
+            starts: spec.starts.clone(),
             exits: spec.exits.clone(),
             metrics: spec.metrics.clone(),
         }
@@ -107,10 +110,11 @@ impl Hand {
         }
     }
 
-    /// Decodes what is still wanted; the rest leaves.
+    /// Counts the attempts, then decodes what is still wanted; the rest leaves.
     fn decode(&mut self, tasks: Vec<Task>) -> Vec<Ready> {
+        let (tasks, mut ended) = self.starts.begin(tasks);
+        failpoint::reach("after_claim", recorded(&tasks));
         let mut ready = Vec::with_capacity(tasks.len());
-        let mut ended = Vec::new();
         let now = self.clock.now();
         for task in tasks {
             let started = Instant::now();
@@ -258,6 +262,12 @@ impl Hand {
         }
         self.exits.send_blocking(ended);
     }
+}
+
+/// The jobs that have a record.
+fn recorded(tasks: &[Task]) -> impl Iterator<Item = &Job> {
+    let jobs = tasks.iter().map(|task| &task.job);
+    jobs.filter(|job| job.promise.is_some())
 }
 
 /// Microseconds, as costs count them; an hour and more stays an hour and eleven minutes.

@@ -1,4 +1,5 @@
-//! Jobs in, outcomes out: per model a pool of threads, each with a session of its own. No queue, no store, no cache here.
+//! Jobs in, outcomes out: per model a pool of threads, each with a session of its own. No queue and no cache here; of the
+//! store only what counts attempts.
 //!
 //! A slow model has its own threads and so never delays a fast one's jobs.
 
@@ -31,6 +32,9 @@ pub struct Task {
     pub attempt: u32,
     /// Who may be near it.
     pub care: Care,
+    /// A thread has begun it, and its attempt was counted where that was possible: the next try of a failed inference
+    /// counts no other.
+    pub begun: bool,
     /// When its delivery arrived at this worker.
     pub arrived: Instant,
     /// Its share in the delivery.

@@ -18,6 +18,7 @@ use super::{Care, Exits, Task};
 use crate::image::decode::Limits;
 use crate::metrics::ModelMetrics;
 use crate::model::{ModelError, Open};
+use crate::starts::Starts;
 
 /// What a pool is made of.
 pub struct PoolSpec {
@@ -31,6 +32,8 @@ pub struct PoolSpec {
     pub limits: Limits,
     /// The clock deadlines are measured by.
     pub clock: Clock,
+    /// Counts the attempts of jobs that have a record.
+    pub starts: Starts,
     /// Where jobs go that have ended.
     pub exits: Exits,
     /// What is counted.

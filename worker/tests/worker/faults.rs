@@ -23,6 +23,7 @@ struct Flaky {
     inner: Arc<MemoryStore>,
     claims_fail: AtomicBool,
     completions_fail: AtomicBool,
+    starts_hang: AtomicBool,
     failed: AtomicU32,
 }
 
@@ -32,6 +33,7 @@ impl Flaky {
             inner,
             claims_fail: AtomicBool::new(false),
             completions_fail: AtomicBool::new(false),
+            starts_hang: AtomicBool::new(false),
             failed: AtomicU32::new(0),
         })
     }
@@ -65,8 +67,16 @@ impl JobStore for Flaky {
         self.inner.withdraw(id, submitter).await
     }
 
+    async fn check(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError> {
+        self.may(&self.claims_fail)?;
+        self.inner.check(seeds).await
+    }
+
     async fn claim(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError> {
         self.may(&self.claims_fail)?;
+        if self.may(&self.starts_hang).is_err() {
+            std::future::pending::<()>().await;
+        }
         self.inner.claim(seeds).await
     }
 
@@ -132,7 +142,8 @@ impl JobStore for Flaky {
     }
 
     async fn ping(&self) -> bool {
-        !self.claims_fail.load(Ordering::SeqCst)
+        let fails = |fault: &AtomicBool| fault.load(Ordering::SeqCst);
+        !fails(&self.claims_fail) && !fails(&self.starts_hang)
     }
 }
 
@@ -191,6 +202,36 @@ async fn jobs_that_cannot_be_claimed_are_claimed_when_the_store_is_back() {
     store.claims_fail.store(false, Ordering::SeqCst);
     let record = rig.ended(job.id).await;
     assert_eq!((record.state, record.attempts), (State::Succeeded, 1));
+    rig.end().await;
+}
+
+/// Others wait for the thread: one that got no answer from the store is enough.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_second_thread_waits_for_a_store_that_does_not_count() {
+    let (mut rig, store) = rig().await;
+    store.starts_hang.store(true, Ordering::SeqCst);
+    for n in 0..10 {
+        let job = rig.promised(picture(RED, n));
+        rig.submit(&job).await;
+        rig.publish([job.clone()]).await;
+        let record = rig.ended(job.id).await;
+        assert_eq!((record.state, record.attempts), (State::Succeeded, 0));
+    }
+    assert_eq!(store.failed.load(Ordering::SeqCst), 1);
+    store.starts_hang.store(false, Ordering::SeqCst);
+    let mut attempts = 0;
+    for n in 10..=255 {
+        let job = rig.promised(picture(RED, n));
+        rig.submit(&job).await;
+        rig.publish([job.clone()]).await;
+        attempts = rig.ended(job.id).await.attempts;
+        if attempts > 0 {
+            break;
+        }
+        // Until the next ping.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(attempts, 1, "a store that is back counts again");
     rig.end().await;
 }
 

@@ -1,8 +1,10 @@
--- Counts the start of each job that is to be run, writing a missing record anew.
+-- Says whether each job is to be run, and writes a missing record. Where it is to count, the job runs and has one attempt more;
+-- otherwise the job is queued, also one that a worker had begun: its message has come again.
 -- KEYS: deadlines, then the record and the idempotency key each.
--- ARGV: retention, most attempts, then id, deadline, seed, fingerprint ('' where there is no idempotency key) each.
--- Returns per job its attempt, or 0: has ended, -1: overdue, -2: started too often, -3: asked to stop.
+-- ARGV: retention, most attempts, 1 to count or 0, then id, deadline, seed, fingerprint ('' where there is no idempotency key) each.
+-- Returns per job the attempt that this is or that the next will be, or 0: has ended, -1: overdue, -2: started too often, -3: asked to stop.
 local deadlines, retention, most, now = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), now_ms()
+local counts = ARGV[3] == '1'
 
 local function claim(key, once, id, given_deadline, seed, fingerprint)
   local found = redis.call('HMGET', key, 'state', 'attempts', 'deadline', 'cancel', 'started', 'pending')
@@ -15,7 +17,11 @@ local function claim(key, once, id, given_deadline, seed, fingerprint)
   if not state then
     create(deadlines, key, once, id, deadline, seed, fingerprint, retention, now)
   end
-  redis.call('HSET', key, 'state', 'running', 'attempts', attempts + 1, 'started', found[5] or now)
+  if counts then
+    redis.call('HSET', key, 'state', 'running', 'attempts', attempts + 1, 'started', found[5] or now)
+  else
+    redis.call('HSET', key, 'state', 'queued')
+  end
   if found[6] then
     redis.call('HDEL', key, 'pending')
   end
@@ -25,7 +31,7 @@ end
 
 local claims = {}
 for i = 1, (#KEYS - 1) / 2 do
-  local at = 4 * i - 1
+  local at = 4 * i
   claims[i] = claim(KEYS[2 * i], KEYS[2 * i + 1], ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3])
 end
 settle(now)

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    COST, Store, answer, canceled, claimed, completed, every_end, failure, find, finished_jobs,
-    overdue_seed, record, released, running, seed, submitted, withdrawn,
+    COST, Store, answer, canceled, checked, claimed, completed, every_end, failure, find,
+    finished_jobs, overdue_seed, record, released, running, seed, submitted, withdrawn,
 };
 use crate::clock::UnixMillis;
 use crate::outcome::Cost;
@@ -76,6 +76,29 @@ pub async fn an_overdue_job_is_not_started(store: Store) {
     assert_eq!(record(&store, seed.id).await, before);
     assert!(completed(&store, seed.id, End::Expired).await);
     assert_eq!(record(&store, seed.id).await.state, State::Expired);
+}
+
+/// A job that waits for a thread is charged for no worker's fall, and is queued until a thread begins it.
+pub async fn a_check_counts_no_start(store: Store) {
+    let fresh = seed();
+    for _ in 0..4 {
+        assert_eq!(checked(&store, &fresh).await, Claim::Run(1));
+        let record = record(&store, fresh.id).await;
+        assert_eq!((record.state, record.attempts), (State::Queued, 0));
+        assert_eq!(record.started_at, None);
+    }
+    let again = running(&store).await;
+    assert_eq!(checked(&store, &again).await, Claim::Run(2));
+    released(&store, again.id).await;
+    let record = record(&store, again.id).await;
+    assert_eq!((record.state, record.attempts), (State::Queued, 1));
+    for start in 2..=3 {
+        assert_eq!(claimed(&store, &again).await, Claim::Run(start));
+    }
+    assert_eq!(checked(&store, &again).await, Claim::Exhausted);
+    assert_eq!(canceled(&store, fresh.id).await, Cancel::Canceled);
+    assert_eq!(checked(&store, &fresh).await, Claim::Finished);
+    assert_eq!(claimed(&store, &fresh).await, Claim::Finished);
 }
 
 /// A job that takes down whoever runs it is given out three times, then no more.

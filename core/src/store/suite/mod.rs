@@ -48,6 +48,7 @@ macro_rules! job_store_suite {
             a_webhook_is_leased_to_one_caller
             a_webhook_is_due_again_or_never
             a_claim_starts_a_queued_job
+            a_check_counts_no_start
             a_claim_of_a_missing_record_writes_it_anew
             a_claim_of_a_missing_overdue_job_leaves_no_record
             an_overdue_job_is_not_started
@@ -218,6 +219,11 @@ async fn submitted(store: &Store, seed: &Seed) {
         .submit(seed)
         .await
         .expect("a store that is up takes jobs");
+}
+
+async fn checked(store: &Store, seed: &Seed) -> Claim {
+    let claims = store.check(std::slice::from_ref(seed)).await;
+    claims.expect("a store that is up answers")[0]
 }
 
 async fn claimed(store: &Store, seed: &Seed) -> Claim {

@@ -6,8 +6,8 @@ use tokio::task::JoinSet;
 
 use super::webhooks::{hooked, untold};
 use super::{
-    Store, answer, canceled, claimed, completed, confirmed, failure, find, record, released, seed,
-    submitted, withdrawn,
+    Store, answer, canceled, checked, claimed, completed, confirmed, failure, find, record,
+    released, seed, submitted, withdrawn,
 };
 use crate::clock::UnixMillis;
 use crate::job::{JobId, Once};
@@ -97,12 +97,18 @@ pub async fn a_repeat_is_not_given_an_unconfirmed_job(store: Store) {
 
 /// A job that a worker has taken up was in the queue, whether or not its gateway lived to say so.
 pub async fn a_claim_confirms_a_job(store: Store) {
-    let key = unique();
-    let (first, repeat) = (keyed(&key, b"request"), keyed(&key, b"request"));
-    submitted(&store, &first).await;
-    assert_eq!(claimed(&store, &first).await, Claim::Run(1));
-    released(&store, first.id).await;
-    assert_eq!(told(&store, &repeat).await, Submitted::Existing(first.id));
+    for by_check in [true, false] {
+        let key = unique();
+        let (first, repeat) = (keyed(&key, b"request"), keyed(&key, b"request"));
+        submitted(&store, &first).await;
+        if by_check {
+            assert_eq!(checked(&store, &first).await, Claim::Run(1));
+        } else {
+            assert_eq!(claimed(&store, &first).await, Claim::Run(1));
+            released(&store, first.id).await;
+        }
+        assert_eq!(told(&store, &repeat).await, Submitted::Existing(first.id));
+    }
 }
 
 /// A fresh job whose request had an idempotency key, and whose client wants to be told that it has expired.

@@ -10,6 +10,7 @@ use prometheus::Registry;
 use selvage_core::clock::{Clock, UnixMillis};
 use selvage_core::outcome::{FailureCode, Scores};
 use selvage_core::preview;
+use selvage_core::store::{Cancel, Claim, JobStore as _, Seed, State};
 use tokio::sync::mpsc;
 
 use rig::*;
@@ -18,6 +19,7 @@ use super::*;
 use crate::image::decode::Limits;
 use crate::metrics::Metrics;
 use crate::model::{ModelError, Predictor};
+use crate::starts::Starts;
 
 #[tokio::test]
 async fn every_job_gets_its_own_images_scores() {
@@ -201,8 +203,8 @@ async fn a_job_that_is_to_be_tried_again_goes_back_if_the_pool_has_closed() {
     assert_eq!(bench.ends(1).await[&FAILS].end, End::HandedBack);
 }
 
-#[test]
-fn one_session_that_cannot_be_opened_ends_the_start() {
+#[tokio::test]
+async fn one_session_that_cannot_be_opened_ends_the_start() {
     let turn = Mutex::new(0);
     let open = move || -> Result<Box<dyn Predictor>, ModelError> {
         *turn.lock().unwrap() += 1;
@@ -223,6 +225,7 @@ fn one_session_that_cannot_be_opened_ends_the_start() {
         sessions: 3,
         limits: Limits::with_pixels(1),
         clock: Clock::default(),
+        starts: Starts::new(store()),
         exits: Exits {
             interactive: exit.clone(),
             batch: exit,
@@ -276,4 +279,64 @@ async fn a_preview_of_a_broken_image_is_refused_as_the_image_is() {
         panic!("not refused: {:?}", ended.end);
     };
     assert_eq!(failure.code, FailureCode::InvalidImage);
+}
+
+/// A kill charges what the worker's threads had begun, and nothing that waits for them.
+#[tokio::test]
+async fn only_a_job_that_a_thread_has_begun_is_charged() {
+    let bench = Bench::new(1, 1);
+    bench.watched.close_gate();
+    let begun = task(1, Lane::Batch);
+    let waiting = task(2, Lane::Batch);
+    let ids = [begun.job.id, waiting.job.id];
+    for task in [&begun, &waiting] {
+        let seed = Seed::of(&task.job).unwrap();
+        assert_eq!(bench.store.check(&[seed]).await.unwrap(), [Claim::Run(1)]);
+    }
+    bench.pool.push(vec![begun]).unwrap();
+    bench.watched.until_batches(1).await;
+    bench.pool.push(vec![waiting]).unwrap();
+    let records = bench.store.get(&ids).await.unwrap();
+    let seen = records.into_iter().map(Option::unwrap);
+    let seen: Vec<_> = seen.map(|record| (record.state, record.attempts)).collect();
+    assert_eq!(seen, [(State::Running, 1), (State::Queued, 0)]);
+    bench.watched.open_gate();
+}
+
+/// A job that waits for a thread is canceled at once; the thread drops it.
+#[tokio::test]
+async fn a_job_that_was_canceled_while_it_waited_is_not_run() {
+    let mut bench = Bench::new(1, 1);
+    bench.watched.close_gate();
+    bench.push([1], Lane::Interactive);
+    bench.watched.until_batches(1).await;
+    let canceled = task(2, Lane::Batch);
+    let seed = Seed::of(&canceled.job).unwrap();
+    bench
+        .store
+        .check(std::slice::from_ref(&seed))
+        .await
+        .unwrap();
+    bench
+        .pool
+        .push(vec![canceled, task(3, Lane::Batch)])
+        .unwrap();
+    assert_eq!(bench.store.cancel(seed.id).await.unwrap(), Cancel::Canceled);
+    bench.watched.open_gate();
+    assert_eq!(value(&bench.batch.recv().await.unwrap()[0].task), 3);
+    assert_eq!(bench.watched.batches(), [vec![1], vec![3]]);
+}
+
+/// Images whose batch failed are tried alone: one message, one attempt in the record.
+#[tokio::test]
+async fn a_job_whose_inference_is_tried_again_counts_one_attempt() {
+    let mut bench = Bench::new(1, 8);
+    let failing = task(FAILS, Lane::Batch);
+    let id = failing.job.id;
+    bench.pool.push(vec![failing]).unwrap();
+    let ended = bench.batch.recv().await.unwrap().pop().unwrap();
+    assert_eq!(failure(&ended), FailureCode::InferenceFailed);
+    assert_eq!(bench.watched.batches().len(), 3);
+    let record = bench.store.get(&[id]).await.unwrap().pop().flatten();
+    assert_eq!(record.map(|record| record.attempts), Some(1));
 }

@@ -12,6 +12,7 @@ use selvage_core::job::{CachePolicy, Job, JobId, Promise};
 use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::outcome::FailureCode;
 use selvage_core::queue::Settle;
+use selvage_core::store::MemoryStore;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
@@ -19,6 +20,7 @@ use super::super::*;
 use crate::image::decode::Limits;
 use crate::metrics::Metrics;
 use crate::model::{BreakOff, ModelError, Predictor};
+use crate::starts::Starts;
 
 pub(super) const PANICS: u8 = 250;
 pub(super) const FAILS: u8 = 251;
@@ -115,6 +117,7 @@ pub(super) struct Bench {
     pub(super) interactive: mpsc::Receiver<Vec<Ended>>,
     pub(super) batch: mpsc::Receiver<Vec<Ended>>,
     pub(super) clock: Clock,
+    pub(super) store: Arc<MemoryStore>,
 }
 
 pub(super) fn model(max_batch: usize) -> Model {
@@ -143,6 +146,11 @@ pub(super) fn model(max_batch: usize) -> Model {
     }
 }
 
+pub(super) fn store() -> Arc<MemoryStore> {
+    let retention = std::time::Duration::from_secs(60);
+    Arc::new(MemoryStore::new(1_000, retention, Clock::default()))
+}
+
 impl Bench {
     pub(super) fn new(sessions: usize, max_batch: usize) -> Self {
         let watched = Arc::new(Watched::default());
@@ -150,7 +158,7 @@ impl Bench {
         let (to_batch, batch) = mpsc::channel(1_000);
         let model = model(max_batch);
         let metrics = Metrics::register(&Registry::new()).unwrap();
-        let clock = Clock::default();
+        let (clock, store) = (Clock::default(), store());
         let (seen, size) = (Arc::clone(&watched), max_batch);
         let open = move || {
             *seen.opened.lock().unwrap() += 1;
@@ -167,6 +175,7 @@ impl Bench {
             sessions,
             limits: Limits::with_pixels(1_000_000),
             clock: clock.clone(),
+            starts: Starts::new(Arc::clone(&store) as _),
             exits: Exits {
                 interactive: to_interactive,
                 batch: to_batch,
@@ -180,6 +189,7 @@ impl Bench {
             interactive,
             batch,
             clock,
+            store,
         }
     }
 
@@ -248,6 +258,7 @@ pub(super) fn task(value: u8, lane: Lane) -> Task {
         },
         attempt: 1,
         care: Care::Together,
+        begun: false,
         arrived: Instant::now(),
         ticket: Ticket::shares(Box::new(Settled), 1, None, &TaskTracker::new())
             .pop()
