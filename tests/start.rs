@@ -98,10 +98,8 @@ fn wrong_settings_are_named() {
     );
 }
 
-/// A port that is open and silent looks like a program that hangs.
-#[test]
-fn connections_are_refused_until_they_are_answered() {
-    // They take connections and say nothing, so that the start waits for them.
+/// A broker and a Redis that take connections and say nothing, so that a start waits for them; and the settings that name them.
+fn silent_services() -> ([TcpListener; 2], [(&'static str, String); 2]) {
     let services = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port is free"));
     let [broker, redis] = services
         .each_ref()
@@ -110,6 +108,57 @@ fn connections_are_refused_until_they_are_answered() {
         ("SELVAGE_AMQP_URL", format!("amqp://u:p@{broker}")),
         ("SELVAGE_REDIS_URL", format!("redis://{redis}")),
     ];
+    (services, settings)
+}
+
+fn until_logged(program: &Program, words: &str) {
+    let began = Instant::now();
+    while !program.log().contains(words) {
+        assert!(began.elapsed() < END_LIMIT, "{}", program.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// What a program logs when its settings are read.
+const ANNOUNCED: &str = concat!(" ", env!("CARGO_PKG_VERSION"));
+
+/// An orchestrator that stops a program kills it if it does not end, whatever it waits for.
+#[test]
+fn a_start_that_is_asked_to_stop_ends_there() {
+    let (_services, silent) = silent_services();
+    let listen = ("SELVAGE_LISTEN", "127.0.0.1:0".to_owned());
+    for (name, settings, last, never) in [
+        ("selvage-worker", &silent[..], ANNOUNCED, "model loaded"),
+        (
+            "selvage-gateway",
+            &[&silent[..], std::slice::from_ref(&listen)].concat(),
+            ANNOUNCED,
+            "listening on",
+        ),
+        (
+            "selvage-gateway",
+            std::slice::from_ref(&listen),
+            "embedded: ",
+            "listening on",
+        ),
+    ] {
+        let mut program = Program::start(name, settings);
+        until_logged(&program, last);
+        program.signal("TERM");
+        let status = program.wait_for_end(END_LIMIT);
+        let log = program.log();
+        assert_eq!(status.code(), Some(0), "{name} ended with {status}:\n{log}");
+        assert!(
+            !log.contains(never),
+            "{name} went on with its start:\n{log}"
+        );
+    }
+}
+
+/// A port that is open and silent looks like a program that hangs.
+#[test]
+fn connections_are_refused_until_they_are_answered() {
+    let (_services, settings) = silent_services();
     for (name, listen) in [
         ("selvage-gateway", "SELVAGE_LISTEN"),
         ("selvage-worker", "SELVAGE_OPS_LISTEN"),
@@ -119,14 +168,7 @@ fn connections_are_refused_until_they_are_answered() {
         drop(free);
         let own = [(listen, address.to_string())];
         let program = Program::start(name, &[&settings[..], &own].concat());
-        let began = Instant::now();
-        while !program
-            .log()
-            .contains(concat!(" ", env!("CARGO_PKG_VERSION")))
-        {
-            assert!(began.elapsed() < END_LIMIT, "{}", program.log());
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        until_logged(&program, ANNOUNCED);
         let refused = TcpStream::connect(address).map(drop);
         let refused = refused.expect_err("nobody answers yet").kind();
         assert_eq!(refused, ErrorKind::ConnectionRefused, "{name}");

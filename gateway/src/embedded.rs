@@ -51,8 +51,14 @@ pub async fn run(
         worker_settings(settings),
         memory.for_worker(),
         &registry,
+        &shutdown,
     );
     let worker = worker.await.map_err(unprepared)?;
+    if shutdown.is_cancelled() {
+        // It consumes nothing; it only ends its sessions, without which the process could crash at its end.
+        let ended = worker.run(shutdown).await;
+        return ended.map_err(|error| Failure::Internal(error.into()));
+    }
     let (store, queue) = (Arc::clone(&memory.store), Arc::clone(&memory.queue));
     let app = start(settings, prepared, memory.for_gateway(), &registry)?;
     let (ready, stop) = (worker.ready(), CancellationToken::new());

@@ -160,13 +160,12 @@ async fn run_fleet(
             "a fleet needs a broker and a store"
         )));
     };
-    let backends = fleet::open(
-        settings,
-        (amqp, redis),
-        &prepared.models.catalog(),
-        &registry,
-    )
-    .await?;
+    let catalog = prepared.models.catalog();
+    let opening = fleet::open(settings, (amqp, redis), &catalog, &registry);
+    let Some(backends) = shutdown.run_until_cancelled(opening).await else {
+        return Ok(());
+    };
+    let backends = backends?;
     let (queue, clock) = (Arc::clone(&backends.queue), backends.clock.clone());
     let workers = Arc::clone(&backends.fleet);
     let app = start(settings, prepared, backends, &registry)?;

@@ -74,7 +74,7 @@ impl From<PrepareError> for Failure {
     }
 }
 
-/// Runs a worker until `shutdown` fires and it has drained.
+/// Runs a worker until `shutdown` fires and it has drained. A start ends early too, but not while a session is being opened.
 ///
 /// # Errors
 /// See [`Failure`].
@@ -92,9 +92,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     let ops = bind(config.ops_listen)?;
     let registry = Registry::new();
     announce(&config, &catalog);
-    let backends = open_backends(&config, urls, &catalog, &registry).await?;
+    let opening = open_backends(&config, urls, &catalog, &registry);
+    let Some(backends) = shutdown.run_until_cancelled(opening).await else {
+        return Ok(());
+    };
+    let backends = backends?;
     let queue = Arc::clone(&backends.queue);
-    let worker = Worker::prepare(catalog, config.worker(), backends, &registry).await?;
+    let worker = Worker::prepare(catalog, config.worker(), backends, &registry, &shutdown).await?;
     trace::register(&registry).map_err(PrepareError::from)?;
     let mut serving = JoinSet::new();
     if let Some(socket) = ops {

@@ -11,6 +11,7 @@ use selvage_core::catalog::{Catalog, Model};
 use selvage_core::job::Lane;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, spawn_blocking};
+use tokio_util::sync::CancellationToken;
 
 use crate::Backends;
 use crate::config::{Contradiction, EngineSettings, WorkerSettings};
@@ -66,7 +67,8 @@ pub fn load_runtime(settings: &EngineSettings) -> Result<Runtime, ModelError> {
 }
 
 impl Worker {
-    /// Loads and checks every model of the catalog, and opens and warms its sessions.
+    /// Loads and checks every model of the catalog, and opens and warms its sessions. Once `stop` fires it loads no further
+    /// model; the worker must be run all the same, so that its sessions end before the process does.
     ///
     /// # Errors
     /// [`PrepareError`]: a sentence that names the setting, or the file and the field.
@@ -75,6 +77,7 @@ impl Worker {
         settings: WorkerSettings,
         backends: Backends,
         registry: &Registry,
+        stop: &CancellationToken,
     ) -> Result<Self, PrepareError> {
         let follow = Follow::new(settings.models.clone(), &catalog);
         let cores = available_parallelism().map_or(1, NonZero::get);
@@ -94,8 +97,8 @@ impl Worker {
             exits: Exits { interactive, batch },
             metrics: metrics.clone(),
         });
-        let loading = Arc::clone(&loader);
-        let models = spawn_blocking(move || loading.load_all(&catalog)).await??;
+        let (loading, stop) = (Arc::clone(&loader), stop.clone());
+        let models = spawn_blocking(move || loading.load_all(&catalog, &stop)).await??;
         Ok(Self {
             exits: loader.exits.clone(),
             models,
@@ -127,12 +130,18 @@ pub(crate) struct Loader {
 }
 
 impl Loader {
-    fn load_all(&self, catalog: &Catalog) -> Result<Vec<Arc<Held>>, ModelError> {
+    fn load_all(
+        &self,
+        catalog: &Catalog,
+        stop: &CancellationToken,
+    ) -> Result<Vec<Arc<Held>>, ModelError> {
         let load = |model: &Arc<Model>| {
             self.metrics.begin(&model.name);
             Ok(Arc::new(Held::new(self.load(model)?)))
         };
-        catalog.models().iter().map(load).collect()
+        let models = catalog.models().iter();
+        let wanted = models.take_while(|_| !stop.is_cancelled());
+        wanted.map(load).collect()
     }
 
     /// Opens and warms the sessions of one model's file.

@@ -115,7 +115,8 @@ impl Rig {
             fleet: fleet.clone(),
             clock: clock.clone(),
         };
-        let worker = Worker::prepare(catalog, settings, backends, &registry)
+        let stop = CancellationToken::new();
+        let worker = Worker::prepare(catalog, settings, backends, &registry, &stop)
             .await
             .unwrap();
         Self {
@@ -128,7 +129,7 @@ impl Rig {
             model,
             registry,
             ready: worker.ready(),
-            stop: CancellationToken::new(),
+            stop,
             running: JoinSet::new(),
             worker: Some(worker),
             models,
