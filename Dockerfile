@@ -62,8 +62,8 @@ LABEL org.opencontainers.image.title="selvage-gateway" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
-ENV SELVAGE_LISTEN=0.0.0.0:8000
-EXPOSE 8000
+ENV SELVAGE_LISTEN=0.0.0.0:8000 SELVAGE_OPS_LISTEN=0.0.0.0:9100
+EXPOSE 8000 9100
 COPY --from=build /selvage/target/release/selvage-gateway /usr/local/bin/
 HEALTHCHECK --interval=5s --timeout=3s --start-period=20s --retries=3 CMD ["selvage-gateway", "check"]
 ENTRYPOINT ["selvage-gateway"]

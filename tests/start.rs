@@ -161,12 +161,16 @@ fn connections_are_refused_until_they_are_answered() {
     let (_services, settings) = silent_services();
     for (name, listen) in [
         ("selvage-gateway", "SELVAGE_LISTEN"),
+        ("selvage-gateway", "SELVAGE_OPS_LISTEN"),
         ("selvage-worker", "SELVAGE_OPS_LISTEN"),
     ] {
         let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = free.local_addr().expect("it listens");
         drop(free);
-        let own = [(listen, address.to_string())];
+        let own = [
+            ("SELVAGE_LISTEN", "127.0.0.1:0".to_owned()),
+            (listen, address.to_string()),
+        ];
         let program = Program::start(name, &[&settings[..], &own].concat());
         until_logged(&program, ANNOUNCED);
         let refused = TcpStream::connect(address).map(drop);
@@ -277,6 +281,15 @@ fn a_port_in_use_is_named() {
         &[("SELVAGE_LISTEN", &address)],
         USAGE,
         &["SELVAGE_LISTEN", &address],
+    );
+    fails_with(
+        "selvage-gateway",
+        &[
+            ("SELVAGE_LISTEN", "127.0.0.1:0"),
+            ("SELVAGE_OPS_LISTEN", &address),
+        ],
+        USAGE,
+        &["SELVAGE_OPS_LISTEN", &address],
     );
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser, Subcommand};
-use selvage_core::config::{GuestElsewhere, SharedSettings};
+use selvage_core::config::{GuestElsewhere, OpsListen, SharedSettings};
 use selvage_core::job::ModelName;
 
 use crate::access::Rate;
@@ -39,6 +39,15 @@ pub struct Settings {
         value_name = "ADDRESS:PORT"
     )]
     pub listen: SocketAddr,
+    /// Address of a second listener for /livez, /readyz and /metrics, without API keys, or `off`; port 0 takes a free one and
+    /// logs it. It answers however many clients the first one has. `check` asks it; where it is off, the first one.
+    #[arg(
+        long,
+        env = "SELVAGE_OPS_LISTEN",
+        default_value = "off",
+        value_name = "ADDRESS:PORT"
+    )]
+    pub ops_listen: OpsListen,
     /// Largest request body, in bytes; at most 15 MiB, because a job has to fit into one message.
     #[arg(long, env = "SELVAGE_MAX_BODY", default_value_t = 10 * 1024 * 1024, value_name = "BYTES",
           value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_BODY_BYTES))]
@@ -215,6 +224,15 @@ impl Settings {
         }
     }
 
+    /// The address that `check` asks.
+    #[must_use]
+    pub const fn check_at(&self) -> SocketAddr {
+        match self.ops_listen {
+            OpsListen::At(address) => address,
+            OpsListen::Off => self.listen,
+        }
+    }
+
     /// What requests are bound by.
     #[must_use]
     pub fn limits(&self) -> Limits {
@@ -319,6 +337,15 @@ mod tests {
             settings(&waits).mode(),
             Err(Contradiction::DefaultWaitTooLong)
         );
+    }
+
+    #[test]
+    fn a_check_asks_the_operators_listener_where_there_is_one() {
+        let asked = |arguments: &[&str]| settings(arguments).check_at().to_string();
+        let main = ["--listen", "127.0.0.1:8001"];
+        assert_eq!(asked(&main), "127.0.0.1:8001");
+        let ops = ["--ops-listen", "127.0.0.1:9101"];
+        assert_eq!(asked(&[main, ops].concat()), "127.0.0.1:9101");
     }
 
     #[test]

@@ -13,14 +13,14 @@ use selvage_core::queue::memory::MemoryQueue;
 use selvage_core::store::MemoryStore;
 use selvage_worker::config::WorkerSettings;
 use selvage_worker::{RunError, Worker};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
-use crate::start::{Failure, Prepared, listen, start};
+use crate::start::{Failure, Ports, Prepared, start};
 use crate::{App, Backends, serve};
 
 /// Records kept in memory, finished and unfinished; about a kilobyte each.
@@ -37,7 +37,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub async fn run(
     settings: &Settings,
     prepared: Prepared,
-    socket: TcpSocket,
+    ports: Ports,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
     tracing::info!(
@@ -65,7 +65,7 @@ pub async fn run(
     let mut working = JoinSet::new();
     working.spawn(worker.run(stop.clone()));
     until_ready(ready).await?;
-    let listener = listen(settings, socket)?;
+    let listener = ports.listen(settings, &app)?;
     let ended = together(&app, listener, &shutdown, &mut working).await;
     let end = app.life.ends_at();
     if ended.is_ok() {

@@ -283,6 +283,11 @@ impl App {
     pub fn router(&self) -> Router {
         routes::table(self.clone())
     }
+
+    /// Health and metrics alone, without API keys, for the operator's own listener.
+    pub fn ops_router(&self) -> Router {
+        routes::ops_table(self.clone())
+    }
 }
 
 impl Gateway {

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
                 Err(_) => ExitCode::FAILURE,
             };
         }
-        Some(Command::Check) => return probe::answer(probe::ready(settings.listen)),
+        Some(Command::Check) => return probe::answer(probe::ready(settings.check_at())),
         Some(Command::DeadLetters(_)) | None => {}
     }
     let started = telemetry::start(&settings.shared.log)

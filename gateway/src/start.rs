@@ -1,5 +1,6 @@
 //! From settings to a running gateway, and what can be wrong on the way.
 
+use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -7,13 +8,14 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use prometheus::Registry;
 use selvage_core::catalog::follow::Follow;
-use selvage_core::config::{EXIT_UNAVAILABLE, EXIT_USAGE};
+use selvage_core::config::{EXIT_UNAVAILABLE, EXIT_USAGE, OpsListen};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
 use crate::config::{Mode, Settings};
 use crate::models::Models;
+use crate::server::serve_ops;
 use crate::{App, Backends, changes, descriptors, fleet, serve};
 
 /// What the kernel keeps of an answer that its client does not read, in bytes (it allows itself twice as much). Left to
@@ -21,6 +23,8 @@ use crate::{App, Backends, changes, descriptors, fleet, serve};
 const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 /// Connections that wait in the kernel to be accepted; what `TcpListener::bind` takes.
 const BACKLOG: u32 = 1024;
+const OPS_SETTING: &str = "--ops-listen / SELVAGE_OPS_LISTEN";
+const LISTEN_SETTING: &str = "--listen / SELVAGE_LISTEN";
 
 /// Why a start failed; each ends with another exit code.
 #[derive(Debug)]
@@ -65,46 +69,75 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let models = Models::of(&settings)?;
     let access = access(&settings)?;
     descriptors::make_room(settings.max_connections);
-    let socket = bind(&settings)?;
+    let ports = Ports::bind(&settings)?;
     announce(&settings, &models);
     let prepared = Prepared { access, models };
     match mode {
-        Mode::Fleet => run_fleet(&settings, prepared, socket, shutdown).await,
-        Mode::Embedded => run_embedded(&settings, prepared, socket, shutdown).await,
+        Mode::Fleet => run_fleet(&settings, prepared, ports, shutdown).await,
+        Mode::Embedded => run_embedded(&settings, prepared, ports, shutdown).await,
     }
 }
 
-/// Takes the address, so that one that is taken ends the start at once. Connections are refused until [`listen`]: a port
-/// that is open and silent while models are warmed looks like a gateway that hangs.
-fn bind(settings: &Settings) -> Result<TcpSocket, Failure> {
-    let address = settings.listen;
-    let bound = || {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+/// The addresses this gateway takes. Connections are refused until [`Ports::listen`]: a port that is open and silent while
+/// models are warmed looks like a gateway that hangs.
+pub struct Ports {
+    main: TcpSocket,
+    ops: Option<TcpSocket>,
+}
+
+impl Ports {
+    /// Takes the addresses, so that one that is taken ends the start at once.
+    fn bind(settings: &Settings) -> Result<Self, Failure> {
+        let main = bind(settings.listen)
+            .and_then(|socket| {
+                // Connections inherit it.
+                socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+                Ok(socket)
+            })
+            .map_err(|error| unusable(LISTEN_SETTING, settings.listen, error))?;
+        let ops = match settings.ops_listen {
+            OpsListen::Off => None,
+            OpsListen::At(address) => {
+                Some(bind(address).map_err(|error| unusable(OPS_SETTING, address, error))?)
+            }
         };
-        socket.set_reuseaddr(true)?;
-        // Connections inherit it.
-        socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
-        socket.bind(address)?;
-        Ok(socket)
-    };
-    bound().map_err(|error| unusable(address, error))
-}
-
-/// Opens the port, and logs the address as it is: the port may have been 0.
-pub(crate) fn listen(settings: &Settings, socket: TcpSocket) -> Result<TcpListener, Failure> {
-    let listener = socket.listen(BACKLOG);
-    let listener = listener.map_err(|error| unusable(settings.listen, error))?;
-    if let Ok(addr) = listener.local_addr() {
-        tracing::info!(%addr, "listening on http://{addr}");
+        Ok(Self { main, ops })
     }
-    Ok(listener)
+
+    /// Opens the ports, and logs the addresses as they are: a port may have been 0. The operator's is served from now on.
+    pub(crate) fn listen(self, settings: &Settings, app: &App) -> Result<TcpListener, Failure> {
+        if let Some(socket) = self.ops {
+            let address = socket
+                .local_addr()
+                .map_err(|error| Failure::Internal(error.into()))?;
+            let listener = socket.listen(BACKLOG);
+            let listener = listener.map_err(|error| unusable(OPS_SETTING, address, error))?;
+            tracing::info!(ops_addr = %address, "health and metrics on http://{address}");
+            app.life.tasks.spawn(serve_ops(app.clone(), listener));
+        }
+        let listener = self.main.listen(BACKLOG);
+        let listener =
+            listener.map_err(|error| unusable(LISTEN_SETTING, settings.listen, error))?;
+        if let Ok(addr) = listener.local_addr() {
+            tracing::info!(%addr, "listening on http://{addr}");
+        }
+        Ok(listener)
+    }
 }
 
-fn unusable(address: SocketAddr, error: std::io::Error) -> Failure {
-    let setting = format!("--listen / SELVAGE_LISTEN: cannot listen on {address}");
-    Failure::Usage(anyhow::Error::new(error).context(setting))
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+fn unusable(setting: &str, address: SocketAddr, error: io::Error) -> Failure {
+    let context = format!("{setting}: cannot listen on {address}");
+    Failure::Usage(anyhow::Error::new(error).context(context))
 }
 
 /// One line with the settings as they are in effect; addresses show neither user nor password.
@@ -151,7 +184,7 @@ fn announce(settings: &Settings, models: &Models) {
 async fn run_fleet(
     settings: &Settings,
     prepared: Prepared,
-    socket: TcpSocket,
+    ports: Ports,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
     let registry = Registry::new();
@@ -171,7 +204,7 @@ async fn run_fleet(
     let app = start(settings, prepared, backends, &registry)?;
     let time = fleet::keep_time(clock, workers, app.life.stop.clone());
     app.life.tasks.spawn(time);
-    let listener = listen(settings, socket)?;
+    let listener = ports.listen(settings, &app)?;
     let served = serve(app, listener, shutdown).await;
     queue.close().await;
     served.map_err(|error| Failure::Internal(error.into()))
@@ -220,7 +253,7 @@ use crate::embedded::run as run_embedded;
 async fn run_embedded(
     _settings: &Settings,
     _prepared: Prepared,
-    _socket: TcpSocket,
+    _ports: Ports,
     _shutdown: CancellationToken,
 ) -> Result<(), Failure> {
     Err(Failure::Usage(anyhow::anyhow!(

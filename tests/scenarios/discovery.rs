@@ -1,9 +1,13 @@
 //! What a newcomer or an operator sees first: home page, discovery, health, metrics, request ids, plain mistakes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::Method;
-use selvage_tests::{Deployment, pictures};
+use selvage_tests::{Client, Deployment, pictures};
+
+/// Longest wait for a line of the log that is there already.
+const LIMIT: Duration = Duration::from_secs(10);
 
 pub(super) async fn the_home_page_needs_nothing_from_elsewhere(
     on: Arc<Deployment>,
@@ -127,18 +131,46 @@ pub(super) async fn unknown_paths_and_methods_are_problems(
 pub(super) async fn a_program_tells_whether_its_running_copy_is_ready(
     on: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let check = |address: String| {
+    let check = |address: &str, ops: &str| {
         let program = selvage_tests::program::binary("selvage-gateway");
         let mut check = tokio::process::Command::new(program);
         check.arg("check").env("SELVAGE_LISTEN", address);
+        check.env("SELVAGE_OPS_LISTEN", ops);
         async move { check.output().await }
     };
-    let ready = check(on.gateways[0].to_string()).await?;
-    assert!(ready.status.success(), "{ready:?}");
+    let gateway = on.gateways[0].to_string();
     let closed = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let absent = check(closed.to_string()).await?;
-    assert_eq!(absent.status.code(), Some(1), "{absent:?}");
-    let said = String::from_utf8(absent.stderr)?;
-    assert!(said.contains(&closed.to_string()), "{said}");
+    let closed = closed.to_string();
+    let ops = on.with_gateways(|programs| programs[0].ops_address(LIMIT));
+    for (address, ops) in [(&gateway, "off"), (&closed, &*ops.to_string())] {
+        let ready = check(address, ops).await?;
+        assert!(ready.status.success(), "{ready:?}");
+    }
+    for (address, ops) in [(&closed, "off"), (&gateway, &*closed)] {
+        let absent = check(address, ops).await?;
+        assert_eq!(absent.status.code(), Some(1), "{absent:?}");
+        let said = String::from_utf8(absent.stderr)?;
+        assert!(said.contains(&closed), "{said}");
+    }
+    Ok(())
+}
+
+pub(super) async fn the_operators_listener_has_health_and_metrics_and_nothing_else(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let ops = on.with_gateways(|programs| programs[0].ops_address(LIMIT));
+    // It has no key, and needs none.
+    let operator = Client::new(ops);
+    operator.get("/livez").await?.expect(200);
+    let ready = operator.get("/readyz").await?.expect(200);
+    assert_eq!(ready.json["status"], "ready");
+    let metrics = operator.get("/metrics").await?.expect(200);
+    assert!(String::from_utf8_lossy(&metrics.body).contains("selvage_gateway_ready 1"));
+    for path in ["/", "/stats", "/models", "/openapi.json"] {
+        let answer = operator.get(path).await?;
+        answer.expect_problem(404, "not_found");
+    }
+    let keyless = Client::new(on.gateways[0]);
+    keyless.get("/metrics").await?.expect(401);
     Ok(())
 }

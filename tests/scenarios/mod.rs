@@ -142,6 +142,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         discovery::health_and_metrics_are_served;
         discovery::request_ids_are_kept_or_made;
         discovery::a_program_tells_whether_its_running_copy_is_ready;
+        discovery::the_operators_listener_has_health_and_metrics_and_nothing_else on Embedded with keys::guarded;
         discovery::unknown_paths_and_methods_are_problems;
         bad_images::no_bad_image_does_harm;
         crafted_images::no_crafted_image_does_harm;

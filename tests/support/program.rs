@@ -191,13 +191,26 @@ impl Program {
         }
     }
 
-    /// The address a gateway listens on.
+    /// The address a gateway listens on, or a worker's for its operator.
     ///
     /// # Panics
     /// As [`Program::wait_for_field`], or when the field is no address.
     #[must_use]
     pub fn address(&self, limit: Duration) -> SocketAddr {
-        let text = self.wait_for_field("addr", limit);
+        self.logged_address("addr", limit)
+    }
+
+    /// The address of a gateway's listener for its operator.
+    ///
+    /// # Panics
+    /// As [`Program::address`].
+    #[must_use]
+    pub fn ops_address(&self, limit: Duration) -> SocketAddr {
+        self.logged_address("ops_addr", limit)
+    }
+
+    fn logged_address(&self, field: &str, limit: Duration) -> SocketAddr {
+        let text = self.wait_for_field(field, limit);
         text.parse()
             .unwrap_or_else(|_| panic!("{}: `{text}` is no address", self.name))
     }

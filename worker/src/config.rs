@@ -1,14 +1,12 @@
 //! The worker's settings: every flag, its variable, its default and its bounds, in one place.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 use selvage_core::catalog::follow::Source;
-use selvage_core::config::{AmqpUrls, GuestElsewhere, RedisUrl, SharedSettings};
+use selvage_core::config::{AmqpUrls, GuestElsewhere, OpsListen, RedisUrl, SharedSettings};
 use selvage_core::job::ModelName;
 
 /// Most sessions or threads that can be asked for; beyond it a number is a mistake.
@@ -195,28 +193,6 @@ impl EngineSettings {
     }
 }
 
-/// Where the operator's endpoints listen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OpsListen {
-    /// Nowhere.
-    Off,
-    /// There.
-    At(SocketAddr),
-}
-
-impl FromStr for OpsListen {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "off" {
-            return Ok(Self::Off);
-        }
-        text.parse()
-            .map(Self::At)
-            .map_err(|_| "an address and a port, as 127.0.0.1:9100, or `off`")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,12 +242,5 @@ mod tests {
         assert!(error.to_string().contains("SELVAGE_SESSIONS"), "{error}");
         let told = ["--sessions", "9", "--oversubscribe"];
         assert_eq!(config(&told).engine.sessions(8), Ok(9));
-    }
-
-    #[test]
-    fn the_operators_endpoints_can_be_off() {
-        assert_eq!(config(&["--ops-listen", "off"]).ops_listen, OpsListen::Off);
-        assert!("9100".parse::<OpsListen>().is_err());
-        assert!("localhost".parse::<OpsListen>().is_err());
     }
 }

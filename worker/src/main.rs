@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use selvage_core::config::EXIT_USAGE;
+use selvage_core::config::{EXIT_USAGE, OpsListen};
 use selvage_core::{config, probe, shutdown, telemetry, trace};
-use selvage_worker::config::{Command, Config, OpsListen};
+use selvage_worker::config::{Command, Config};
 use selvage_worker::start::{self, Failure};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;

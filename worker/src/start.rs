@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use prometheus::Registry;
 use selvage_core::catalog::Catalog;
 use selvage_core::clock::Clock;
-use selvage_core::config::{AmqpUrls, EXIT_UNAVAILABLE, EXIT_USAGE, RedisUrl};
+use selvage_core::config::{AmqpUrls, EXIT_UNAVAILABLE, EXIT_USAGE, OpsListen, RedisUrl};
 use selvage_core::fleet::Fleet;
 use selvage_core::queue::QueueError;
 use selvage_core::queue::rabbit::{QueueCounters, RabbitQueue, RabbitSettings, Role};
@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::Backends;
-use crate::config::{Config, OpsListen};
+use crate::config::Config;
 use crate::life::RunError;
 use crate::model::ModelError;
 use crate::ops::{self, Ops};

@@ -1,6 +1,7 @@
 //! Settings both programs share, parsed into types that cannot be wrong. Secrets never reach a log.
 
 mod amqp;
+mod ops;
 mod otlp;
 mod redis;
 
@@ -17,6 +18,7 @@ use clap::{Args, Command, Parser};
 use url::Url;
 
 pub use self::amqp::{AmqpUrl, AmqpUrls};
+pub use self::ops::OpsListen;
 pub use self::otlp::OtlpUrl;
 pub use self::redis::{RedisUrl, Sentinels};
 

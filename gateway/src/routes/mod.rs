@@ -23,6 +23,7 @@ mod seen;
 mod stats;
 
 use axum::middleware::from_fn_with_state;
+use axum::routing::get;
 use axum::{Extension, Router};
 use utoipa_axum::router::OpenApiRouter;
 
@@ -50,6 +51,18 @@ pub(crate) fn table(app: App) -> Router {
     routes
         .layer(from_fn_with_state(app.clone(), browsers::checked))
         .layer(Extension(Document::new(&document)))
+        .layer(from_fn_with_state(app.clone(), seen::seen))
+        .with_state(app)
+}
+
+/// What orchestrators and Prometheus ask, for a listener that clients do not reach: no API key is needed.
+pub(crate) fn ops_table(app: App) -> Router {
+    Router::new()
+        .route("/livez", get(ops::alive))
+        .route("/readyz", get(ops::ready))
+        .route("/metrics", get(ops::metrics))
+        .fallback(not_served_here)
+        .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(app.clone(), seen::seen))
         .with_state(app)
 }
@@ -121,6 +134,11 @@ fn models_v2(model: &str, version: Version) -> OpenApiRouter<App> {
 
 async fn not_found() -> ApiError {
     ApiError::new(Code::NotFound, "no such path; GET / lists them")
+}
+
+async fn not_served_here() -> ApiError {
+    let detail = "the operator's listener has /livez, /readyz and /metrics only";
+    ApiError::new(Code::NotFound, detail)
 }
 
 async fn wrong_method() -> ApiError {

@@ -42,6 +42,8 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Longest time between turning not ready and refusing connections, for load balancers to notice.
 const NOTICE: Duration = Duration::from_secs(2);
+/// Most connections of the operator's listener: a few probes and scrapes.
+const OPS_CONNECTIONS: usize = 64;
 
 /// Serves until `shutdown` fires, then drains: waits that run are answered, or turned into promises where that takes
 /// too long; shortly before the drain time is over the rest is cut. Ends the app's background tasks.
@@ -49,7 +51,13 @@ const NOTICE: Duration = Duration::from_secs(2);
 /// # Errors
 /// Never at present; a listener that fails to accept is tried again.
 pub async fn serve(app: App, listener: TcpListener, shutdown: CancellationToken) -> io::Result<()> {
-    let connections = Connections::new(&app);
+    let limits = &app.limits;
+    let connections = Connections::new(
+        &app,
+        app.router(),
+        Places::new(limits.max_connections, limits.max_connections_per_address),
+        app.life.draining.clone(),
+    );
     connections.accept(&listener, shutdown.cancelled()).await;
     let end = Instant::now() + app.limits.drain;
     app.life.end_at(end);
@@ -86,6 +94,23 @@ pub async fn serve(app: App, listener: TcpListener, shutdown: CancellationToken)
     Ok(())
 }
 
+/// Serves health and metrics on a listener of their own until the app's background tasks end: through the whole drain, and
+/// however many connections the other listener has.
+pub(crate) async fn serve_ops(app: App, listener: TcpListener) {
+    let stop = app.life.stop.clone();
+    let connections = Connections::new(
+        &app,
+        app.ops_router(),
+        Places::new(OPS_CONNECTIONS, OPS_CONNECTIONS),
+        stop.clone(),
+    );
+    connections.accept(&listener, stop.cancelled()).await;
+    drop(listener);
+    connections.tasks.close();
+    connections.abort.cancel();
+    connections.tasks.wait().await;
+}
+
 /// Ends the background tasks, after the submissions that clients have left behind.
 async fn finish(app: &App, end: Instant) {
     app.life.enter(Phase::Ending);
@@ -101,18 +126,21 @@ async fn finish(app: &App, end: Instant) {
     }
 }
 
-/// All connections of one server.
+/// All connections of one listener.
 struct Connections {
     app: App,
     router: Router,
     http: http1::Builder,
     places: Places,
     tasks: TaskTracker,
+    /// Fires when each connection is to end after the request it has.
+    ending: CancellationToken,
+    /// Fires when what is left is cut.
     abort: CancellationToken,
 }
 
 impl Connections {
-    fn new(app: &App) -> Self {
+    fn new(app: &App, router: Router, places: Places, ending: CancellationToken) -> Self {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(IDLE)
@@ -123,10 +151,11 @@ impl Connections {
             .keep_alive(true);
         Self {
             app: app.clone(),
-            router: app.router(),
+            router,
             http,
-            places: Places::new(&app.limits),
+            places,
             tasks: TaskTracker::new(),
+            ending,
             abort: CancellationToken::new(),
         }
     }
@@ -205,7 +234,7 @@ impl Connections {
         let connection = self
             .http
             .serve_connection(TokioIo::new(Guarded::new(stream, guard)), service);
-        let (draining, abort) = (self.app.life.draining.clone(), self.abort.clone());
+        let (ending, abort) = (self.ending.clone(), self.abort.clone());
         let gauge = self.app.metrics.connections.clone();
         let cut = self.app.metrics.cut.clone();
         self.tasks.spawn(async move {
@@ -215,7 +244,7 @@ impl Connections {
             let ended = tokio::select! {
                 biased;
                 ended = &mut connection => Some(ended),
-                () = draining.cancelled() => None,
+                () = ending.cancelled() => None,
             };
             if ended.is_none() {
                 connection.as_mut().graceful_shutdown();

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
-use crate::config::Limits;
 use crate::peer::Peer;
 
 /// All places of a server.
@@ -36,14 +35,14 @@ pub(super) struct Place {
 }
 
 impl Places {
-    /// All of them free.
-    pub(super) fn new(limits: &Limits) -> Self {
+    /// So many in all, and at most so many of them for one client.
+    pub(super) fn new(all: usize, most: usize) -> Self {
         let taken = Taken {
             of: Mutex::default(),
-            most: limits.max_connections_per_address,
+            most,
         };
         Self {
-            free: Arc::new(Semaphore::new(limits.max_connections)),
+            free: Arc::new(Semaphore::new(all)),
             taken: Arc::new(taken),
         }
     }
@@ -95,21 +94,11 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
-
     use super::*;
-    use crate::config::Settings;
 
     #[test]
     fn a_client_has_only_its_share_and_leaves_no_trace() {
-        let arguments = [
-            "",
-            "--max-connections",
-            "3",
-            "--max-connections-per-address",
-            "2",
-        ];
-        let places = Places::new(&Settings::parse_from(arguments).limits());
+        let places = Places::new(3, 2);
         let take = |last: u8| {
             let peer = Peer::of([192, 0, 2, last].into());
             places.take(places.free_now().ok()?, peer)
