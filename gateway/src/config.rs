@@ -13,7 +13,7 @@ use crate::access::Rate;
 use crate::access::make::MakeKey;
 use crate::browsers::{AllowedHost, AllowedOrigin, BrowserRules};
 use crate::dead_letters::command::DeadLettersCommand;
-use crate::webhooks::{Secret, WebhookSettings};
+use crate::webhooks::{Secret, ShowSecret, WebhookSettings};
 
 /// Largest body that may be configured: a job must fit into a message, and RabbitMQ takes 16 MiB by default.
 const MAX_BODY_BYTES: u64 = 15 * 1024 * 1024;
@@ -78,7 +78,8 @@ pub struct Settings {
     #[arg(long, env = "SELVAGE_DRAIN_TIMEOUT", default_value_t = 20, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub drain_timeout: u64,
-    /// Secret webhooks are signed with: `whsec_` and base64; without it requests with a webhook are refused.
+    /// Secret webhooks are signed with: `whsec_` and base64; without it requests with a webhook are refused. The jobs of an API
+    /// key are signed with a secret derived from it, which `selvage-gateway webhook-secret NAME` shows.
     #[arg(
         long,
         env = "SELVAGE_WEBHOOK_SECRET",
@@ -86,6 +87,15 @@ pub struct Settings {
         hide_env_values = true
     )]
     pub webhook_secret: Option<Secret>,
+    /// The secret before, while receivers change theirs: webhooks are signed with it, too.
+    #[arg(
+        long,
+        env = "SELVAGE_WEBHOOK_PREVIOUS_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET",
+        requires = "webhook_secret"
+    )]
+    pub webhook_previous_secret: Option<Secret>,
     /// Lets webhooks go to private addresses, by plain HTTP, and to any port.
     #[arg(long, env = "SELVAGE_WEBHOOK_ALLOW_PRIVATE", default_value_t = false,
           action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
@@ -162,6 +172,8 @@ pub struct Settings {
 pub enum Command {
     /// Make an API key.
     Key(MakeKey),
+    /// Show the secret that signs the webhooks of one API key.
+    WebhookSecret(ShowSecret),
     /// List, replay or purge messages that were set aside.
     DeadLetters(DeadLettersCommand),
     /// Ask the gateway that runs here, by the same settings, whether it is ready; for health checks.
@@ -260,6 +272,7 @@ impl Settings {
             shared_cache: self.shared_cache,
             webhooks: WebhookSettings {
                 secret: self.webhook_secret.clone(),
+                previous_secret: self.webhook_previous_secret.clone(),
                 allow_private: self.webhook_allow_private,
                 first_retry: seconds(self.webhook_retry),
             },

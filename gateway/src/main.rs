@@ -1,5 +1,7 @@
 //! The program `selvage-gateway`.
 
+use std::fmt::Display;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,16 +24,19 @@ fn main() -> ExitCode {
                 Err(_) => ExitCode::FAILURE,
             };
         }
+        Some(Command::WebhookSecret(show)) => {
+            return match show.run(settings.webhook_secret.as_ref(), std::io::stdout()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => complain(&error),
+            };
+        }
         Some(Command::Check) => return probe::answer(probe::ready(settings.check_at())),
         Some(Command::DeadLetters(_)) | None => {}
     }
     let started = telemetry::start(&settings.shared.log)
         .and_then(|()| trace::start(&settings.shared.trace, "selvage-gateway"));
     if let Err(error) = started {
-        use std::io::Write as _;
-        // Without a log, this is the last place to be told.
-        writeln!(std::io::stderr(), "error: {error:#}").ok();
-        return ExitCode::from(EXIT_USAGE);
+        return complain(&error);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -43,7 +48,9 @@ fn main() -> ExitCode {
     let ended = runtime.block_on(async {
         match settings.command.clone() {
             Some(Command::DeadLetters(command)) => command.run(&settings, std::io::stdout()).await,
-            Some(Command::Key(_) | Command::Check) | None => run(settings).await,
+            Some(Command::Key(_) | Command::WebhookSecret(_) | Command::Check) | None => {
+                run(settings).await
+            }
         }
     });
     // A file system or a model that hangs must not keep a drained program alive.
@@ -53,6 +60,12 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// Without a log, standard error is the last place to be told.
+fn complain(error: &dyn Display) -> ExitCode {
+    writeln!(std::io::stderr(), "error: {error:#}").ok();
+    ExitCode::from(EXIT_USAGE)
 }
 
 async fn run(settings: Settings) -> Result<(), Failure> {

@@ -152,7 +152,7 @@ async fn try_once(app: &App, webhooks: &Webhooks, sender: &Sender, record: &Reco
     let Ok(url) = webhooks.addresses.check(&webhook.url) else {
         return Tried::Blocked;
     };
-    let Some(message) = message(app, record, &sender.secret) else {
+    let Some(message) = message(app, record, &sender.secrets) else {
         return Tried::Failed("unwritable");
     };
     let request = sender

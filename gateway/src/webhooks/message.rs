@@ -3,7 +3,7 @@
 use selvage_core::store::Record;
 use serde::Serialize;
 
-use super::Secret;
+use super::secret::Secrets;
 use crate::App;
 use crate::view::{JobView, QueueView, Time};
 
@@ -24,7 +24,7 @@ struct Body<'a> {
 }
 
 /// The message about an ended job; `None` where it cannot be written or signed.
-pub(super) fn message(app: &App, record: &Record, secret: &Secret) -> Option<Message> {
+pub(super) fn message(app: &App, record: &Record, secrets: &Secrets) -> Option<Message> {
     let now = app.predictions.clock.now();
     let state = record.state.as_str();
     let body = Body {
@@ -35,8 +35,7 @@ pub(super) fn message(app: &App, record: &Record, secret: &Secret) -> Option<Mes
     let body = serde_json::to_vec(&body).ok()?;
     let id = format!("{}.{state}", record.seed.id);
     let timestamp = i64::try_from(now.0 / 1000).ok()?;
-    let signer = standardwebhooks::Webhook::new(&secret.0).ok()?;
-    let signature = signer.sign(&id, timestamp, &body).ok()?;
+    let signature = secrets.sign(record.seed.owner.as_ref(), (&id, timestamp), &body)?;
     Some(Message {
         id,
         timestamp,

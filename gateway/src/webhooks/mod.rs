@@ -4,16 +4,16 @@
 //! |---|---|
 //! | `address` | where may be told: checked when a job is taken, and again at each connection |
 //! | `message` | what is told, and its signature |
+//! | `secret` | what it is signed with, for each API key |
 //! | `slots` | how many tries run at once: in all, per owner and per host |
 //! | `courier` | the task that takes what is due out of the store's outbox and tries until it is told |
 
 mod address;
 mod courier;
 mod message;
+mod secret;
 mod slots;
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,38 +22,21 @@ use selvage_core::webhook::Webhook;
 
 use crate::error::{ApiError, Code};
 use address::Addresses;
+use secret::Secrets;
 
 pub use courier::run;
+pub use secret::{Secret, ShowSecret};
 
 /// Longest time for one try, from the look-up of its address to the answer's head.
 const TRY_LIMIT: Duration = Duration::from_secs(10);
-
-/// A signing secret as the specification has it: `whsec_` and base64. Shown to nobody.
-#[derive(Clone)]
-pub struct Secret(Arc<str>);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl FromStr for Secret {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match standardwebhooks::Webhook::new(text) {
-            Ok(_) if text.starts_with("whsec_") && text.len() >= 30 => Ok(Self(text.into())),
-            Ok(_) | Err(_) => Err("must be `whsec_` and at least 18 bytes as base64"),
-        }
-    }
-}
 
 /// How webhooks are sent.
 #[derive(Clone, Debug)]
 pub struct WebhookSettings {
     /// What they are signed with; without it none are taken.
     pub secret: Option<Secret>,
+    /// What they were signed with before, while receivers change theirs: a second signature.
+    pub previous_secret: Option<Secret>,
     /// Private addresses, plain HTTP and any port may be told.
     pub allow_private: bool,
     /// From the first try to the second; each further one waits six times as long, up to four hours.
@@ -71,7 +54,7 @@ pub struct Webhooks {
 #[derive(Clone, Debug)]
 struct Sender {
     client: reqwest::Client,
-    secret: Secret,
+    secrets: Secrets,
 }
 
 impl Webhooks {
@@ -86,7 +69,10 @@ impl Webhooks {
                 .inspect_err(|error| tracing::error!(%error, "webhooks cannot be sent: {error}"));
             Some(Sender {
                 client: client.ok()?,
-                secret,
+                secrets: Secrets {
+                    current: secret,
+                    previous: settings.previous_secret.clone(),
+                },
             })
         });
         Self {

@@ -97,6 +97,7 @@ impl Default for Plan {
             shared_cache: false,
             webhooks: selvage_gateway::webhooks::WebhookSettings {
                 secret: None,
+                previous_secret: None,
                 allow_private: false,
                 first_retry: seconds(1),
             },
