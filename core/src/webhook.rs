@@ -7,6 +7,13 @@ use serde::{Deserialize, Serialize};
 use crate::clock::UnixMillis;
 use crate::store::State;
 
+/// So long after its job's end a webhook is tried.
+pub const TRIED_FOR: Duration = Duration::from_secs(86_400);
+
+/// So long after its job's end a record is kept at least, until its webhook has ended: an hour more than it is tried for. The
+/// scripts of the Redis store have the same number.
+pub const KEPT_FOR: Duration = Duration::from_secs(90_000);
+
 /// Where a job's end is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Webhook {

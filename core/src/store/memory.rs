@@ -18,7 +18,7 @@ use crate::clock::{Clock, UnixMillis};
 use crate::job::{JobId, ModelName};
 use crate::key::Digest;
 use crate::key_name::KeyName;
-use crate::webhook::{Delivery, Next};
+use crate::webhook::{Delivery, KEPT_FOR, Next};
 
 /// Records in a map, for one process and its tests.
 #[derive(Debug)]
@@ -187,13 +187,20 @@ impl Records {
 
     /// Makes the webhook of an ended job due, where it has one for that state.
     fn notify(&mut self, id: JobId) {
-        let ended = self.entries.get(&id).and_then(|entry| {
-            let record = &entry.record;
-            let webhook = record.seed.webhook.as_ref()?;
-            let wanted = webhook.events.contains(&record.state) && !entry.expired_unconfirmed();
-            record.finished_at.filter(|_| wanted)
-        });
-        self.untold.extend(ended.map(|ended| (id, ended)));
+        let Some(entry) = self.entries.get(&id) else {
+            return;
+        };
+        let record = &entry.record;
+        let webhook = record.seed.webhook.as_ref();
+        let wanted = webhook.is_some_and(|webhook| webhook.events.contains(&record.state));
+        if let Some(ended) = record.finished_at
+            && wanted
+            && !entry.expired_unconfirmed()
+        {
+            self.untold.insert(id, ended);
+            self.finished.remove(&(record.expires_at, id));
+            self.finished.insert((kept_for_webhook(record), id));
+        }
     }
 
     /// The entry of this seed, made now if there is none.
@@ -249,6 +256,12 @@ impl Records {
         }
         Some(result)
     }
+}
+
+/// Until when the record of a job whose webhook has not ended is kept.
+fn kept_for_webhook(record: &Record) -> UnixMillis {
+    let ended = record.finished_at.unwrap_or(record.expires_at);
+    record.expires_at.max(ended.after(KEPT_FOR))
 }
 
 #[async_trait]
@@ -380,7 +393,13 @@ impl JobStore for MemoryStore {
                 records.untold.insert(id, now.after(delay));
             }
             Next::After(_) | Next::Nothing => {
-                records.untold.remove(&id);
+                let was_due = records.untold.remove(&id).is_some();
+                let record = records.entries.get(&id).filter(|_| was_due);
+                if let Some(Entry { record, .. }) = record {
+                    let (kept_until, expires_at) = (kept_for_webhook(record), record.expires_at);
+                    records.finished.remove(&(kept_until, id));
+                    records.finished.insert((expires_at, id));
+                }
             }
         }
         Ok(())

@@ -147,7 +147,8 @@ pub trait JobStore: Debug + Send + Sync {
     async fn overdue(&self, limit: usize) -> Result<Vec<Record>, StoreError>;
 
     /// Up to `limit` ended jobs whose webhooks are due, each for this caller alone until `lease` is over: by then it is
-    /// [`JobStore::told`], or another caller's. A webhook is due once when its job ends in a state it is asked for.
+    /// [`JobStore::told`], or another caller's. A webhook is due once when its job ends in a state it is asked for. Until it
+    /// has ended, and for [`crate::webhook::KEPT_FOR`] at most, its record is kept beyond the retention.
     ///
     /// # Errors
     /// [`StoreError`]; webhooks may have been leased all the same.

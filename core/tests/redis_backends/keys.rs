@@ -9,10 +9,12 @@ use selvage_core::fleet::{Member, Members};
 use selvage_core::store::suite::{
     completion, every_end, failure, hooked, keyed, overdue_seed, seed,
 };
-use selvage_core::store::{Cancel, End};
+use selvage_core::store::{Cancel, End, State};
+use selvage_core::webhook::{Delivery, KEPT_FOR, Next};
 
 use crate::support::{
     HOUR, Raw, cache_of, deadlines_name, fleet_of, fresh_prefix, job_name, shared_redis, store_of,
+    webhooks_name,
 };
 
 #[tokio::test]
@@ -97,6 +99,8 @@ async fn every_key_has_a_ttl() {
         let ttl: i64 = raw.run("PTTL", &key);
         let longest = if key.contains(":worker") || key.contains(":gateway") {
             6_000
+        } else if key.contains(":job:") || key.ends_with(":webhooks") {
+            i64::try_from(KEPT_FOR.as_millis()).unwrap()
         } else {
             3 * 3_600_000
         };
@@ -130,6 +134,41 @@ async fn a_finished_record_stays_for_the_retention() {
     let gone_at: u64 = raw.run("PEXPIRETIME", job_name(&prefix, &job));
     assert_eq!(record.expires_at.0, gone_at);
     assert_eq!(record.expires_at, record.finished_at.unwrap().after(HOUR));
+}
+
+#[tokio::test]
+async fn a_record_is_kept_until_its_webhook_has_ended_or_for_a_day_and_an_hour() {
+    let prefix = fresh_prefix();
+    let (store, mut raw) = (store_of(&prefix), Raw::connect(&shared_redis()));
+    let job = hooked(&[State::Canceled]);
+    store.submit(&job).await.unwrap();
+    store.cancel(job.id).await.unwrap();
+    let record = store.get(&[job.id]).await.unwrap().remove(0).unwrap();
+    assert_eq!(record.expires_at, record.finished_at.unwrap().after(HOUR));
+    let gone_at: u64 = raw.run("PEXPIRETIME", job_name(&prefix, &job));
+    assert_eq!(record.finished_at.unwrap().after(KEPT_FOR).0, gone_at);
+    let list: u64 = raw.run("PEXPIRETIME", webhooks_name(&prefix));
+    assert!(list >= gone_at, "{list} {gone_at}");
+    store
+        .told(job.id, Some(&Delivery::default()), Next::Nothing)
+        .await
+        .unwrap();
+    let gone_at: u64 = raw.run("PEXPIRETIME", job_name(&prefix, &job));
+    assert_eq!(record.expires_at.0, gone_at);
+}
+
+#[tokio::test]
+async fn a_job_stands_in_line_for_as_long_as_a_deadline_can_be() {
+    let prefix = fresh_prefix();
+    let (store, mut raw) = (store_of(&prefix), Raw::connect(&shared_redis()));
+    let (old, new) = (seed(), seed());
+    store.submit(&old).await.unwrap();
+    let line = format!("{}:line:{}", prefix.as_str(), old.model);
+    let six_days_ago = (UnixMillis::wall().0 - 6 * 86_400_000) * 1000;
+    raw.run::<()>("ZADD", (&line, six_days_ago, old.id.to_string()));
+    store.submit(&new).await.unwrap();
+    let jobs = [(old.model.clone(), old.id), (new.model.clone(), new.id)];
+    assert_eq!(store.places(&jobs).await.unwrap(), [Some(1), Some(2)]);
 }
 
 #[tokio::test]
@@ -168,7 +207,7 @@ async fn lists_are_bounded() {
     for n in 0..10_005 {
         raw.run::<()>("ZADD", (&owned, 0, format!("00000000-{n}")));
     }
-    let long_ago = (UnixMillis::wall().0 - 2 * 86_400_000) * 1_000;
+    let long_ago = (UnixMillis::wall().0 - 8 * 86_400_000) * 1_000;
     raw.run::<()>("ZADD", (&line, long_ago, "00000000-0"));
     let job = seed();
     store.submit(&job).await.unwrap();

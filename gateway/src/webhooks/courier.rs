@@ -13,7 +13,7 @@ use rand::Rng as _;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use selvage_core::key_name::KeyName;
 use selvage_core::store::Record;
-use selvage_core::webhook::{Delivery, Next};
+use selvage_core::webhook::{Delivery, Next, TRIED_FOR};
 use tokio::select;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -37,8 +37,6 @@ const MAX_BATCHES: usize = 16;
 /// The first webhook of an owner that has no slot is put back for so long, the second for twice as long, and so on: they keep
 /// their order, and what is put back is looked at no more often than that.
 const PUT_BACK: Duration = Duration::from_millis(10);
-/// After so long since the job's end a webhook is given up.
-const GIVE_UP: Duration = Duration::from_secs(86_400);
 /// Longest time between two tries.
 const SLOWEST: Duration = Duration::from_secs(4 * 3600);
 /// Longest wait that a receiver's `Retry-After` is followed for.
@@ -49,11 +47,12 @@ const LONGEST_ADVICE: Duration = Duration::from_secs(3600);
 enum Tried {
     /// The receiver answered with that status, and perhaps said when to come back.
     Answered(u16, Option<Duration>),
-    /// Its name means an address that may not be told.
-    Blocked,
     /// No answer came.
     Failed(&'static str),
 }
+
+/// No connection was made.
+const UNREACHABLE: Tried = Tried::Failed("unreachable");
 
 /// Tells what is due, again and again, until `stop` fires.
 pub async fn run(app: App, stop: CancellationToken) {
@@ -132,7 +131,7 @@ async fn tell(app: &App, record: Record) {
     let (mut delivery, next, result) = judge(&before, tried, age, webhooks.first_retry);
     match result {
         "delivered" => delivery.delivered_at = Some(now),
-        "given_up" | "blocked" => delivery.stopped_at = Some(now),
+        "given_up" => delivery.stopped_at = Some(now),
         _ => {}
     }
     app.metrics.webhooks.with_label_values(&[result]).inc();
@@ -145,12 +144,11 @@ async fn tell(app: &App, record: Record) {
 }
 
 async fn try_once(app: &App, webhooks: &Webhooks, sender: &Sender, record: &Record) -> Tried {
-    let Some(webhook) = &record.seed.webhook else {
-        return Tried::Blocked;
-    };
     // The rule may have become stricter since the job was taken.
-    let Ok(url) = webhooks.addresses.check(&webhook.url) else {
-        return Tried::Blocked;
+    let url = record.seed.webhook.as_ref();
+    let url = url.and_then(|webhook| webhooks.addresses.check(&webhook.url).ok());
+    let Some(url) = url else {
+        return blocked(record);
     };
     let Some(message) = message(app, record, &sender.secrets) else {
         return Tried::Failed("unwritable");
@@ -171,12 +169,20 @@ async fn try_once(app: &App, webhooks: &Webhooks, sender: &Sender, record: &Reco
             let advice = seconds.map(|seconds| Duration::from_secs(seconds).min(LONGEST_ADVICE));
             Tried::Answered(answer.status().as_u16(), advice)
         }
-        Ok(Err(error)) if is_blocked(&error) => Tried::Blocked,
+        Ok(Err(error)) if is_blocked(&error) => blocked(record),
         Ok(Err(error)) if error.is_timeout() => Tried::Failed("timeout"),
-        Ok(Err(error)) if error.is_connect() => Tried::Failed("unreachable"),
+        Ok(Err(error)) if error.is_connect() => UNREACHABLE,
         Ok(Err(_)) => Tried::Failed("broken_off"),
         Err(_elapsed) => Tried::Failed("timeout"),
     }
+}
+
+/// The address may not be told. To the client it looks as if nobody answered: else it could ask which names have an address
+/// inside.
+fn blocked(record: &Record) -> Tried {
+    let id = record.seed.id;
+    tracing::info!(job.id = %id, "a webhook was not sent: its address is not public");
+    UNREACHABLE
 }
 
 fn is_blocked(error: &reqwest::Error) -> bool {
@@ -199,7 +205,6 @@ fn judge(
 ) -> (Delivery, Next, &'static str) {
     let (last_status, last_error, advice) = match tried {
         Tried::Answered(status, advice) => (Some(status), None, advice),
-        Tried::Blocked => (None, Some("blocked"), None),
         Tried::Failed(reason) => (None, Some(reason), None),
     };
     let delivery = Delivery {
@@ -212,11 +217,10 @@ fn judge(
         Tried::Answered(200..=299, _) => return (delivery, Next::Nothing, "delivered"),
         // The receiver wants no more of it.
         Tried::Answered(410, _) => return (delivery, Next::Nothing, "given_up"),
-        Tried::Blocked => return (delivery, Next::Nothing, "blocked"),
         Tried::Answered(..) | Tried::Failed(_) => {}
     }
     let delay = delay(delivery.attempts, first_retry).max(advice.unwrap_or_default());
-    if age + delay > GIVE_UP {
+    if age + delay > TRIED_FOR {
         return (delivery, Next::Nothing, "given_up");
     }
     (delivery, Next::After(delay), "failed")
@@ -253,7 +257,6 @@ mod tests {
             (Tried::Answered(404, None), "failed"),
             (Tried::Answered(500, None), "failed"),
             (Tried::Failed("timeout"), "failed"),
-            (Tried::Blocked, "blocked"),
         ];
         for (tried, expected) in cases {
             let (delivery, next, result) = after(0, tried, Duration::ZERO);
@@ -274,7 +277,7 @@ mod tests {
             tries += 1;
         }
         assert!((8..=16).contains(&tries), "{tries} tries");
-        assert!(age > GIVE_UP * 3 / 4 && age <= GIVE_UP, "{age:?}");
+        assert!(age > TRIED_FOR * 3 / 4 && age <= TRIED_FOR, "{age:?}");
     }
 
     #[test]

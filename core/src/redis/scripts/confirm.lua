@@ -3,7 +3,7 @@
 local found, now = redis.call('HMGET', KEYS[2], 'pending', 'state', 'hook', 'expires'), now_ms()
 if found[1] then
   if found[2] == 'expired' then
-    notify(KEYS[1], ARGV[2], found[3], found[2], now, tonumber(found[4]))
+    notify(KEYS[1], KEYS[2], ARGV[2], found[3], found[2], now, tonumber(found[4]))
     settle(now)
   end
   redis.call('HDEL', KEYS[2], 'pending')

@@ -79,8 +79,8 @@ local function settle(now)
 end
 
 -- A model's unfinished jobs in the order of submission. Scores are the microseconds of that moment, and always grow. No job
--- lives longer than a day: what is left of an older one has lost its record.
-local day_us = 86460 * 1000000
+-- lives longer than a week, the longest deadline there is: what is left of an older one has lost its record.
+local longest_us = 604860 * 1000000
 local function line_of(deadlines, model)
   return beside(deadlines, 'line:' .. model)
 end
@@ -90,7 +90,7 @@ local function join(line, id, expires, now)
     or tonumber(redis.call('ZRANGE', line, -1, -1, 'WITHSCORES')[2]) or 0
   local score = math.max(now * 1000, last + 1)
   local more = add(line, string.format('%.0f', score), id, expires)
-  more.last, more.since = score, score - day_us
+  more.last, more.since = score, score - longest_us
 end
 
 -- The job that has the key, as long as its record is there; nothing where the key is free or this job's own, or where that
@@ -129,10 +129,15 @@ local function list(deadlines, id, deadline, retention, now)
   add(deadlines, deadline, id, math.max(deadline, now) + retention)
 end
 
+-- A record is kept for so long after its job's end until its webhook has ended: an hour more than the day it is tried for.
+local hooked_ms = 90000000
+
 -- Makes the webhook of an ended job due, where it has one for that state.
-local function notify(deadlines, id, hook, state, now, expires)
+local function notify(deadlines, key, id, hook, state, now, expires)
   if hook and string.find(hook, ' ' .. state .. ' ', 1, true) then
-    add(beside(deadlines, 'webhooks'), now, id, expires)
+    local kept_until = math.max(expires, now + hooked_ms)
+    redis.call('PEXPIREAT', key, kept_until)
+    add(beside(deadlines, 'webhooks'), now, id, kept_until)
   end
 end
 
@@ -145,6 +150,6 @@ local function finish(deadlines, key, id, hook, model, state, now, retention, mo
   if model then
     remove(line_of(deadlines, model), id)
   end
-  notify(deadlines, id, hook, state, now, expires)
+  notify(deadlines, key, id, hook, state, now, expires)
 end
 

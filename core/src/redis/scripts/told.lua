@@ -8,5 +8,8 @@ if there and ARGV[3] ~= '' then
   redis.call('ZADD', KEYS[1], 'XX', now_ms() + tonumber(ARGV[3]), ARGV[1])
 else
   redis.call('ZREM', KEYS[1], ARGV[1])
+  if there then
+    redis.call('PEXPIREAT', KEYS[2], redis.call('HGET', KEYS[2], 'expires'))
+  end
 end
 return 0

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::store::End;
 use crate::store::suite::once::a_repeat_takes_over_with_its_own_times;
-use crate::store::suite::{completion, overdue_seed, seed};
+use crate::store::suite::{completion, hooked, overdue_seed, seed};
 
 const RETENTION: Duration = Duration::from_secs(3600);
 
@@ -85,4 +85,30 @@ async fn a_repeat_takes_over_once_the_lease_is_over() {
     })
     .await;
     assert_eq!(store.unfinished(), 1);
+}
+
+#[tokio::test]
+async fn a_record_is_kept_until_its_webhook_has_ended_or_for_a_day_and_an_hour() {
+    for is_told in [true, false] {
+        let clock = Clock::default();
+        let store = MemoryStore::new(10, RETENTION, clock.clone());
+        let job = hooked(&[State::Canceled]);
+        store.submit(&job).await.unwrap();
+        store.cancel(job.id).await.unwrap();
+        let record = store.get(&[job.id]).await.unwrap().remove(0).unwrap();
+        let kept_until = record.finished_at.unwrap().after(KEPT_FOR);
+        clock.anchor(UnixMillis(kept_until.0 - 60_000));
+        let due = store.untold(10, Duration::ZERO).await.unwrap();
+        assert_eq!(due.len(), 1, "its retention was over before");
+        if is_told {
+            let done = Delivery::default();
+            store
+                .told(job.id, Some(&done), Next::Nothing)
+                .await
+                .unwrap();
+        } else {
+            clock.anchor(kept_until);
+        }
+        assert_eq!(store.get(&[job.id]).await.unwrap(), [None], "{is_told}");
+    }
 }

@@ -43,10 +43,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, ImageErro
         (ColorType::GrayscaleAlpha, BitDepth::Eight) => Colour::GrayAlpha,
         (ColorType::Rgb, BitDepth::Eight) => Colour::Rgb,
         (ColorType::Rgba, BitDepth::Eight) => Colour::Rgba,
-        (colour, depth) => {
-            let kind = format!("{colour:?} of {depth:?} bits is not supported");
-            return Err(broken(Format::Png, &kind));
-        }
+        _ => return Err(broken(Format::Png, "its kind of pixels is not supported")),
     };
     Ok(Decoded {
         raster: Raster {
