@@ -9,9 +9,9 @@ use selvage_core::store::{Claim, MAX_ATTEMPTS};
 
 use crate::engine::End;
 
-/// Times a job whose model is not here is passed on before it is given up: a roll-out is under way, and the worker that
-/// holds the model may be the next.
-const PASSED_ON: u32 = 5;
+/// Times a job whose model file no worker is known to hold is given back before it is given up: a roll-out is under way, and the
+/// worker that holds the file may be the next.
+const GIVEN_BACK: u32 = 5;
 
 /// Where a delivery goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,9 +25,9 @@ pub(crate) enum Route {
     Split,
     /// Back at once: some jobs are for another worker. When it comes again it is split.
     GiveBack,
-    /// Back after a pause: the model is not here, but may be elsewhere.
+    /// On to the worker that holds the file, or back after a pause: it is not here.
     Hold,
-    /// Nobody seems to hold the model.
+    /// The same, but where nobody is known to hold the file the job ends.
     Gone,
 }
 
@@ -39,8 +39,9 @@ pub(crate) fn route(jobs: &[Job], earlier_deliveries: u32, model: &Model) -> Rou
     match jobs {
         [] => Route::Run { starts: 0 },
         [_, _, ..] if again => Route::Split,
+        [_, _, ..] if foreign == jobs.len() => Route::Hold,
         [_, _, ..] if foreign > 0 => Route::GiveBack,
-        [_] if foreign > 0 && earlier_deliveries > PASSED_ON => Route::Gone,
+        [_] if foreign > 0 && earlier_deliveries > GIVEN_BACK => Route::Gone,
         [_] if foreign > 0 => Route::Hold,
         [first, ..] => Route::Run {
             starts: first.earlier_attempts.saturating_add(earlier_deliveries),
@@ -211,10 +212,13 @@ mod tests {
     fn jobs_of_other_models_or_preparations_are_passed_on_and_given_up_in_the_end() {
         for foreign in [job(b"other", 7), job(b"model", 8)] {
             let alone = std::slice::from_ref(&foreign);
-            for deliveries in 0..=PASSED_ON {
+            for deliveries in 0..=GIVEN_BACK {
                 assert_eq!(route(alone, deliveries, &model()), Route::Hold);
             }
-            assert_eq!(route(alone, PASSED_ON + 1, &model()), Route::Gone);
+            assert_eq!(route(alone, GIVEN_BACK + 1, &model()), Route::Gone);
+            let group = [foreign.clone(), foreign.clone()];
+            assert_eq!(route(&group, 0, &model()), Route::Hold);
+            assert_eq!(route(&group, 1, &model()), Route::Split);
             // On its first way a mixed group goes back whole: split now, its parts would look fresh and be grouped anew.
             assert_eq!(
                 route(&[job(b"model", 7), foreign], 0, &model()),

@@ -16,14 +16,17 @@ use tokio_util::task::TaskTracker;
 
 use crate::Backends;
 use crate::claim::{self, Route};
+use crate::elsewhere::Elsewhere;
 use crate::engine::{Care, End, Engine, Exits, Task};
 use crate::held::{Held, Loaded};
 use crate::insist::Insist;
 use crate::metrics::Metrics;
 use crate::ticket::Ticket;
 
-/// How long a job whose model is not here is kept from coming back at once.
+/// How long a job whose model file no worker is known to hold is kept from coming back at once.
 const HOLD: Duration = Duration::from_secs(1);
+/// The same for one whose file another worker holds.
+const PASS_ON: Duration = Duration::from_millis(100);
 /// How often a store that is away is asked whether it is back.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -35,6 +38,7 @@ pub(crate) struct Intake {
     pub(crate) exits: Exits,
     pub(crate) metrics: Metrics,
     pub(crate) insist: Insist,
+    pub(crate) elsewhere: Elsewhere,
     /// Deliveries that are on their way into the engine.
     pub(crate) tasks: TaskTracker,
     /// Settlements that are on their way to the broker.
@@ -133,7 +137,8 @@ impl Intake {
         at: Instant,
         stop: &CancellationToken,
     ) {
-        let route = claim::route(&delivery.jobs, delivery.earlier_deliveries, &loaded.model);
+        let earlier_deliveries = delivery.earlier_deliveries;
+        let route = claim::route(&delivery.jobs, earlier_deliveries, &loaded.model);
         let starts = match route {
             Route::Run { starts } => starts,
             Route::GiveBack => return self.refuse(delivery).await,
@@ -158,7 +163,11 @@ impl Intake {
         };
         let waited_for = arrival.jobs.iter().all(|job| job.promise.is_none());
         match route {
-            Route::Hold => drop(self.tasks.spawn(Arc::clone(self).hold(arrival))),
+            Route::Hold | Route::Gone => {
+                let gone = route == Route::Gone;
+                let foreign = Arc::clone(self).foreign(arrival, earlier_deliveries, gone);
+                drop(self.tasks.spawn(foreign));
+            }
             Route::Run { starts: 0 } if waited_for && self.may_be_recalled(&arrival.jobs) => {
                 drop(
                     self.tasks
@@ -166,14 +175,38 @@ impl Intake {
                 );
             }
             Route::Run { starts: 0 } if waited_for => self.run_at_once(arrival).await,
-            _ => {
-                let gone = route == Route::Gone;
-                drop(self.tasks.spawn(Arc::clone(self).decide(arrival, gone)));
-            }
+            _ => drop(self.tasks.spawn(Arc::clone(self).decide(arrival, false))),
         }
     }
 
-    async fn hold(self: Arc<Self>, arrival: Arrival) {
+    /// Jobs for a file that is not here.
+    async fn foreign(self: Arc<Self>, arrival: Arrival, earlier_deliveries: u32, gone: bool) {
+        if self.elsewhere.holds(&arrival.jobs).await {
+            self.pass_on(arrival, earlier_deliveries).await;
+        } else if gone {
+            self.decide(arrival, true).await;
+        } else {
+            self.hold(arrival).await;
+        }
+    }
+
+    /// Another worker holds the file: each job goes to the end of its queue in a new message, until that worker takes it or its
+    /// deadline has passed. Given back, it would run out of deliveries, and they would count as starts.
+    async fn pass_on(&self, arrival: Arrival, earlier_deliveries: u32) {
+        arrival.stop.run_until_cancelled(sleep(PASS_ON)).await;
+        let (mut jobs, now) = (arrival.jobs, self.backends.clock.now());
+        self.metrics.given_back.inc_by(jobs.len() as u64);
+        // Late, it has no use for a worker: nobody waits any more, and a gateway ends its record.
+        jobs.retain(|job| now <= job.deadline);
+        let delivery = Delivery {
+            jobs,
+            earlier_deliveries,
+            settle: arrival.settle,
+        };
+        split(self.backends.queue.as_ref(), delivery).await;
+    }
+
+    async fn hold(&self, arrival: Arrival) {
         tracing::warn!(
             model.name = %arrival.loaded.model.name,
             "a job for another file of this model was passed on"

@@ -10,6 +10,7 @@
 //! | `worker`, `life` | loading, consuming, draining |
 //! | `held`, `change` | the files of each model, and how one takes over from another |
 //! | [`starts`] | counts the attempts of jobs that have a record |
+//! | `elsewhere` | the files other workers hold |
 //! | `watchdog` | steps that do not end |
 //! | `heartbeat`, [`ops`], [`metrics`] | what others see of this worker |
 //! | [`config`], [`start`] | settings, and from settings to a running worker |
@@ -19,6 +20,7 @@ mod claim;
 pub mod config;
 mod consume;
 mod decide;
+mod elsewhere;
 pub mod engine;
 mod finish;
 mod heartbeat;

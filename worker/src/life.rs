@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::change::Changer;
 use crate::consume::Intake;
+use crate::elsewhere::Elsewhere;
 use crate::engine::{End, Engine};
 use crate::finish::Finisher;
 use crate::heartbeat::Heartbeat;
@@ -156,6 +157,7 @@ impl Worker {
             exits: self.exits.clone(),
             metrics: self.metrics.clone(),
             insist: self.insist(),
+            elsewhere: Elsewhere::new(Arc::clone(&self.backends.fleet)),
             tasks: TaskTracker::new(),
             settling: settling.clone(),
         }

@@ -1,16 +1,20 @@
 //! What becomes of jobs: a whole worker with real inference, on backends in memory.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::{BLUE, GREEN, JOBS, RED, Rig, best, nowhere, picture, shown};
+use crate::support::{BLUE, GREEN, JOBS, LIMIT, RED, Rig, best, nowhere, picture, shown};
 use selvage_core::cache::Cache;
 use selvage_core::clock::UnixMillis;
-use selvage_core::fleet::Fleet;
+use selvage_core::fleet::suite::worker;
+use selvage_core::fleet::{ANNOUNCE_EVERY, Fleet, Member};
 use selvage_core::job::{CachePolicy, Job, Lane};
 use selvage_core::key::Digest;
 use selvage_core::outcome::{Failure, FailureCode, Outcome, Scores};
 use selvage_core::queue::Queue;
 use selvage_core::store::{Cancel, JobStore, Seed, State};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 fn failure(outcome: &Outcome) -> &Failure {
@@ -226,6 +230,46 @@ async fn a_job_for_a_model_file_that_nobody_holds_is_passed_on_and_then_given_up
     }
     assert_eq!(record.failure.unwrap().code, FailureCode::ModelGone);
     assert!(rig.count("selvage_worker_given_back_total", &[]) >= 12.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_for_a_model_file_that_another_worker_holds_is_passed_on_unworn() {
+    let rig = Rig::running().await;
+    let digest = Digest::of(b"another file");
+    let mut other = worker("other");
+    other.models[0].name = rig.model.name.clone();
+    other.models[0].digest = digest;
+    other.models[0].prep = Some(rig.model.prep);
+    let (fleet, mut announcing) = (Arc::clone(&rig.fleet), JoinSet::new());
+    let member = Member::Worker(other);
+    fleet.announce(&member).await.unwrap();
+    announcing.spawn(async move {
+        let mut ticks = tokio::time::interval(ANNOUNCE_EVERY);
+        loop {
+            ticks.tick().await;
+            fleet.announce(&member).await.unwrap();
+        }
+    });
+    let mut job = rig.waited_for(picture(RED, 1));
+    job.key.model = digest;
+    rig.publish([job.clone()]).await;
+    // More often than a job is given back while nobody holds its file.
+    rig.until_count("selvage_worker_given_back_total", &[], 8.0)
+        .await;
+    let consuming = rig.queue.consume(
+        &rig.model.name,
+        Lane::Interactive,
+        1,
+        CancellationToken::new(),
+    );
+    let mut consumer = consuming.await.unwrap();
+    let taken = timeout(LIMIT, consumer.next()).await.unwrap().unwrap();
+    assert_eq!(taken.jobs[0].id, job.id);
+    assert_eq!(
+        (taken.earlier_deliveries, taken.jobs[0].earlier_attempts),
+        (0, 0)
+    );
+    taken.settle.ack().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
