@@ -65,7 +65,7 @@ impl RedisCache {
         budget: Duration,
     ) -> Result<Self, OpenError> {
         Ok(Self {
-            link: Link::open(url, Content::Passing, budget, RULE)?,
+            link: Link::open(url, Content::results(prefix), budget, RULE)?,
             key_prefix: format!("{}:p:", prefix.as_str()),
             ttl,
         })

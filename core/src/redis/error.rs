@@ -27,7 +27,7 @@ pub(super) enum LinkError {
         #[source]
         source: RedisError,
     },
-    /// It would lose records.
+    /// It cannot hold records.
     #[error(transparent)]
     Unfit(Unfit),
     /// The answer did not come in time.

@@ -63,7 +63,7 @@ impl RedisFleet {
     /// Outside of a Tokio runtime.
     pub fn new(url: &RedisUrl, prefix: &Prefix) -> Result<Self, OpenError> {
         Ok(Self {
-            link: Link::open(url, Content::Passing, BUDGET, RULE)?,
+            link: Link::open(url, Content::Members, BUDGET, RULE)?,
             announce: scripts::announce(),
             workers: Names::new(prefix, "worker"),
             gateways: Names::new(prefix, "gateway"),

@@ -52,7 +52,7 @@ impl RedisStore {
     /// # Panics
     /// Outside of a Tokio runtime.
     pub fn new(url: &RedisUrl, prefix: &Prefix, retention: Duration) -> Result<Self, OpenError> {
-        let link = Arc::new(Link::open(url, Content::Records, BUDGET, RULE)?);
+        let link = Arc::new(Link::open(url, Content::records(prefix), BUDGET, RULE)?);
         let names = Names::new(prefix);
         let scripts = Arc::new(StoreScripts::new());
         let retention_ms = millis(UnixMillis(0).after(retention));
@@ -69,7 +69,7 @@ impl RedisStore {
     /// Whether the server keeps records, as far as it can be asked within that time.
     ///
     /// # Errors
-    /// [`Unfit`]: it evicts them when it is full, or does not say.
+    /// [`Unfit`]: it evicts them when it is full, or its user lacks a command.
     pub async fn fit(&self, within: Duration) -> Result<(), Unfit> {
         self.link.fit(within).await
     }

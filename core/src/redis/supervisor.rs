@@ -12,7 +12,7 @@ use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisError, RedisResult};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use super::fit::{Content, Unfit, unfit};
+use super::fit::{Content, Unfit, evicts, forbidden};
 use super::source::Source;
 
 /// Longest time to connect, TLS and authentication included.
@@ -35,7 +35,7 @@ pub(super) enum State {
     Up(Live),
     /// The last attempt failed, and more follow: not worth waiting for.
     Down(RedisError),
-    /// The server answers but would lose job records; looked at again and again, not worth waiting for.
+    /// The server answers but cannot hold job records; looked at again and again, not worth waiting for.
     Unfit(Unfit),
 }
 
@@ -57,7 +57,7 @@ pub(super) async fn supervise(
     loop {
         let lost = Arc::new(Notify::new());
         let config = config(&lost);
-        match connect(&mut source, content, &config).await {
+        match connect(&mut source, &content, &config).await {
             Ok((_, Some(reason))) => {
                 let unfit = Unfit {
                     redis: redis.clone(),
@@ -96,22 +96,31 @@ pub(super) async fn supervise(
     }
 }
 
-/// A connection, and why its server would lose records.
+/// A connection, and why its server cannot hold records.
 async fn connect(
     source: &mut Source,
-    content: Content,
+    content: &Content,
     config: &AsyncConnectionConfig,
 ) -> RedisResult<(MultiplexedConnection, Option<String>)> {
     let mut connection = source.connect(config).await?;
-    let reason = match content {
-        Content::Records => {
-            let late = |_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
-            timeout(CONNECT_TIMEOUT, unfit(&mut connection))
-                .await
-                .map_err(late)??
+    let has_replicas = source.failover().is_some();
+    let asking = async {
+        let evicts = match content {
+            Content::Records(_) => evicts(&mut connection).await?,
+            Content::Results(_) | Content::Members => None,
+        };
+        match evicts {
+            Some(reason) => Ok(Some(reason)),
+            None => forbidden(&mut connection, content, has_replicas).await,
         }
-        Content::Passing => None,
     };
+    let late = |_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
+    let mut reason = timeout(CONNECT_TIMEOUT, asking).await.map_err(late)??;
+    if matches!(content, Content::Results(_))
+        && let Some(reason) = reason.take()
+    {
+        tracing::warn!("the Redis of cached results is of no use: {reason}");
+    }
     Ok((connection, reason))
 }
 

@@ -1,14 +1,16 @@
 //! A Redis that answers, but not as one would like: full, read-only, unable to save, busy, without our scripts.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use selvage_core::cache::Cache;
 use selvage_core::cache::suite::{key, scores};
+use selvage_core::config::Prefix;
 use selvage_core::fleet::Fleet;
-use selvage_core::fleet::suite::a_worker;
+use selvage_core::fleet::suite::{self as fleet_suite, a_worker};
 use selvage_core::redis::{RedisCache, RedisFleet, RedisStore};
-use selvage_core::store::suite::{answer, completion, overdue_seed, seed};
+use selvage_core::store::suite::{self, Store, answer, completion, overdue_seed, seed};
 use selvage_core::store::{Cancel, Claim, End, JobStore, Seed, State, StoreFull};
 
 use crate::private::PrivateRedis;
@@ -130,6 +132,112 @@ async fn a_redis_that_does_not_say_whether_it_evicts_takes_no_records() {
     let store = RedisStore::new(&url, &fresh_prefix(), HOUR).unwrap();
     let unfit = store.fit(PATIENCE).await.unwrap_err().to_string();
     assert!(unfit.contains("INFO"), "{unfit}");
+}
+
+/// The words of the rule in `docs/OPERATIONS.md` for that user.
+fn documented_rule(user: &str) -> Vec<&'static str> {
+    let page = include_str!("../../../docs/OPERATIONS.md");
+    let start = format!("ACL SETUSER {user} ");
+    let line = page.lines().find(|line| line.starts_with(&start)).unwrap();
+    line.split_whitespace().skip(2).collect()
+}
+
+fn prefix_of_the_rule() -> Prefix {
+    "selvage".parse().unwrap()
+}
+
+#[tokio::test]
+async fn the_documented_permissions_are_enough() {
+    let redis = PrivateRedis::start();
+    redis
+        .raw()
+        .run::<()>("ACL SETUSER", documented_rule("selvage"));
+    let (url, prefix) = (redis.url_as("selvage:PASSWORD@"), prefix_of_the_rule());
+    let records = RedisStore::new(&url, &prefix, HOUR).unwrap();
+    records.fit(PATIENCE).await.unwrap();
+    assert!(
+        !redis
+            .raw()
+            .keys(&prefix)
+            .iter()
+            .any(|key| key.ends_with(":probe"))
+    );
+    let store: Store = Arc::new(records);
+    // It wants a store without other webhooks, so it comes first.
+    suite::a_webhook_is_due_again_or_never(store.clone()).await;
+    suite::a_repeated_request_finds_its_first_job(store.clone()).await;
+    suite::a_job_with_a_key_is_withdrawn_by_its_submitter_until_it_is_confirmed(store.clone())
+        .await;
+    suite::a_late_confirm_sends_the_webhook_of_an_expired_job(store.clone()).await;
+    suite::a_release_ends_a_job_that_was_asked_to_stop(store.clone()).await;
+    suite::jobs_are_listed_by_owner_newest_first(store.clone()).await;
+    suite::every_end_leaves_the_line(store.clone()).await;
+    suite::each_caller_is_told_its_own_places(store.clone()).await;
+    suite::a_job_that_runs_past_its_deadline_is_overdue(store.clone()).await;
+    suite::a_recalled_job_is_told_from_others(store.clone()).await;
+    suite::a_store_that_is_up_says_so(store).await;
+    let fleet = RedisFleet::new(&url, &prefix).unwrap();
+    fleet_suite::a_worker_that_leaves_is_gone_at_once(Arc::new(fleet)).await;
+    redis
+        .raw()
+        .run::<()>("ACL SETUSER", documented_rule("selvage-cache"));
+    for user in ["selvage", "selvage-cache"] {
+        let url = redis.url_as(&format!("{user}:PASSWORD@"));
+        let cache = RedisCache::with_budget(&url, &prefix, HOUR, CALM).unwrap();
+        cache.put(&[(key(1), scores(1))]).await.unwrap();
+        assert!(cache.get(&[key(1)]).await.unwrap()[0].is_some());
+        assert!(cache.ping().await);
+    }
+}
+
+#[tokio::test]
+async fn a_user_that_lacks_a_command_holds_no_records() {
+    let redis = PrivateRedis::start();
+    let mut raw = redis.raw();
+    let rule = documented_rule("selvage");
+    let (url, prefix) = (redis.url_as("selvage:PASSWORD@"), prefix_of_the_rule());
+    let of_records = |word: &&str| word.starts_with('+') && *word != "+getex";
+    for allowed in rule.iter().copied().filter(of_records) {
+        raw.run::<()>("ACL SETUSER", &rule);
+        raw.run::<()>("ACL SETUSER", ("selvage", allowed.replacen('+', "-", 1)));
+        let store = RedisStore::new(&url, &prefix, HOUR).unwrap();
+        let unfit = store.fit(PATIENCE).await.unwrap_err().to_string();
+        let command = allowed[1..].split('|').next().unwrap().to_uppercase();
+        assert!(unfit.contains(&command), "{allowed}: {unfit}");
+        assert!(!unfit.contains("PASSWORD"), "{unfit}");
+    }
+    raw.run::<()>("ACL SETUSER", &rule);
+    let elsewhere = RedisStore::new(&url, &fresh_prefix(), HOUR).unwrap();
+    let unfit = elsewhere.fit(PATIENCE).await.unwrap_err().to_string();
+    assert!(unfit.contains("SELVAGE_PREFIX"), "{unfit}");
+}
+
+#[tokio::test]
+async fn a_command_that_is_forbidden_later_takes_the_store_down_at_a_reconnect() {
+    let redis = PrivateRedis::start();
+    let mut raw = redis.raw();
+    raw.run::<()>("ACL SETUSER", documented_rule("selvage"));
+    let (url, prefix) = (redis.url_as("selvage:PASSWORD@"), prefix_of_the_rule());
+    let store = RedisStore::new(&url, &prefix, HOUR).unwrap();
+    let cache = RedisCache::with_budget(&url, &prefix, HOUR, CALM).unwrap();
+    store.submit(&seed()).await.unwrap();
+    raw.run::<()>("ACL SETUSER", ("selvage", "-zadd", "-getex"));
+    raw.run::<()>("CLIENT KILL", ("USER", "selvage"));
+    eventually("the store is down", || async {
+        store.fit(PATIENCE).await.err()
+    })
+    .await;
+    assert!(!store.ping().await);
+    // Results that cannot be had cost no answer.
+    eventually("the cache is there", || async {
+        cache.ping().await.then_some(())
+    })
+    .await;
+    raw.run::<()>("ACL SETUSER", ("selvage", "+zadd"));
+    eventually("it takes records", || async {
+        store.submit(&seed()).await.ok()
+    })
+    .await;
 }
 
 #[tokio::test]
