@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use selvage_core::config::AmqpUrl;
 use selvage_core::job::{Job, Lane};
+use selvage_core::outcome::{Cost, Outcome, Report};
 use selvage_core::queue::rabbit::{QueueCounters, RabbitQueue, Role};
 use selvage_core::queue::suite::{eventually, job, promised};
 use selvage_core::queue::wire::encode_jobs;
@@ -39,6 +40,92 @@ async fn a_virtual_host_that_is_not_there_is_refused() {
     let error = RabbitQueue::connect(fleet.settings(Role::Gateway, url)).await;
     let answer = refusal(error);
     assert!(answer.contains("nowhere"), "{answer}");
+}
+
+/// A user of one test with these rights on a fleet's names, as `docs/OPERATIONS.md` writes them for `selvage`.
+fn user_with(fleet: &Fleet, rights: [&str; 3]) -> AmqpUrl {
+    let name = fleet.prefix.as_str();
+    let rights = rights.map(|right| right.replace("selvage", name));
+    rabbitmqctl(&["add_user", name, "PASSWORD"]);
+    rabbitmqctl(&[
+        "set_permissions",
+        "-p",
+        "/",
+        name,
+        &rights[0],
+        &rights[1],
+        &rights[2],
+    ]);
+    url_with(|url| {
+        url.set_username(name).unwrap();
+        url.set_password(Some("PASSWORD")).unwrap();
+    })
+}
+
+fn rabbitmqctl(arguments: &[&str]) {
+    let folder = std::env::var("SELVAGE_TEST_SERVICES_DIR").expect("run by scripts/services");
+    let services = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/services");
+    let mut tool = std::process::Command::new(services);
+    tool.args(["rabbitmqctl", &folder, "-q"]).args(arguments);
+    assert!(tool.status().expect("scripts/services runs").success());
+}
+
+/// Configure, write and read, as the page has them.
+fn documented_rights() -> [&'static str; 3] {
+    let page = include_str!("../../../docs/OPERATIONS.md");
+    let start = "rabbitmqctl set_permissions -p / selvage ";
+    let rights = page
+        .lines()
+        .find_map(|line| line.strip_prefix(start))
+        .unwrap();
+    let rights: Vec<&str> = rights
+        .split(' ')
+        .map(|right| right.trim_matches('\''))
+        .collect();
+    rights.try_into().unwrap()
+}
+
+#[tokio::test]
+async fn the_documented_rights_are_enough() {
+    let fleet = Fleet::new().await;
+    let url = user_with(&fleet, documented_rights());
+    let (gateway, mut reports) = fleet.connect(Role::Gateway, url.clone()).await;
+    let (worker, _) = fleet.connect(Role::Worker, url).await;
+    gateway.publish(fleet.job(1)).await.unwrap();
+    let mut consumer = fleet.consumer(&worker, 1).await;
+    let delivery = take(&mut consumer).await;
+    let report = Report {
+        id: delivery.jobs[0].id,
+        outcome: Outcome::Canceled,
+        cost: Cost::default(),
+        attempts: 1,
+        cached: false,
+    };
+    let address = gateway.reply_address().unwrap();
+    worker.reply(&address, vec![report.clone()]).await.unwrap();
+    assert_eq!(reports.recv().await.unwrap(), [report]);
+    delivery.settle.dead_letter().await;
+    let letters = gateway.dead_letters();
+    eventually("it is among the dead letters", || async {
+        letters.count().await.is_ok_and(|count| count.arrived == 1)
+    })
+    .await;
+    letters.next().await.unwrap().unwrap().done().await;
+    fleet.end(&[&gateway, &worker]).await;
+}
+
+#[tokio::test]
+async fn a_user_that_may_not_publish_is_refused() {
+    let fleet = Fleet::new().await;
+    let own = r"^selvage\..*";
+    let url = user_with(&fleet, [own; 3]);
+    for role in [Role::Gateway, Role::Worker] {
+        let connected = RabbitQueue::connect(fleet.settings(role, url.clone())).await;
+        let answer = refusal(connected);
+        assert!(answer.contains("ACCESS_REFUSED"), "{answer}");
+        assert!(answer.contains("amq.default"), "{answer}");
+    }
+    fleet.broker.delete_fleet().await.unwrap();
 }
 
 #[tokio::test]

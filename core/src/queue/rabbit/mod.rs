@@ -158,7 +158,7 @@ impl RabbitQueue {
         );
         let shared = |link: &Link| SharedChannel::new(link.clone());
         if settings.role == Role::Gateway {
-            let nowhere = format!("{}.nowhere", settings.prefix.as_str());
+            let nowhere = topology.nowhere();
             supervisors.spawn(probe::probe(shared(&publishing), nowhere, stop.clone()));
         }
         let depths = Depths::new(shared(&publishing), Arc::clone(&topology));

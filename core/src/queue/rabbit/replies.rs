@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
-use lapin::options::{BasicConsumeOptions, BasicPublishOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Consumer};
 use tokio::sync::{Mutex, mpsc, watch};
@@ -27,6 +29,8 @@ use crate::queue::wire::{decode_reports, encode_reports};
 const REPLY_MESSAGES: i64 = 10_000;
 /// Longest wait until the connection has taken a reply.
 const SEND: Duration = Duration::from_secs(5);
+/// Longest wait for the confirm of a probe: a broker in an alarm gives none.
+const PROBE: Duration = Duration::from_secs(1);
 
 /// A channel on a link, opened when it is first needed and again when it has failed.
 #[derive(Debug)]
@@ -205,12 +209,34 @@ impl SetUp for ConsumeSetUp {
     }
 }
 
-/// What the publishing connection needs: the lanes.
+/// What the publishing connection needs: the lanes, and the right to publish.
 pub(super) struct PublishSetUp(pub(super) Arc<Topology>);
 
 #[async_trait]
 impl SetUp for PublishSetUp {
     async fn set_up(&self, live: &Arc<Live>) -> Result<(), Trouble> {
-        self.0.declare(live).await
+        self.0.declare(live).await?;
+        may_publish(live, &self.0).await
+    }
+}
+
+/// Publishes a message to nobody and waits for its confirm: jobs and replies go through the default exchange, which a user may be
+/// forbidden to write to, and the broker says so only then. A confirm that does not come is no refusal: a broker in an alarm gives none.
+async fn may_publish(live: &Live, topology: &Topology) -> Result<(), Trouble> {
+    let channel = live.channel().await?;
+    in_time(channel.confirm_select(ConfirmSelectOptions::default())).await?;
+    let publishing = async {
+        let confirm = channel.basic_publish(
+            "".into(),
+            topology.nowhere().into(),
+            BasicPublishOptions::default(),
+            b"",
+            BasicProperties::default(),
+        );
+        confirm.await?.await
+    };
+    match timeout(PROBE, publishing).await {
+        Ok(Err(error)) => Err(error.into()),
+        Ok(Ok(_)) | Err(_) => Ok(()),
     }
 }

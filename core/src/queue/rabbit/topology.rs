@@ -68,6 +68,11 @@ impl Topology {
         format!("{}.v1.dead", self.prefix.as_str())
     }
 
+    /// The name of a queue that is never there.
+    pub(super) fn nowhere(&self) -> String {
+        format!("{}.nowhere", self.prefix.as_str())
+    }
+
     /// Where dead letters are filed.
     pub(super) fn letters(&self) -> String {
         format!("{}.v1.letters", self.prefix.as_str())
