@@ -193,8 +193,11 @@ async fn run_fleet(
             "a fleet needs a broker and a store"
         )));
     };
-    let catalog = prepared.models.catalog();
-    let opening = fleet::open(settings, (amqp, redis), &catalog, &registry);
+    let opening = async {
+        // Not held for longer: a model that somebody holds counts as one that requests ask for.
+        let catalog = prepared.models.catalog();
+        fleet::open(settings, (amqp, redis), &catalog, &registry).await
+    };
     let Some(backends) = shutdown.run_until_cancelled(opening).await else {
         return Ok(());
     };
