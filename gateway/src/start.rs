@@ -78,7 +78,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     }
 }
 
-/// The addresses this gateway takes. Connections are refused until [`Ports::listen`]: a port that is open and silent while
+/// The addresses this gateway takes. Connections are refused until they are opened: a port that is open and silent while
 /// models are warmed looks like a gateway that hangs.
 pub struct Ports {
     main: TcpSocket,
