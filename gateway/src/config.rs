@@ -104,12 +104,14 @@ pub struct Settings {
     #[arg(long, env = "SELVAGE_WEBHOOK_RETRY", default_value_t = 5, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub webhook_retry: u64,
-    /// Most connections at once; further ones wait to be accepted.
+    /// Most connections at once; a further one is let in at the expense of one that is idle or still sends its request, else
+    /// it waits.
     #[arg(long, env = "SELVAGE_MAX_CONNECTIONS", default_value_t = 4096, value_name = "CONNECTIONS",
           value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     pub max_connections: usize,
     /// Most connections at once from one address (an IPv6 network of 64 bits counts as one); further ones are closed.
-    /// Three quarters of all connections unless given; behind a proxy, give it all of them.
+    /// Unless given, three quarters of all, and a share of the free ones while more than half are taken and several addresses
+    /// have some; behind a proxy, give it all of them.
     #[arg(long, env = "SELVAGE_MAX_CONNECTIONS_PER_ADDRESS", value_name = "CONNECTIONS",
           value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     pub max_connections_per_address: Option<usize>,
@@ -263,6 +265,7 @@ impl Settings {
             max_connections_per_address: self
                 .max_connections_per_address
                 .unwrap_or_else(|| (self.max_connections * 3).div_ceil(4)),
+            connection_shares_shrink: self.max_connections_per_address.is_none(),
             browsers: BrowserRules::new(
                 &self.allowed_hosts,
                 &self.cors_origins,
@@ -305,6 +308,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// Most connections of one address.
     pub max_connections_per_address: usize,
+    /// That of one address shrinks while most are taken.
+    pub connection_shares_shrink: bool,
     /// What pages in browsers may ask.
     pub browsers: BrowserRules,
     /// API keys share one cache.

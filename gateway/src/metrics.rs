@@ -71,8 +71,8 @@ pub struct Metrics {
     pub dependency_up: IntGaugeVec,
     /// Open connections.
     pub connections: IntGauge,
-    /// Connections that were cut, by reason: a slow head, a client that does not read, too many from one address, the end
-    /// of a drain.
+    /// Connections that were cut, by reason: a slow head, a client that does not read, too many from one address, a newcomer
+    /// that needs its slot, the end of a drain.
     pub cut: IntCounterVec,
     /// Tries to accept a connection that failed, for want of descriptors most likely.
     pub accept_errors: IntCounter,
@@ -214,7 +214,7 @@ impl Metrics {
             connections: gauge("connections", "Open client connections")?,
             cut: counters(
                 "connections_cut_total",
-                "Connections cut for a slow head, a client that does not read, too many of its address, or the end of a drain",
+                "Connections cut for a slow head, a client that does not read, too many of its address, a newcomer that needs its slot, or the end of a drain",
                 &["reason"],
             )?,
             accept_errors: counter(

@@ -1,11 +1,11 @@
 //! Attacks by thousands of slow connections: others are served meanwhile, and each attacker is cut and counted.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use selvage_tests::usage::{allow_descriptors, memory_kib};
-use selvage_tests::{Client, Deployment, eventually};
+use selvage_tests::{Client, Deployment, eventually, pictures};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
@@ -15,6 +15,8 @@ use super::raw_http::{exchange, request};
 
 /// Connections of one attack.
 const ATTACKERS: usize = 2_000;
+/// Connections of a flood from few addresses, twice as many as there are slots.
+const FLOOD: u8 = 128;
 /// Descriptors of this process while all attacks run at once.
 const DESCRIPTORS: u64 = 3 * ATTACKERS as u64 + 1_000;
 /// Longest time until all attackers are cut: three times the longest limit of the gateway that applies.
@@ -106,6 +108,77 @@ fn report(name: &str, mut took: Vec<Duration>, memory_kib: u64) {
         at(100),
         memory_kib / 1024
     );
+}
+
+/// Few addresses take all the slots they get, again and again and in each way; another address is answered meanwhile.
+pub(super) async fn a_flood_from_few_addresses_silences_nobody(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let gateway = on.gateways[0];
+    let ops = on.with_gateways(|programs| programs[0].ops_address(END_LIMIT));
+    let open = || async {
+        let client = Client::new(ops);
+        client.metric("selvage_gateway_connections", "").await.ok()
+    };
+    for addresses in [2, 8, 32] {
+        for way in [Way::Idle, Way::HalfHead, Way::SlowBody] {
+            let attackers: JoinSet<_> = (0..FLOOD)
+                .map(|n| flood(Ipv4Addr::new(127, 0, 1, n % addresses + 1), gateway, way))
+                .collect();
+            eventually("most slots are taken", END_LIMIT, || async {
+                open().await.filter(|open| *open > 32.0).map(drop)
+            })
+            .await;
+            for _ in 0..5 {
+                // A client of its own for each request, so that each is a connection of its own.
+                on.client().get("/livez").await?.expect(200);
+                let client = on.client();
+                let answer = client.post_image("/predict?wait=60", pictures::unique());
+                answer.await?.expect(200);
+            }
+            let open = open().await.unwrap_or_default();
+            assert!(open > 32.0, "{addresses} {way:?}: {open} connections");
+            drop(attackers);
+        }
+    }
+    Ok(())
+}
+
+/// How a connection takes up a slot.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Idle,
+    HalfHead,
+    SlowBody,
+}
+
+/// Holds one connection from that address, and makes another whenever it is closed.
+async fn flood(address: Ipv4Addr, gateway: SocketAddr, way: Way) {
+    let start = match way {
+        Way::Idle => b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
+        Way::HalfHead => b"GET /livez HTTP/1.1\r\nHost: loc".to_vec(),
+        Way::SlowBody => request("POST", "/predict", "Content-Length: 1000\r\n", b"\x89"),
+    };
+    let hold = async || {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((address, 0).into())?;
+        let mut socket = socket
+            .connect((Ipv4Addr::LOCALHOST, gateway.port()).into())
+            .await?;
+        socket.write_all(&start).await?;
+        let mut answer = [0; 1024];
+        loop {
+            tokio::select! {
+                read = socket.read(&mut answer) => if read? == 0 { return Ok::<_, std::io::Error>(()) },
+                () = sleep(DRIP_EVERY), if matches!(way, Way::SlowBody) => socket.write_all(b"x").await?,
+            }
+        }
+    };
+    loop {
+        // Closed or refused, it comes again.
+        let _closed = hold().await;
+        sleep(HONEST_EVERY).await;
+    }
 }
 
 /// Begins a head, and adds a header now and then for as long as it is let.

@@ -152,7 +152,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         bad_requests::no_bad_request_does_harm;
         raw_http::broken_http_is_refused;
         readme::the_python_example_runs;
-        edge::connections_beyond_the_cap_wait on Embedded with || Settings::default().with("SELVAGE_MAX_CONNECTIONS", 8).with("SELVAGE_MAX_CONNECTIONS_PER_ADDRESS", 8);
+        edge::connections_beyond_the_cap_take_the_slots_of_idle_ones on Embedded with || Settings::default().with("SELVAGE_MAX_CONNECTIONS", 8).with("SELVAGE_MAX_CONNECTIONS_PER_ADDRESS", 8);
         edge::one_address_leaves_places_to_others on Embedded with || Settings::default().with("SELVAGE_MAX_CONNECTIONS_PER_ADDRESS", 4);
         edge::a_gateway_without_descriptors_rests_and_recovers on Embedded with || Settings::default().descriptors(64);
         edge::answers_before_a_drain_close_their_connections on Embedded with Settings::default;
@@ -160,6 +160,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         flood::slow_heads_do_not_slow_others on Embedded with Settings::default;
         flood::slow_bodies_do_not_slow_others on Embedded with Settings::default;
         flood::slow_readers_do_not_slow_others on Embedded with Settings::default;
+        flood::a_flood_from_few_addresses_silences_nobody on Embedded with || Settings::default().with("SELVAGE_MAX_CONNECTIONS", 64);
         limits::work_beyond_the_bound_is_refused_early with || Settings::default().with("SELVAGE_MAX_IN_FLIGHT", 1);
         advice::what_a_refused_client_is_told_is_near_the_truth with advice::few_places;
         limits::without_a_store_waiting_still_works on Fleet with limits::redis_away;

@@ -4,13 +4,14 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use prometheus::IntCounterVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::progress::Progress;
 
 /// Longest time from the first byte of a request's head to its last, and from the connection to its first byte.
 const HEAD: Duration = Duration::from_secs(10);
@@ -19,50 +20,23 @@ const WRITE: Duration = Duration::from_secs(30);
 /// Longest time in which a client takes what is ready for it: reading a byte now and then does not buy more.
 const WRITE_TOTAL: Duration = Duration::from_secs(120);
 
-/// Says whether a request is being answered; shared between a connection and its service.
+/// Cuts a connection that is too slow for what it does.
 #[derive(Clone, Debug)]
 pub(super) struct Guard {
-    requests: Arc<Requests>,
+    progress: Arc<Progress>,
     /// Connections that were cut, by reason.
     cut: IntCounterVec,
 }
 
-#[derive(Debug, Default)]
-struct Requests {
-    busy: AtomicBool,
-    /// Requests whose head was complete; it may wrap, only changes are looked at.
-    begun: AtomicU32,
-}
-
-/// A request is being answered as long as this lives.
-#[derive(Debug)]
-pub(super) struct Busy(Guard);
-
 impl Guard {
     /// For one connection; counts in `cut` if it has to be cut.
-    pub(super) fn new(cut: IntCounterVec) -> Self {
-        Self {
-            requests: Arc::default(),
-            cut,
-        }
+    pub(super) const fn new(progress: Arc<Progress>, cut: IntCounterVec) -> Self {
+        Self { progress, cut }
     }
 
     fn too_slow(&self, reason: &str, what: &'static str) -> io::Error {
         self.cut.with_label_values(&[reason]).inc();
         io::Error::new(io::ErrorKind::TimedOut, what)
-    }
-
-    /// Marks a request as being answered.
-    pub(super) fn busy(&self) -> Busy {
-        self.requests.busy.store(true, Ordering::Relaxed);
-        self.requests.begun.fetch_add(1, Ordering::Relaxed);
-        Busy(self.clone())
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.requests.busy.store(false, Ordering::Relaxed);
     }
 }
 
@@ -141,7 +115,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let begun = self.guard.requests.begun.load(Ordering::Relaxed);
+        let begun = self.guard.progress.begun();
         if begun != self.seen {
             self.seen = begun;
             self.head_by = None;
@@ -149,7 +123,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         let came = buffer.filled().len() > before;
-        if came && self.head_by.is_none() && !self.guard.requests.busy.load(Ordering::Relaxed) {
+        if came && self.guard.progress.came() && self.head_by.is_none() {
             self.head_by = Some(Instant::now() + HEAD);
         }
         match read {
@@ -185,7 +159,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // hyper flushes once all it had has been written.
         self.written_by = None;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if flushed.is_ready() {
+            self.guard.progress.flushed();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -201,7 +179,8 @@ mod tests {
 
     fn guard() -> Guard {
         let opts = prometheus::Opts::new("cut", "cut");
-        Guard::new(IntCounterVec::new(opts, &["reason"]).unwrap())
+        let cut = IntCounterVec::new(opts, &["reason"]).unwrap();
+        Guard::new(Arc::default(), cut)
     }
 
     fn cut(guard: &Guard, reason: &str) -> u64 {
@@ -230,7 +209,7 @@ mod tests {
         let mut server = Guarded::new(server, guard.clone());
         client.write_u8(b'G').await.unwrap();
         server.read_u8().await.unwrap();
-        drop(guard.busy());
+        drop(guard.progress.begin(false));
         let began = Instant::now();
         let drip = async {
             loop {
@@ -255,7 +234,7 @@ mod tests {
         let (mut client, server) = duplex(64);
         let guard = guard();
         let mut server = Guarded::new(server, guard.clone());
-        let busy = guard.busy();
+        let busy = guard.progress.begin(false);
         let slow = async {
             tokio::time::sleep(Duration::from_secs(100)).await;
             client.write_u8(b'a').await.unwrap();

@@ -4,8 +4,11 @@
 //! drains without an end.
 
 mod guard;
-mod places;
+mod progress;
+mod slots;
+mod tracked;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +18,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::header::{CONNECTION, HeaderValue};
 use axum::http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -29,7 +32,9 @@ use crate::App;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::peer::Peer;
 use guard::{Guard, Guarded};
-use places::{Free, Places};
+use progress::{Answering, Progress};
+use slots::{Bounds, ConnectionSlots};
+use tracked::Tracked;
 
 /// How long a connection may stay idle between two requests. hyper counts the next head's time into it; [`guard`] has
 /// the shorter limit for a head that has begun.
@@ -51,11 +56,10 @@ const OPS_CONNECTIONS: usize = 64;
 /// # Errors
 /// Never at present; a listener that fails to accept is tried again.
 pub async fn serve(app: App, listener: TcpListener, shutdown: CancellationToken) -> io::Result<()> {
-    let limits = &app.limits;
     let connections = Connections::new(
         &app,
         app.router(),
-        Places::new(limits.max_connections, limits.max_connections_per_address),
+        Bounds::from(&app.limits),
         app.life.draining.clone(),
     );
     connections.accept(&listener, shutdown.cancelled()).await;
@@ -101,7 +105,11 @@ pub(crate) async fn serve_ops(app: App, listener: TcpListener) {
     let connections = Connections::new(
         &app,
         app.ops_router(),
-        Places::new(OPS_CONNECTIONS, OPS_CONNECTIONS),
+        Bounds {
+            all: OPS_CONNECTIONS,
+            of_one: OPS_CONNECTIONS,
+            shrink: false,
+        },
         stop.clone(),
     );
     connections.accept(&listener, stop.cancelled()).await;
@@ -131,7 +139,7 @@ struct Connections {
     app: App,
     router: Router,
     http: http1::Builder,
-    places: Places,
+    slots: ConnectionSlots,
     tasks: TaskTracker,
     /// Fires when each connection is to end after the request it has.
     ending: CancellationToken,
@@ -140,7 +148,7 @@ struct Connections {
 }
 
 impl Connections {
-    fn new(app: &App, router: Router, places: Places, ending: CancellationToken) -> Self {
+    fn new(app: &App, router: Router, bounds: Bounds, ending: CancellationToken) -> Self {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(IDLE)
@@ -153,7 +161,7 @@ impl Connections {
             app: app.clone(),
             router,
             http,
-            places,
+            slots: ConnectionSlots::new(bounds),
             tasks: TaskTracker::new(),
             ending,
             abort: CancellationToken::new(),
@@ -165,20 +173,19 @@ impl Connections {
         tokio::pin!(end);
         let mut failing = false;
         loop {
-            // A place first: without one, clients queue at the kernel and cost nothing here.
-            let place = tokio::select! {
-                place = self.places.free() => place,
-                () = &mut end => return,
+            // Room first: where all are being answered, clients queue at the kernel and cost nothing here.
+            let next = async {
+                self.slots.room().await;
+                listener.accept().await
             };
-            let Ok(place) = place else { return };
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                accepted = next => accepted,
                 () = &mut end => return,
             };
             match accepted {
                 Ok((stream, address)) => {
                     failing = false;
-                    self.spawn(stream, address, place);
+                    self.spawn(stream, address);
                 }
                 // The client was gone before it was greeted.
                 Err(error) if is_about_one_client(&error) => {}
@@ -194,9 +201,9 @@ impl Connections {
         }
     }
 
-    /// Takes the connections that are there already, as far as there are places.
+    /// Takes the connections that are there already, as far as there is room.
     async fn accept_waiting(&self, listener: &TcpListener) {
-        while let Ok(place) = self.places.free_now() {
+        while self.slots.has_room() {
             let accepted = tokio::select! {
                 biased;
                 accepted = listener.accept() => accepted,
@@ -205,27 +212,28 @@ impl Connections {
             let Ok((stream, address)) = accepted else {
                 return;
             };
-            self.spawn(stream, address, place);
+            self.spawn(stream, address);
         }
     }
 
-    fn spawn(&self, stream: TcpStream, address: SocketAddr, place: Free) {
+    fn spawn(&self, stream: TcpStream, address: SocketAddr) {
         let peer = Peer::of(address.ip());
-        let Some(place) = self.places.take(place, peer) else {
+        let Some(slot) = self.slots.take(peer) else {
             // Closed without a word: an answer would cost what a client that opens too many is not to cost.
             self.app.metrics.cut.with_label_values(&["address"]).inc();
             return;
         };
         // Answers are written whole: waiting for more to send would only delay them.
         stream.set_nodelay(true).ok();
-        let guard = Guard::new(self.app.metrics.cut.clone());
+        let progress = slot.progress();
+        let guard = Guard::new(Arc::clone(&progress), self.app.metrics.cut.clone());
         let (router, life) = (self.router.clone(), Arc::clone(&self.app.life));
         let service = {
-            let guard = guard.clone();
+            let progress = Arc::clone(&progress);
             service_fn(move |request| {
                 answer(
                     router.clone(),
-                    guard.clone(),
+                    Arc::clone(&progress),
                     Arc::clone(&life),
                     (peer, request),
                 )
@@ -238,15 +246,19 @@ impl Connections {
         let gauge = self.app.metrics.connections.clone();
         let cut = self.app.metrics.cut.clone();
         self.tasks.spawn(async move {
-            let _place = place;
+            let _slot = slot;
             gauge.inc();
             tokio::pin!(connection);
-            let ended = tokio::select! {
+            let must_end = tokio::select! {
                 biased;
-                ended = &mut connection => Some(ended),
-                () = ending.cancelled() => None,
+                _ended = &mut connection => false,
+                () = progress.closed() => {
+                    cut.with_label_values(&["pressure"]).inc();
+                    false
+                }
+                () = ending.cancelled() => true,
             };
-            if ended.is_none() {
+            if must_end {
                 connection.as_mut().graceful_shutdown();
                 // However it ends by itself, there is nobody left to tell.
                 if abort.run_until_cancelled(connection).await.is_none() {
@@ -260,12 +272,17 @@ impl Connections {
 
 async fn answer(
     mut router: Router,
-    guard: Guard,
+    progress: Arc<Progress>,
     life: Arc<Lifecycle>,
     (peer, mut request): (Peer, Request<Incoming>),
-) -> Result<Response<Body>, std::convert::Infallible> {
-    let _busy = guard.busy();
+) -> Result<Response<Tracked<Body, Answering>>, Infallible> {
+    let has_body = !request.body().is_end_stream();
+    let Some((answering, reading)) = progress.begin(has_body) else {
+        // The connection is closed before anybody sees what is answered.
+        return std::future::pending().await;
+    };
     request.extensions_mut().insert(peer);
+    let request = request.map(|body| Tracked::new(body, reading));
     let mut response = router.call(request).await;
     // A client that is told goes elsewhere with its next request; one that is not may be writing it as the connection is closed.
     if let Ok(response) = &mut response
@@ -274,7 +291,7 @@ async fn answer(
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }
-    response
+    response.map(|response| response.map(|body| Tracked::new(body, Some(answering))))
 }
 
 fn is_about_one_client(error: &io::Error) -> bool {

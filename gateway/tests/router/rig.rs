@@ -93,6 +93,7 @@ impl Default for Plan {
             drain: seconds(20),
             max_connections: 64,
             max_connections_per_address: 64,
+            connection_shares_shrink: false,
             browsers: BrowserRules::new(&[], &[], false, Ipv4Addr::LOCALHOST.into()),
             shared_cache: false,
             webhooks: selvage_gateway::webhooks::WebhookSettings {
