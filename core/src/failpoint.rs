@@ -11,52 +11,52 @@
 //! | `after_claim` | worker | the record says `running` |
 //! | `after_inference` | worker | the scores are there, nothing is stored |
 //! | `after_store` | worker | cache and record are written, no reply is sent |
-//! | `inference` | worker | the inference never returns: the thread sleeps for ever instead of the process ending |
+//! | `decode`, `inference` | worker | decoding or the inference never returns: the thread sleeps for ever instead of the process ending |
 //! | `before_ack` | worker | the reply is sent, the broker still holds the message |
 //!
 //! `SELVAGE_INFERENCE_WAIT_US` makes each inference last so many microseconds longer per image, asleep: workers that only wait
 //! show how far a broker goes without a core for each of them.
 
+use bytes::Bytes;
+
 use crate::job::Job;
 #[cfg(feature = "failpoints")]
 use crate::key::Digest;
 
-/// Whether the environment names this point, and one of these jobs where it names an image.
+/// Whether the environment names this point, and one of these images where it names one.
 #[cfg(feature = "failpoints")]
 #[must_use]
-pub fn is_set<'j>(point: &str, jobs: impl IntoIterator<Item = &'j Job>) -> bool {
+pub fn is_set<'i>(point: &str, images: impl IntoIterator<Item = &'i Bytes>) -> bool {
     let Ok(setting) = std::env::var("SELVAGE_FAILPOINT") else {
         return false;
     };
-    let (name, image) = setting.split_once('@').unwrap_or((&setting, ""));
+    let (name, digest) = setting.split_once('@').unwrap_or((&setting, ""));
     // Of the bytes: the key's digest is another one where API keys have caches of their own.
-    let named = |job: &Job| Digest::of(&job.image).to_hex().starts_with(image);
-    name == point && jobs.into_iter().any(named)
+    let named = |image: &Bytes| Digest::of(image).to_hex().starts_with(digest);
+    name == point && images.into_iter().any(named)
 }
 
 /// Never.
 #[cfg(not(feature = "failpoints"))]
 #[inline]
 #[must_use]
-pub fn is_set<'j>(_point: &str, _jobs: impl IntoIterator<Item = &'j Job>) -> bool {
+pub fn is_set<'i>(_point: &str, _images: impl IntoIterator<Item = &'i Bytes>) -> bool {
     false
 }
 
-/// Aborts where [`is_set`].
+/// Aborts where [`is_set`] for one of these jobs.
 #[inline]
 pub fn reach<'j>(point: &str, jobs: impl IntoIterator<Item = &'j Job>) {
-    if is_set(point, jobs) {
+    if is_set(point, jobs.into_iter().map(|job| &job.image)) {
         std::process::abort();
     }
 }
 
-/// Holds the thread for ever where [`is_set`].
+/// Holds the thread for ever if told to.
 #[inline]
-pub fn hang<'j>(point: &str, jobs: impl IntoIterator<Item = &'j Job>) {
-    if is_set(point, jobs) {
-        loop {
-            std::thread::park();
-        }
+pub fn hang_if(is_set: bool) {
+    while is_set {
+        std::thread::park();
     }
 }
 

@@ -169,7 +169,7 @@ impl Promised {
     async fn publish(&self, job: Job, submitter: JobId) -> Result<(), PromiseError> {
         let id = job.id;
         failpoint::reach("after_record", [&job]);
-        let crashes = failpoint::is_set("after_confirm", [&job]);
+        let crashes = failpoint::is_set("after_confirm", [&job.image]);
         let published = timeout(PUBLISH_LIMIT, self.queue.publish(job)).await;
         if crashes {
             std::process::abort();

@@ -98,7 +98,7 @@ pub(crate) fn all() -> Vec<Fault> {
         Fault::new("poison", by!(jobs::poison))
             .settings(jobs::poisonous)
             .short(),
-        Fault::new("inference-hang", by!(jobs::poison))
+        Fault::new("inference-hang", by!(jobs::hang))
             .settings(jobs::endless)
             .short(),
         Fault::new("foreign-messages", by!(jobs::foreign_messages)).short(),

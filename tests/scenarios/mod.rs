@@ -126,6 +126,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         models::a_second_model_answers_by_name;
         models::the_input_is_what_the_model_is_given;
         models::an_inference_without_end_is_broken_off on Embedded with models::endless;
+        models::an_image_that_hangs_its_decoder_costs_no_other_job on Embedded with models::hanging_decoder;
         photographs::photographs_are_told_as_python_tells_them;
         pools::a_model_that_is_stuck_delays_no_other with pools::one_worker;
         pools::each_model_can_have_workers_of_its_own on Fleet with || Settings::default().workers(0);

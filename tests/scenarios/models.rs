@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use selvage_core::key::Digest;
 use selvage_tests::program::project;
 use selvage_tests::{Deployment, Settings, Shape, pictures};
 use serde_json::json;
@@ -125,5 +126,42 @@ pub(super) async fn an_inference_without_end_is_broken_off(
             .expect(200);
         assert_eq!(answer.json["model"]["name"], model);
     }
+    Ok(())
+}
+
+/// One picture hangs its decoder for ever; nobody waits long for it.
+pub(super) fn hanging_decoder() -> Settings {
+    let digest = Digest::of(&pictures::poison()).to_hex();
+    Settings::default()
+        .with("SELVAGE_FAILPOINT", format!("decode@{digest}"))
+        .with("SELVAGE_INFERENCE_TIMEOUT", 1)
+}
+
+/// Jobs of an embedded gateway are in its memory: it must outlive any image.
+pub(super) async fn an_image_that_hangs_its_decoder_costs_no_other_job(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let client = on.client();
+    let submit = |image: Vec<u8>| client.post_image("/jobs", image);
+    let hanging = submit(pictures::poison()).await?.expect(202);
+    let mut others = Vec::new();
+    for _ in 0..8 {
+        others.push(submit(pictures::unique()).await?.expect(202));
+    }
+    let wait = |id: &str| format!("/jobs/{id}?wait=60");
+    for job in &others {
+        let ended = client.get(&wait(job.id())).await?.expect(200);
+        assert_eq!(ended.json["status"], "succeeded", "{}", ended.json);
+    }
+    let ended = client.get(&wait(hanging.id())).await?.expect(200);
+    assert_eq!(ended.json["error"]["code"], "poison", "{}", ended.json);
+    client
+        .post_image("/predict?wait=60", pictures::poison())
+        .await?
+        .expect_problem(500, "inference_failed");
+    client
+        .post_image("/predict?wait=60", pictures::unique())
+        .await?
+        .expect(200);
     Ok(())
 }

@@ -5,9 +5,9 @@
 
 pub mod batch;
 mod exclusive;
-mod hand;
+mod inference_thread;
 mod pool;
-mod pulse;
+mod progress;
 #[cfg(test)]
 mod tests;
 

@@ -1,6 +1,7 @@
-//! One model's threads and the work they share, behind one lock. What a thread does with it is in [`super::hand`].
+//! One model's threads and the work they share, behind one lock. What a thread does with it is in [`super::inference_thread`].
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
@@ -9,12 +10,14 @@ use std::time::Duration;
 
 use selvage_core::catalog::Model;
 use selvage_core::clock::Clock;
+use selvage_core::outcome::{Cost, Failure, FailureCode, Outcome};
+use selvage_core::store::MAX_ATTEMPTS;
 use tokio::sync::Notify;
 
 use super::batch::{self, Lanes, Raw, Step};
-use super::hand::{Hand, Ready};
-use super::pulse::Pulse;
-use super::{Care, Exits, Task};
+use super::inference_thread::{InferenceThread, Ready};
+use super::progress::{Progress, StepJobs};
+use super::{Care, End, Ended, Exits, Task};
 use crate::image::decode::Limits;
 use crate::metrics::ModelMetrics;
 use crate::model::{ModelError, Open};
@@ -40,6 +43,15 @@ pub struct PoolSpec {
     pub metrics: ModelMetrics,
 }
 
+impl fmt::Debug for PoolSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = &self.model.name;
+        f.debug_struct("PoolSpec")
+            .field("model", name)
+            .finish_non_exhaustive()
+    }
+}
+
 /// One model's threads and the jobs in their hands.
 #[derive(Debug)]
 pub struct Pool {
@@ -51,7 +63,9 @@ pub struct Pool {
     model: Arc<Model>,
     max_batch: usize,
     /// One for each thread.
-    pulses: Vec<Arc<Pulse>>,
+    progress: Mutex<Vec<Arc<Progress>>>,
+    /// What a further thread is made of; gone once the pool is closed, so that the exits can close.
+    spec: Mutex<Option<Arc<PoolSpec>>>,
     jobs: AtomicU64,
     batches: AtomicU64,
 }
@@ -64,6 +78,8 @@ struct State {
     free: usize,
     busy: usize,
     alive: usize,
+    /// Threads that have not come back from a step they were abandoned in.
+    stuck: usize,
     pauses: usize,
     closed: bool,
 }
@@ -90,18 +106,18 @@ impl Pool {
         let (hand_over, starts): (Vec<_>, Vec<_>) = (0..spec.sessions)
             .map(|_| mpsc::channel::<Arc<Self>>())
             .unzip();
-        let pulses: Vec<Arc<Pulse>> = starts.iter().map(|_| Arc::default()).collect();
+        let progress: Vec<Arc<Progress>> = starts.iter().map(|_| Arc::default()).collect();
         let mut threads = Vec::with_capacity(spec.sessions);
-        for (number, (start, pulse)) in starts.into_iter().zip(&pulses).enumerate() {
-            let pulse = Arc::clone(pulse);
+        for (number, (start, progress)) in starts.into_iter().zip(&progress).enumerate() {
+            let progress = Arc::clone(progress);
             let name = format!("{}-{number}", spec.model.name);
             let (spec, report) = (Arc::clone(&spec), report.clone());
             let body = move || {
                 let opened = (spec.open)();
                 let size = opened.as_ref().map_or(0, |predictor| predictor.max_batch());
-                let kept = opened.map(|predictor| Hand::new(&spec, predictor));
-                let hand = match kept {
-                    Ok(hand) => hand,
+                let kept = opened.map(|predictor| InferenceThread::new(&spec, Some(predictor)));
+                let thread = match kept {
+                    Ok(thread) => thread,
                     Err(error) => return drop(report.send(Err(error))),
                 };
                 drop(report.send(Ok(size)));
@@ -109,7 +125,7 @@ impl Pool {
                 drop(report);
                 // No pool comes where another session could not be opened.
                 if let Ok(pool) = start.recv() {
-                    hand.work(&pool, &pulse);
+                    thread.work(&pool, &progress);
                 }
             };
             let spawned = thread::Builder::new().name(name).spawn(body);
@@ -141,7 +157,8 @@ impl Pool {
             changed: Notify::new(),
             max_batch: sizes.into_iter().min().unwrap_or(1),
             model: Arc::clone(&spec.model),
-            pulses,
+            progress: Mutex::new(progress),
+            spec: Mutex::new(Some(spec)),
             jobs: AtomicU64::new(0),
             batches: AtomicU64::new(0),
         });
@@ -215,6 +232,11 @@ impl Pool {
         self.changed.notify_waiters();
     }
 
+    /// A thread has come back from a step it was abandoned in, and ends.
+    pub(super) fn returned(&self) {
+        self.lock().stuck -= 1;
+    }
+
     /// Counts a batch.
     pub(super) fn count(&self, images: usize) {
         self.batches.fetch_add(1, Ordering::Relaxed);
@@ -237,6 +259,7 @@ impl Pool {
     pub fn close(&self) -> Vec<Task> {
         let mut state = self.lock();
         state.closed = true;
+        *locked(&self.spec) = None;
         let waiting = state.raw.len();
         let unstarted = state.raw.take(waiting);
         drop(state);
@@ -257,8 +280,8 @@ impl Pool {
 
     /// How many threads there are.
     #[must_use]
-    pub const fn sessions(&self) -> usize {
-        self.pulses.len()
+    pub fn sessions(&self) -> usize {
+        locked(&self.progress).len()
     }
 
     /// The model's name.
@@ -270,15 +293,102 @@ impl Pool {
     /// How long the longest step has run that a thread is at.
     #[must_use]
     pub fn oldest_step(&self) -> Duration {
-        let ages = self.pulses.iter().map(|pulse| pulse.age());
+        let progress = locked(&self.progress);
+        let ages = progress.iter().map(|progress| progress.age());
         ages.max().unwrap_or_default()
     }
 
     /// Asks every inference that has run for longer than `limit` to break off; returns how many were asked.
     #[must_use]
     pub fn break_off(&self, limit: Duration) -> usize {
-        let asked = self.pulses.iter().filter(|pulse| pulse.break_off(limit));
+        let progress = locked(&self.progress);
+        let asked = progress.iter().filter(|progress| progress.break_off(limit));
         asked.count()
+    }
+
+    /// Takes the jobs away from every step that has run for longer than `limit`, and puts a new thread in its thread's place.
+    /// The image that was being decoded, or that was run alone, ends as poison; the others of its step go on, alone where
+    /// one of them may be the cause. Returns how many threads are stuck now.
+    pub fn abandon_steps(self: &Arc<Self>, limit: Duration) -> usize {
+        for (place, progress) in locked(&self.progress).iter_mut().enumerate() {
+            if let Some(jobs) = progress.abandon(limit) {
+                *progress = Arc::default();
+                self.replace(place, Arc::clone(progress), jobs);
+            }
+        }
+        self.lock().stuck
+    }
+
+    /// Puts a thread into the place of one that is stuck, and moves its jobs on.
+    fn replace(self: &Arc<Self>, place: usize, progress: Arc<Progress>, jobs: StepJobs) {
+        let mut state = self.lock();
+        state.stuck += 1;
+        state.busy -= 1;
+        let Some(spec) = locked(&self.spec).clone() else {
+            // The pool is closed: the jobs go back by their tickets.
+            state.alive -= 1;
+            drop(state);
+            return self.changed.notify_waiters();
+        };
+        drop(state);
+        self.changed.notify_waiters();
+        spec.metrics.busy.dec();
+        let detail = "the engine never finished this image and gave it up";
+        let failure = Failure::new(FailureCode::Poison, detail);
+        let fail = |task: Task| {
+            task.ends(
+                End::Outcome(Outcome::Failed(failure.clone())),
+                Cost::default(),
+            )
+        };
+        let mut ended = jobs.ended;
+        ended.extend(jobs.decoding.map(fail));
+        if jobs.inferring.len() == 1 {
+            ended.extend(
+                jobs.inferring
+                    .into_iter()
+                    .map(|ready| fail(ready.into_task())),
+            );
+        } else {
+            ended.extend(self.retry_alone(jobs.inferring, &failure));
+        }
+        self.decoded(jobs.decoded);
+        // A pool that was closed meanwhile: they go back by their tickets.
+        drop(self.push(jobs.raw.into()));
+        self.work.notify_all();
+        let name = format!("{}-{place}", self.name());
+        let pool = Arc::clone(self);
+        let body = move || {
+            spec.exits.send_blocking(ended);
+            let thread = InferenceThread::new(&spec, None);
+            drop(spec);
+            thread.work(&pool, &progress);
+        };
+        if let Err(error) = thread::Builder::new().name(name).spawn(body) {
+            tracing::error!(%error, model.name = self.name(), "no thread for the place of one that is stuck");
+            self.ended();
+        }
+    }
+
+    /// Gives each job another start, alone. Returns those that had their last, and those that come too late; they end so.
+    pub(super) fn retry_alone(&self, batch: Vec<Ready>, failure: &Failure) -> Vec<Ended> {
+        let (last, again): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .partition(|ready| ready.attempt() >= MAX_ATTEMPTS);
+        let again = again.into_iter().map(|ready| {
+            let mut task = ready.into_task();
+            task.attempt += 1;
+            task.care = Care::Alone;
+            task
+        });
+        let closed = self.push(again.collect()).err().unwrap_or_default();
+        let back = |task: Task| task.ends(End::HandedBack, Cost::default());
+        let fail = |ready: Ready| ready.fails(failure.clone());
+        closed
+            .into_iter()
+            .map(back)
+            .chain(last.into_iter().map(fail))
+            .collect()
     }
 
     /// Threads that compute now.
@@ -313,8 +423,12 @@ impl Pool {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The threads, and why others could not be had.

@@ -272,7 +272,7 @@ impl Message {
             properties: BasicProperties::default()
                 .with_delivery_mode(PERSISTENT)
                 .with_message_id(id.unwrap_or_default().into()),
-            crashes: failpoint::is_set("after_publish", promised),
+            crashes: failpoint::is_set("after_publish", promised.map(|job| &job.image)),
         })
     }
 

@@ -256,6 +256,57 @@ async fn an_inference_that_takes_too_long_is_broken_off_and_its_images_are_tried
 }
 
 #[tokio::test]
+async fn a_step_that_never_ends_is_abandoned_and_costs_only_the_image_that_hangs() {
+    let mut bench = Bench::new(1, 8);
+    bench.watched.close_gate();
+    bench.push([1], Lane::Interactive);
+    bench.watched.until_batches(1).await;
+    bench.push([2, HANGS, 3], Lane::Interactive);
+    bench.watched.open_gate();
+    bench.watched.until_batches(2).await;
+    assert_eq!(
+        bench.pool.abandon_steps(Duration::from_secs(3600)),
+        0,
+        "young"
+    );
+    assert_eq!(bench.pool.abandon_steps(Duration::ZERO), 1);
+    // The others were in its batch and are run alone, whichever thread comes to it.
+    while !bench.watched.batches().contains(&vec![HANGS]) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bench.pool.abandon_steps(Duration::ZERO), 2);
+    let ends = bench.ends(4).await;
+    assert_eq!(failure(&ends[&HANGS]), FailureCode::Poison);
+    for innocent in [1, 2, 3] {
+        assert_eq!(scores(&ends[&innocent])[0], f32::from(innocent));
+    }
+    // What the stuck threads come back with is nobody's any more, and they end.
+    bench.watched.release();
+    bench.push([4], Lane::Interactive);
+    assert_eq!(scores(&bench.ends(1).await[&4])[0], 4.0);
+    while bench.pool.abandon_steps(Duration::from_secs(3600)) > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(
+        bench.interactive.try_recv().is_err(),
+        "an image ended twice"
+    );
+    assert!(bench.pool.close().is_empty());
+    bench.pool.stopped().await;
+}
+
+#[tokio::test]
+async fn a_pool_that_is_closed_while_a_thread_hangs_comes_to_its_end() {
+    let bench = Bench::new(2, 8);
+    bench.push([HANGS], Lane::Interactive);
+    bench.watched.until_batches(1).await;
+    assert!(bench.pool.close().is_empty());
+    assert_eq!(bench.pool.abandon_steps(Duration::ZERO), 1);
+    bench.pool.stopped().await;
+    bench.watched.release();
+}
+
+#[tokio::test]
 async fn a_preview_ends_with_its_pixels_and_without_inference() {
     let mut bench = Bench::new(1, 4);
     let mut asked = task(7, Lane::Interactive);

@@ -25,6 +25,7 @@ use crate::starts::Starts;
 pub(super) const PANICS: u8 = 250;
 pub(super) const FAILS: u8 = 251;
 pub(super) const NO_NUMBER: u8 = 252;
+pub(super) const HANGS: u8 = 253;
 
 /// What the predictors of one test have seen, and a gate they wait at.
 #[derive(Debug, Default)]
@@ -33,6 +34,7 @@ pub(super) struct Watched {
     pub(super) opened: Mutex<usize>,
     pub(super) closed_gate: Mutex<bool>,
     pub(super) broken_off: Mutex<bool>,
+    pub(super) released: Mutex<bool>,
     pub(super) gate: Condvar,
 }
 
@@ -47,6 +49,12 @@ impl Watched {
 
     pub(super) fn open_gate(&self) {
         *self.closed_gate.lock().unwrap() = false;
+        self.gate.notify_all();
+    }
+
+    /// Lets images that hang come to their end.
+    pub(super) fn release(&self) {
+        *self.released.lock().unwrap() = true;
         self.gate.notify_all();
     }
 
@@ -76,6 +84,11 @@ impl Predictor for Fake {
             closed = self.watched.gate.wait(closed).unwrap();
         }
         drop(closed);
+        let mut released = self.watched.released.lock().unwrap();
+        while values.contains(&HANGS) && !*released {
+            released = self.watched.gate.wait(released).unwrap();
+        }
+        drop(released);
         if std::mem::take(&mut *self.watched.broken_off.lock().unwrap()) {
             return Err(ModelError::Run("broken off".to_owned()));
         }

@@ -1,24 +1,27 @@
 //! One thread of a pool: its session, its buffers, and what it does with the jobs it takes.
 //!
 //! No fault in here ends the thread or loses a job. A panic while decoding is one refused image, a failed inference is
-//! tried again image by image, and whatever else goes wrong hands its jobs back by their tickets.
+//! tried again image by image, a step that never ends loses its jobs to the watchdog, and whatever else goes wrong hands
+//! its jobs back by their tickets.
 
 use std::fmt;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use selvage_core::clock::Clock;
 use selvage_core::failpoint;
 use selvage_core::job::{Job, Lane};
+use selvage_core::key::Digest;
 use selvage_core::outcome::{Cost, Failure, FailureCode, Outcome, Scores};
 use selvage_core::preview;
-use selvage_core::store::MAX_ATTEMPTS;
 
 use super::batch::Step;
 use super::pool::{Pool, PoolSpec};
-use super::pulse::Pulse;
-use super::{Care, End, Ended, Exits, Task};
+use super::progress::{Progress, StepJobs};
+use super::{End, Ended, Exits, Task};
 use crate::image::tensor::Normaliser;
 use crate::image::{ImageError, Prepared, Preparer};
 use crate::metrics::ModelMetrics;
@@ -37,10 +40,23 @@ impl Ready {
     pub(super) const fn lane(&self) -> Lane {
         self.task.job.lane()
     }
+
+    pub(super) const fn attempt(&self) -> u32 {
+        self.task.attempt
+    }
+
+    pub(super) fn into_task(self) -> Task {
+        self.task
+    }
+
+    pub(super) fn fails(self, failure: Failure) -> Ended {
+        let end = End::Outcome(Outcome::Failed(failure));
+        self.task.ends(end, self.cost)
+    }
 }
 
-/// A thread's belongings.
-pub(super) struct Hand {
+/// What one thread works with.
+pub(super) struct InferenceThread {
     open: Arc<Open>,
     /// `None` after a panic, until the next inference needs one.
     predictor: Option<Box<dyn Predictor>>,
@@ -55,17 +71,18 @@ pub(super) struct Hand {
     metrics: ModelMetrics,
 }
 
-impl fmt::Debug for Hand {
+impl fmt::Debug for InferenceThread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hand").finish_non_exhaustive()
+        f.debug_struct("InferenceThread").finish_non_exhaustive()
     }
 }
 
-impl Hand {
-    pub(super) fn new(spec: &PoolSpec, predictor: Box<dyn Predictor>) -> Self {
+impl InferenceThread {
+    /// Without a predictor, it opens one for its first inference.
+    pub(super) fn new(spec: &PoolSpec, predictor: Option<Box<dyn Predictor>>) -> Self {
         Self {
             open: Arc::clone(&spec.open),
-            predictor: Some(predictor),
+            predictor,
             preparer: Preparer::new(spec.model.input.clone(), spec.limits),
             normaliser: Normaliser::new(&spec.model.input),
             tensor: Vec::new(),
@@ -77,17 +94,21 @@ impl Hand {
         }
     }
 
-    /// Works until the pool closes.
-    pub(super) fn work(mut self, pool: &Pool, pulse: &Pulse) {
+    /// Works until the pool closes, or the watchdog has given its jobs to another thread.
+    pub(super) fn work(mut self, pool: &Pool, progress: &Progress) {
         while let Some(step) = pool.take() {
             self.metrics.busy.inc();
-            pulse.begin();
+            progress.begin();
             // Jobs that are lost in a panic here go back by their tickets; the session may be half-way in a call.
-            if catch_unwind(AssertUnwindSafe(|| self.step(pool, pulse, step))).is_err() {
+            let step = AssertUnwindSafe(|| self.step(pool, progress, step));
+            if catch_unwind(step).is_err() {
                 tracing::error!("a step of the engine panicked; its jobs were handed back");
                 self.predictor = None;
             }
-            pulse.end();
+            if !progress.end() {
+                drop(self);
+                return pool.returned();
+            }
             self.metrics.busy.dec();
             pool.done();
         }
@@ -96,66 +117,92 @@ impl Hand {
         pool.ended();
     }
 
-    fn step(&mut self, pool: &Pool, pulse: &Pulse, step: Step<Task, Ready>) {
+    /// `None` where the step was abandoned meanwhile.
+    fn step(&mut self, pool: &Pool, progress: &Progress, step: Step<Task, Ready>) -> Option<()> {
         match step {
-            Step::Infer(batch) => self.infer(pool, pulse, batch),
+            Step::Infer(batch) => self.infer(pool, progress, batch),
             Step::Decode(tasks) => {
-                let ready = self.decode(tasks);
+                let ready = self.decode(progress, tasks)?;
                 pool.decoded(ready);
+                Some(())
             }
             Step::Alone(task) => {
-                let ready = self.decode(vec![task]);
-                self.infer(pool, pulse, ready);
+                let ready = self.decode(progress, vec![task])?;
+                self.infer(pool, progress, ready)
             }
         }
     }
 
     /// Counts the attempts, then decodes what is still wanted; the rest leaves.
-    fn decode(&mut self, tasks: Vec<Task>) -> Vec<Ready> {
-        let (tasks, mut ended) = self.starts.begin(tasks);
+    fn decode(&mut self, progress: &Progress, tasks: Vec<Task>) -> Option<Vec<Ready>> {
+        let (tasks, ended) = self.starts.begin(tasks);
         failpoint::reach("after_claim", recorded(&tasks));
-        let mut ready = Vec::with_capacity(tasks.len());
+        progress.jobs(|jobs| {
+            jobs.raw = tasks.into();
+            jobs.ended = ended;
+        })?;
         let now = self.clock.now();
-        for task in tasks {
+        let next = |jobs: &mut StepJobs| {
+            let task = jobs.raw.pop_front()?;
+            let job = &task.job;
+            let next = (job.image.clone(), task.arrived, now > job.deadline);
+            jobs.decoding = Some(task);
+            Some(next)
+        };
+        while let Some((image, arrived, is_late)) = progress.jobs(next)? {
             let started = Instant::now();
-            let waited = started.saturating_duration_since(task.arrived);
+            let waited = started.saturating_duration_since(arrived);
             let mut cost = Cost {
                 waited_us: micros(waited),
                 ..Cost::default()
             };
             self.metrics.waited.observe(waited.as_secs_f64());
-            if now > task.job.deadline {
-                ended.push(task.ends(End::Outcome(Outcome::Expired), cost));
-                continue;
+            let decoded = if is_late {
+                Err(Outcome::Expired)
+            } else {
+                let decoded = self.decode_one(&image);
+                let took = started.elapsed();
+                cost.decode_us = micros(took);
+                self.metrics.decode.observe(took.as_secs_f64());
+                decoded
+            };
+            progress.jobs(|jobs| {
+                let Some(task) = jobs.decoding.take() else {
+                    return;
+                };
+                match decoded {
+                    Ok(image) => jobs.decoded.push(Ready { task, image, cost }),
+                    Err(outcome) => jobs.ended.push(task.ends(End::Outcome(outcome), cost)),
+                }
+            })?;
+        }
+        let (ready, ended) =
+            progress.jobs(|jobs| (mem::take(&mut jobs.decoded), mem::take(&mut jobs.ended)))?;
+        self.exits.send_blocking(ended);
+        Some(ready)
+    }
+
+    /// The prepared image, or how its job ends.
+    fn decode_one(&mut self, image: &Bytes) -> Result<Prepared, Outcome> {
+        failpoint::hang_if(failpoint::is_set("decode", [image]));
+        let asked = preview::read(image);
+        match self.preparer.prepare(asked.unwrap_or(image)) {
+            Ok(image) if asked.is_some() => {
+                Err(Outcome::Succeeded(Scores::new(image.into_values())))
             }
-            let asked = preview::read(&task.job.image);
-            let is_preview = asked.is_some();
-            let prepared = self.preparer.prepare(asked.unwrap_or(&task.job.image));
-            let took = started.elapsed();
-            cost.decode_us = micros(took);
-            self.metrics.decode.observe(took.as_secs_f64());
-            match prepared {
-                Ok(image) if is_preview => {
-                    let outcome = Outcome::Succeeded(Scores::new(image.into_values()));
-                    ended.push(task.ends(End::Outcome(outcome), cost));
+            Ok(image) => Ok(image),
+            Err(error) => {
+                if error == ImageError::Panicked {
+                    self.metrics.decoder_panics.inc();
+                    tracing::error!(image_hash = %Digest::of(image), "an image made its decoder panic");
                 }
-                Ok(image) => ready.push(Ready { task, image, cost }),
-                Err(error) => {
-                    if error == ImageError::Panicked {
-                        self.metrics.decoder_panics.inc();
-                        tracing::error!(job.id = %task.job.id, "an image made its decoder panic");
-                    }
-                    let outcome = Outcome::Failed(error.into());
-                    ended.push(task.ends(End::Outcome(outcome), cost));
-                }
+                Err(Outcome::Failed(error.into()))
             }
         }
-        self.exits.send_blocking(ended);
-        ready
     }
 
     /// Runs the model on what is still wanted.
-    fn infer(&mut self, pool: &Pool, pulse: &Pulse, batch: Vec<Ready>) {
+    fn infer(&mut self, pool: &Pool, progress: &Progress, batch: Vec<Ready>) -> Option<()> {
         let now = self.clock.now();
         let (batch, late): (Vec<_>, Vec<_>) = batch
             .into_iter()
@@ -163,43 +210,57 @@ impl Hand {
         let expire = |ready: Ready| ready.task.ends(End::Outcome(Outcome::Expired), ready.cost);
         let late: Vec<Ended> = late.into_iter().map(expire).collect();
         self.exits.send_blocking(late);
-        if batch.is_empty() {
-            return;
+        let images = batch.len();
+        if images == 0 {
+            return Some(());
         }
         let started = Instant::now();
-        let result = self.run(pulse, &batch);
+        self.fill_tensor(&batch);
+        progress.jobs(|jobs| jobs.inferring = batch)?;
+        let result = self.run(progress, images);
         let took = started.elapsed();
+        let batch = progress.jobs(|jobs| mem::take(&mut jobs.inferring))?;
         self.metrics.inference.observe(took.as_secs_f64());
-        self.metrics.batch_size.observe(batch.len() as f64);
-        pool.count(batch.len());
+        self.metrics.batch_size.observe(images as f64);
+        pool.count(images);
         failpoint::reach("after_inference", batch.iter().map(|ready| &ready.task.job));
         match result {
             Ok(scores) => self.answer(batch, &scores, took),
             Err(error) => {
                 self.metrics.failed_inferences.inc();
-                tracing::error!(%error, images = batch.len(), "inference failed; each image is tried alone");
-                self.again(pool, batch);
+                tracing::error!(%error, images, "inference failed; each image is tried alone");
+                let detail = "the model could not compute this image";
+                let failure = Failure::new(FailureCode::InferenceFailed, detail);
+                self.exits.send_blocking(pool.retry_alone(batch, &failure));
             }
         }
+        Some(())
     }
 
-    /// Fills the tensor and calls the model. A panic costs the session, which is opened anew with the next batch.
-    fn run(&mut self, pulse: &Pulse, batch: &[Ready]) -> Result<Vec<f32>, ModelError> {
+    fn fill_tensor(&mut self, batch: &[Ready]) {
         let image = batch.first().map_or(0, |ready| ready.image.len());
         self.tensor.resize(batch.len() * image, 0.0);
         for (ready, tensor) in batch.iter().zip(self.tensor.chunks_exact_mut(image)) {
             self.normaliser.fill(&ready.image, tensor);
         }
+    }
+
+    /// Calls the model on the tensor. A panic costs the session, which is opened again with the next batch.
+    fn run(&mut self, progress: &Progress, images: usize) -> Result<Vec<f32>, ModelError> {
         let mut predictor = match self.predictor.take() {
             Some(predictor) => predictor,
             None => (self.open)()?,
         };
-        failpoint::hang("inference", batch.iter().map(|ready| &ready.task.job));
-        failpoint::prolong(batch.len());
-        pulse.set_break_off(predictor.break_off());
-        let call = AssertUnwindSafe(|| predictor.predict(&self.tensor, batch.len()));
+        let images_now = |jobs: &mut StepJobs| {
+            let images = jobs.inferring.iter().map(|ready| &ready.task.job.image);
+            failpoint::is_set("inference", images)
+        };
+        failpoint::hang_if(progress.jobs(images_now) == Some(true));
+        failpoint::prolong(images);
+        progress.set_break_off(predictor.break_off());
+        let call = AssertUnwindSafe(|| predictor.predict(&self.tensor, images));
         let returned = catch_unwind(call);
-        pulse.set_break_off(None);
+        progress.set_break_off(None);
         match returned {
             Ok(result) => {
                 self.predictor = Some(predictor);
@@ -237,30 +298,6 @@ impl Hand {
         let labels = (all.len() / images).max(1);
         let ended = batch.into_iter().zip(all.chunks_exact(labels)).map(end);
         self.exits.send_blocking(ended.collect());
-    }
-
-    /// Gives each job another start, alone, or its end where it had its last.
-    fn again(&self, pool: &Pool, batch: Vec<Ready>) {
-        let mut ended = Vec::new();
-        let mut again = Vec::new();
-        for Ready { mut task, cost, .. } in batch {
-            if task.attempt >= MAX_ATTEMPTS {
-                let failure = Failure::new(
-                    FailureCode::InferenceFailed,
-                    "the model could not compute this image",
-                );
-                ended.push(task.ends(End::Outcome(Outcome::Failed(failure)), cost));
-            } else {
-                task.attempt += 1;
-                task.care = Care::Alone;
-                again.push(task);
-            }
-        }
-        if let Err(tasks) = pool.push(again) {
-            let back = |task: Task| task.ends(End::HandedBack, Cost::default());
-            ended.extend(tasks.into_iter().map(back));
-        }
-        self.exits.send_blocking(ended);
     }
 }
 
