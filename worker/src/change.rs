@@ -16,7 +16,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::Backends;
+use crate::backends::Backends;
 use crate::engine::Engine;
 use crate::held::{Held, Loaded};
 use crate::metrics::Metrics;

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::Backends;
+use crate::backends::Backends;
 use crate::claim::{self, Route};
 use crate::elsewhere::Elsewhere;
 use crate::engine::{Care, End, Engine, Exits, Task};

@@ -131,7 +131,7 @@ impl Intake {
                 Verdict::Run(start) => {
                     task.attempt = start;
                     task.care = match exclusive.take_if(|_| start >= MAX_ATTEMPTS) {
-                        Some(right) => Care::Exclusive(right),
+                        Some(right) => Care::Exclusive(Box::new(right)),
                         None if starts > 0 || start > 1 => Care::Alone,
                         None => Care::Together,
                     };

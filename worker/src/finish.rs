@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::Backends;
+use crate::backends::Backends;
 use crate::engine::{End, Ended};
 use crate::insist::Insist;
 use crate::metrics::Metrics;

@@ -15,6 +15,7 @@
 //! | `heartbeat`, [`ops`], [`metrics`] | what others see of this worker |
 //! | [`config`], [`start`] | settings, and from settings to a running worker |
 
+mod backends;
 mod change;
 mod claim;
 pub mod config;
@@ -38,28 +39,6 @@ pub mod ticket;
 mod watchdog;
 mod worker;
 
-use std::sync::Arc;
-
-use selvage_core::cache::Cache;
-use selvage_core::clock::Clock;
-use selvage_core::fleet::Fleet;
-use selvage_core::queue::Queue;
-use selvage_core::store::JobStore;
-
+pub use backends::Backends;
 pub use life::RunError;
 pub use worker::{PrepareError, Worker, load_runtime};
-
-/// What a worker stands on; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Backends {
-    /// Where jobs come from and reports go.
-    pub queue: Arc<dyn Queue>,
-    /// Answers by key.
-    pub cache: Arc<dyn Cache>,
-    /// Records of promised jobs.
-    pub store: Arc<dyn JobStore>,
-    /// Who else is there.
-    pub fleet: Arc<dyn Fleet>,
-    /// The time deadlines are measured by.
-    pub clock: Clock,
-}

@@ -22,7 +22,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::Backends;
+use crate::backends::Backends;
 use crate::config::Config;
 use crate::life::RunError;
 use crate::model::ModelError;

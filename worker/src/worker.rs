@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
-use crate::Backends;
+use crate::backends::Backends;
 use crate::config::{Contradiction, EngineSettings, WorkerSettings};
 use crate::engine::{Ended, Exits, Pool, PoolSpec};
 use crate::held::{Held, Loaded};

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use selvage_core::clock::Clock;
 use selvage_core::failpoint;
-use selvage_core::job::{Job, Lane};
+use selvage_core::job::Job;
 use selvage_core::key::Digest;
 use selvage_core::outcome::{Cost, Failure, FailureCode, Outcome, Scores};
 use selvage_core::preview;
@@ -21,39 +21,12 @@ use selvage_core::preview;
 use super::batch::Step;
 use super::pool::{Pool, PoolSpec};
 use super::progress::{Progress, StepJobs};
-use super::{End, Ended, Exits, Task};
+use super::task::{End, Ended, Exits, Ready, Task};
 use crate::image::tensor::Normaliser;
 use crate::image::{ImageError, Prepared, Preparer};
 use crate::metrics::ModelMetrics;
 use crate::model::{ModelError, Open, Predictor, scores};
 use crate::starts::Starts;
-
-/// A decoded job.
-#[derive(Debug)]
-pub(super) struct Ready {
-    task: Task,
-    image: Prepared,
-    cost: Cost,
-}
-
-impl Ready {
-    pub(super) const fn lane(&self) -> Lane {
-        self.task.job.lane()
-    }
-
-    pub(super) const fn attempt(&self) -> u32 {
-        self.task.attempt
-    }
-
-    pub(super) fn into_task(self) -> Task {
-        self.task
-    }
-
-    pub(super) fn fails(self, failure: Failure) -> Ended {
-        let end = End::Outcome(Outcome::Failed(failure));
-        self.task.ends(end, self.cost)
-    }
-}
 
 /// What one thread works with.
 pub(super) struct InferenceThread {

@@ -1,26 +1,23 @@
-//! One model's threads and the work they share, behind one lock. What a thread does with it is in [`super::inference_thread`].
+//! One model's threads and the work they share, behind one lock. What a thread does with it is in `inference_thread`; `threads` starts them.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use selvage_core::catalog::Model;
 use selvage_core::clock::Clock;
-use selvage_core::outcome::{Cost, Failure, FailureCode, Outcome};
+use selvage_core::outcome::{Cost, Failure};
 use selvage_core::store::MAX_ATTEMPTS;
 use tokio::sync::Notify;
 
 use super::batch::{self, Lanes, Raw, Step};
-use super::inference_thread::{InferenceThread, Ready};
 use super::progress::{Progress, StepJobs};
-use super::{Care, End, Ended, Exits, Task};
+use super::task::{Care, End, Ended, Exits, Ready, Task};
 use crate::image::decode::Limits;
 use crate::metrics::ModelMetrics;
-use crate::model::{ModelError, Open};
+use crate::model::Open;
 use crate::starts::Starts;
 
 /// What a pool is made of.
@@ -95,77 +92,22 @@ impl Raw for Task {
 }
 
 impl Pool {
-    /// Starts the threads; each opens its session at the same time. Blocks until all are ready.
-    ///
-    /// # Errors
-    /// The first session that could not be opened. The threads have ended then: a process that ended while one of them is
-    /// in ONNX Runtime would crash.
-    pub fn start(spec: PoolSpec) -> Result<Arc<Self>, ModelError> {
-        let spec = Arc::new(spec);
-        let (report, reports) = mpsc::channel();
-        let (hand_over, starts): (Vec<_>, Vec<_>) = (0..spec.sessions)
-            .map(|_| mpsc::channel::<Arc<Self>>())
-            .unzip();
-        let progress: Vec<Arc<Progress>> = starts.iter().map(|_| Arc::default()).collect();
-        let mut threads = Vec::with_capacity(spec.sessions);
-        for (number, (start, progress)) in starts.into_iter().zip(&progress).enumerate() {
-            let progress = Arc::clone(progress);
-            let name = format!("{}-{number}", spec.model.name);
-            let (spec, report) = (Arc::clone(&spec), report.clone());
-            let body = move || {
-                let opened = (spec.open)();
-                let size = opened.as_ref().map_or(0, |predictor| predictor.max_batch());
-                let kept = opened.map(|predictor| InferenceThread::new(&spec, Some(predictor)));
-                let thread = match kept {
-                    Ok(thread) => thread,
-                    Err(error) => return drop(report.send(Err(error))),
-                };
-                drop(report.send(Ok(size)));
-                // Whoever counts the reports waits until the last of these is gone.
-                drop(report);
-                // No pool comes where another session could not be opened.
-                if let Ok(pool) = start.recv() {
-                    thread.work(&pool, &progress);
-                }
-            };
-            let spawned = thread::Builder::new().name(name).spawn(body);
-            threads.push(spawned);
-        }
-        drop(report);
-        // One for each thread that did not panic; the threads that could not be had come first.
-        let reports = reports.iter().collect::<Vec<_>>().into_iter();
-        let (threads, unspawned) = split(threads);
-        let unspawned = unspawned.into_iter().map(Err);
-        let sizes: Result<Vec<usize>, ModelError> = unspawned.chain(reports).collect();
-        let sizes = match sizes {
-            Ok(sizes) if sizes.len() == spec.sessions => sizes,
-            other => {
-                drop(hand_over);
-                threads.into_iter().for_each(|thread| drop(thread.join()));
-                let panicked = "a thread ended while it opened its session";
-                return Err(other
-                    .err()
-                    .unwrap_or_else(|| ModelError::Runtime(panicked.to_owned())));
-            }
-        };
-        let pool = Arc::new(Self {
+    /// A pool of threads with these step records, which are about to work.
+    pub(super) fn new(spec: Arc<PoolSpec>, max_batch: usize, progress: Vec<Arc<Progress>>) -> Self {
+        Self {
             state: Mutex::new(State {
                 alive: spec.sessions,
                 ..State::default()
             }),
             work: Condvar::new(),
             changed: Notify::new(),
-            max_batch: sizes.into_iter().min().unwrap_or(1),
+            max_batch,
             model: Arc::clone(&spec.model),
             progress: Mutex::new(progress),
             spec: Mutex::new(Some(spec)),
             jobs: AtomicU64::new(0),
             batches: AtomicU64::new(0),
-        });
-        for thread in hand_over {
-            drop(thread.send(Arc::clone(&pool)));
         }
-        Ok(pool)
     }
 
     /// Takes jobs in, or gives them back where the pool has closed.
@@ -306,77 +248,46 @@ impl Pool {
         asked.count()
     }
 
-    /// Takes the jobs away from every step that has run for longer than `limit`, and puts a new thread in its thread's place.
-    /// The image that was being decoded, or that was run alone, ends as poison; the others of its step go on, alone where
-    /// one of them may be the cause. Returns how many threads are stuck now.
-    pub fn abandon_steps(self: &Arc<Self>, limit: Duration) -> usize {
-        for (place, progress) in locked(&self.progress).iter_mut().enumerate() {
-            if let Some(jobs) = progress.abandon(limit) {
+    /// The threads whose step has run for longer than `limit`: their numbers, the step records of their successors, and
+    /// their jobs.
+    pub(super) fn take_stuck(&self, limit: Duration) -> Vec<(usize, Arc<Progress>, StepJobs)> {
+        let mut progress = locked(&self.progress);
+        let threads = progress.iter_mut().enumerate();
+        threads
+            .filter_map(|(number, progress)| {
+                let jobs = progress.abandon(limit)?;
                 *progress = Arc::default();
-                self.replace(place, Arc::clone(progress), jobs);
-            }
-        }
-        self.lock().stuck
+                Some((number, Arc::clone(progress), jobs))
+            })
+            .collect()
     }
 
-    /// Puts a thread into the place of one that is stuck, and moves its jobs on.
-    fn replace(self: &Arc<Self>, place: usize, progress: Arc<Progress>, jobs: StepJobs) {
+    /// Counts a thread as stuck. Returns what its successor is made of; `None` where the pool is closed and needs none.
+    pub(super) fn lose_thread(&self) -> Option<Arc<PoolSpec>> {
         let mut state = self.lock();
+        let spec = locked(&self.spec).clone();
         state.stuck += 1;
         state.busy -= 1;
-        let Some(spec) = locked(&self.spec).clone() else {
-            // The pool is closed: the jobs go back by their tickets.
+        if spec.is_none() {
             state.alive -= 1;
-            drop(state);
-            return self.changed.notify_waiters();
-        };
+        }
         drop(state);
         self.changed.notify_waiters();
-        spec.metrics.busy.dec();
-        let detail = "the engine never finished this image and gave it up";
-        let failure = Failure::new(FailureCode::Poison, detail);
-        let fail = |task: Task| {
-            task.ends(
-                End::Outcome(Outcome::Failed(failure.clone())),
-                Cost::default(),
-            )
-        };
-        let mut ended = jobs.ended;
-        ended.extend(jobs.decoding.map(fail));
-        if jobs.inferring.len() == 1 {
-            ended.extend(
-                jobs.inferring
-                    .into_iter()
-                    .map(|ready| fail(ready.into_task())),
-            );
-        } else {
-            ended.extend(self.retry_alone(jobs.inferring, &failure));
-        }
-        self.decoded(jobs.decoded);
-        // A pool that was closed meanwhile: they go back by their tickets.
-        drop(self.push(jobs.raw.into()));
-        self.work.notify_all();
-        let name = format!("{}-{place}", self.name());
-        let pool = Arc::clone(self);
-        let body = move || {
-            spec.exits.send_blocking(ended);
-            let thread = InferenceThread::new(&spec, None);
-            drop(spec);
-            thread.work(&pool, &progress);
-        };
-        if let Err(error) = thread::Builder::new().name(name).spawn(body) {
-            tracing::error!(%error, model.name = self.name(), "no thread for the place of one that is stuck");
-            self.ended();
-        }
+        spec
+    }
+
+    /// Threads that have not come back from a step they were abandoned in.
+    pub(super) fn stuck(&self) -> usize {
+        self.lock().stuck
     }
 
     /// Gives each job another start, alone. Returns those that had their last, and those that come too late; they end so.
     pub(super) fn retry_alone(&self, batch: Vec<Ready>, failure: &Failure) -> Vec<Ended> {
         let (last, again): (Vec<_>, Vec<_>) = batch
             .into_iter()
-            .partition(|ready| ready.attempt() >= MAX_ATTEMPTS);
+            .partition(|ready| ready.task.attempt >= MAX_ATTEMPTS);
         let again = again.into_iter().map(|ready| {
-            let mut task = ready.into_task();
+            let mut task = ready.task;
             task.attempt += 1;
             task.care = Care::Alone;
             task
@@ -429,18 +340,6 @@ impl Pool {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The threads, and why others could not be had.
-fn split(spawned: Vec<io::Result<JoinHandle<()>>>) -> (Vec<JoinHandle<()>>, Vec<ModelError>) {
-    let (mut threads, mut errors) = (Vec::new(), Vec::new());
-    for spawned in spawned {
-        match spawned {
-            Ok(thread) => threads.push(thread),
-            Err(error) => errors.push(ModelError::Runtime(format!("no thread to be had: {error}"))),
-        }
-    }
-    (threads, errors)
 }
 
 impl State {

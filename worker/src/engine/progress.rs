@@ -6,8 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::inference_thread::Ready;
-use super::{Ended, Task};
+use super::task::{Ended, Ready, Task};
 use crate::model::BreakOff;
 
 /// Written by the thread, read by the watchdog.

@@ -5,7 +5,9 @@
 
 pub mod content;
 pub mod decode;
-mod given;
+mod error;
+mod input_tensor;
+mod prepared;
 pub mod raster;
 pub mod resize;
 pub mod tensor;
@@ -13,71 +15,14 @@ pub mod tensor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use selvage_core::catalog::{Input, Polarity, Resize};
-use selvage_core::outcome::{Failure, FailureCode};
 
 use content::Background;
 use decode::{Decoded, Limits, Wanted};
-use given::Given;
+use input_tensor::Given;
 use resize::{Resizer, Size};
 
-/// Why an image cannot be used; each text is a sentence for the person who sent it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ImageError {
-    /// No image, a broken one, or one of a kind that is not decoded.
-    #[error("{0}")]
-    Broken(String),
-    /// More pixels, a longer side or more memory than is allowed.
-    #[error("{0}")]
-    TooLarge(String),
-    /// The decoder panicked.
-    #[error("the image is broken in a way its decoder cannot handle")]
-    Panicked,
-}
-
-impl From<ImageError> for Failure {
-    fn from(error: ImageError) -> Self {
-        let code = match error {
-            ImageError::TooLarge(_) => FailureCode::ImageTooLarge,
-            ImageError::Broken(_) | ImageError::Panicked => FailureCode::InvalidImage,
-        };
-        Self::new(code, error.to_string())
-    }
-}
-
-/// One image as its model takes it, but for the normalisation of pixels.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Prepared {
-    /// Width × height × channels bytes, row by row, channels together.
-    Pixels(Vec<u8>),
-    /// The tensor itself, in the model's layout: it was given by the client and is not normalised.
-    Values(Vec<f32>),
-}
-
-impl Prepared {
-    /// Values of the image's tensor.
-    #[must_use]
-    pub const fn len(&self) -> usize {
-        match self {
-            Self::Pixels(pixels) => pixels.len(),
-            Self::Values(values) => values.len(),
-        }
-    }
-
-    /// Its values as they are, pixels from 0 to 255.
-    #[must_use]
-    pub fn into_values(self) -> Vec<f32> {
-        match self {
-            Self::Pixels(pixels) => pixels.into_iter().map(f32::from).collect(),
-            Self::Values(values) => values,
-        }
-    }
-
-    /// Whether there are none; no model takes such an image.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
+pub use error::ImageError;
+pub use prepared::Prepared;
 
 /// Prepares images for one model; one per thread, since the resizer keeps buffers.
 #[derive(Debug)]
@@ -106,10 +51,12 @@ impl Preparer {
         let prepared = catch_unwind(AssertUnwindSafe(|| {
             let decoded = match selvage_core::tensor::read(bytes) {
                 None => decode::decode(bytes, self.wanted(), &self.limits)?,
-                Some((datatype, values)) => match given::read(datatype, values, &self.input)? {
-                    Given::Picture(decoded) => decoded,
-                    Given::Values(values) => return Ok(values),
-                },
+                Some((datatype, values)) => {
+                    match input_tensor::read(datatype, values, &self.input)? {
+                        Given::Picture(decoded) => decoded,
+                        Given::Values(values) => return Ok(values),
+                    }
+                }
             };
             Ok(Prepared::Pixels(self.shape(decoded)))
         }));

@@ -170,7 +170,7 @@ async fn an_exclusive_job_runs_with_nothing_beside_it() {
     let exclusive = waiting.join_next().await.unwrap().unwrap();
     assert_eq!((bench.pool.busy(), bench.watched.batches().len()), (0, 1));
     let mut last = task(99, Lane::Interactive);
-    last.care = Care::Exclusive(exclusive);
+    last.care = Care::Exclusive(Box::new(exclusive));
     bench.pool.push(vec![last]).unwrap();
     bench.ends(4).await;
     let batches = bench.watched.batches();

@@ -10,8 +10,11 @@ use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
 
-use super::{Decoded, Format, Limits, Wanted, broken, ends_early, reduced};
-use crate::image::ImageError;
+use super::decoded::{Decoded, Wanted};
+use super::format::{Format, broken, ends_early};
+use super::limits::Limits;
+use super::reduced;
+use crate::image::error::ImageError;
 use crate::image::raster::{Colour, Raster};
 
 /// Decodes the image, to grey where that is all that is wanted and the file keeps its luminance apart.

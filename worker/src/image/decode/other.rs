@@ -6,8 +6,10 @@ use image::error::ImageError as SourceError;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 
-use super::{Decoded, Format, Limits, broken, ends_early};
-use crate::image::ImageError;
+use super::decoded::Decoded;
+use super::format::{Format, broken, ends_early};
+use super::limits::Limits;
+use crate::image::error::ImageError;
 use crate::image::raster::{Colour, Raster};
 
 /// Decodes the image; of an animation the first frame.

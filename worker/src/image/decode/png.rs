@@ -5,8 +5,10 @@ use std::io::{Cursor, ErrorKind};
 use image::metadata::Orientation;
 use png::{BitDepth, ColorType, DecodingError, Transformations};
 
-use super::{Decoded, Format, Limits, broken, ends_early};
-use crate::image::ImageError;
+use super::decoded::Decoded;
+use super::format::{Format, broken, ends_early};
+use super::limits::Limits;
+use crate::image::error::ImageError;
 use crate::image::raster::{Colour, Raster};
 
 /// Decodes the image; of an animation the picture that stands for it. Sixteen bits become the upper eight.

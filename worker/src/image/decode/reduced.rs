@@ -8,8 +8,9 @@ use std::io::ErrorKind;
 
 use jpeg_decoder::{Decoder, Error, PixelFormat};
 
-use super::{Format, Limits, broken, ends_early};
-use crate::image::ImageError;
+use super::format::{Format, broken, ends_early};
+use super::limits::Limits;
+use crate::image::error::ImageError;
 use crate::image::raster::{Colour, Raster};
 
 /// By how much the sides can be divided, the most first.

@@ -5,8 +5,9 @@ use selvage_core::catalog::{Channels, Input, Layout};
 use selvage_core::tensor::{self, Datatype};
 
 use super::decode::Decoded;
+use super::error::ImageError;
+use super::prepared::Prepared;
 use super::raster::{Colour, Raster};
-use super::{ImageError, Prepared};
 
 /// What a tensor is to become.
 pub(super) enum Given {

@@ -1,0 +1,136 @@
+//! A job on its way through the engine, and its way out.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Instant;
+
+use selvage_core::job::{Job, Lane};
+use selvage_core::outcome::{Cost, Failure, Outcome};
+use tokio::sync::mpsc;
+
+use crate::image::Prepared;
+use crate::ticket::Ticket;
+
+/// A job on its way through the engine.
+#[derive(Debug)]
+pub struct Task {
+    /// The job.
+    pub job: Job,
+    /// Which start of the job this is, counted from 1.
+    pub attempt: u32,
+    /// Who may be near it.
+    pub care: Care,
+    /// A thread has begun it, and its attempt was counted where that was possible: the next try of a failed inference
+    /// counts no other.
+    pub begun: bool,
+    /// When its delivery arrived at this worker.
+    pub arrived: Instant,
+    /// Its share in the delivery.
+    pub ticket: Ticket,
+    /// What the scores of its model stand for.
+    pub labels: Arc<[String]>,
+}
+
+/// A decoded job.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) task: Task,
+    pub(super) image: Prepared,
+    pub(super) cost: Cost,
+}
+
+impl Ready {
+    pub(super) const fn lane(&self) -> Lane {
+        self.task.job.lane()
+    }
+
+    pub(super) fn fails(self, failure: Failure) -> Ended {
+        let end = End::Outcome(Outcome::Failed(failure));
+        self.task.ends(end, self.cost)
+    }
+}
+
+/// Who may be near a job. One that was started before may have taken its worker down.
+#[derive(Debug)]
+pub enum Care {
+    /// Anyone.
+    Together,
+    /// No other job in the same batch or in the same thread's hands.
+    Alone,
+    /// No other job in the whole process: it is the last start, and nobody else's fault may use it up.
+    Exclusive(Box<dyn Debug + Send + Sync>),
+}
+
+/// A job that has left the engine, or never entered it.
+#[derive(Debug)]
+pub struct Ended {
+    /// The job.
+    pub task: Task,
+    /// How it left.
+    pub end: End,
+    /// What it cost.
+    pub cost: Cost,
+    /// When it left.
+    pub left: Instant,
+}
+
+/// How a job left.
+#[derive(Debug, PartialEq)]
+pub enum End {
+    /// With its end.
+    Outcome(Outcome),
+    /// With its end, out of the cache.
+    Cached(Outcome),
+    /// As it came: it was not run.
+    HandedBack,
+}
+
+impl Task {
+    /// The job's way out; whoever waited for this job to leave may go on.
+    #[must_use]
+    pub fn ends(mut self, end: End, cost: Cost) -> Ended {
+        self.care = Care::Together;
+        Ended {
+            task: self,
+            end,
+            cost,
+            left: Instant::now(),
+        }
+    }
+}
+
+/// Where jobs go that have ended: one way per lane, so that promised work which waits for its store never delays an answer
+/// somebody waits for.
+#[derive(Clone, Debug)]
+pub struct Exits {
+    /// Jobs somebody waits for.
+    pub interactive: mpsc::Sender<Vec<Ended>>,
+    /// Promised jobs.
+    pub batch: mpsc::Sender<Vec<Ended>>,
+}
+
+impl Exits {
+    /// Sends jobs out from a thread of the engine. There is room for every job that can be in a worker's hands.
+    pub(super) fn send_blocking(&self, ended: Vec<Ended>) {
+        let (batch, interactive): (Vec<_>, Vec<_>) = ended
+            .into_iter()
+            .partition(|ended| ended.task.job.lane() == Lane::Batch);
+        for (exit, ended) in [(&self.interactive, interactive), (&self.batch, batch)] {
+            if !ended.is_empty() && exit.blocking_send(ended).is_err() {
+                // Nobody finishes jobs any more: the worker is past its drain. The tickets hand them back.
+                tracing::debug!("jobs ended after the drain");
+            }
+        }
+    }
+
+    /// Sends jobs of one lane out.
+    pub async fn send(&self, lane: Lane, ended: Vec<Ended>) {
+        let exit = match lane {
+            Lane::Interactive => &self.interactive,
+            Lane::Batch => &self.batch,
+        };
+        if exit.send(ended).await.is_err() {
+            tracing::debug!("jobs ended after the drain");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! What a decoder is asked for and what it returns.
+
+use image::metadata::Orientation;
+use selvage_core::catalog::Channels;
+
+use crate::image::raster::Raster;
+
+/// A decoded image in a model's channels.
+#[derive(Debug)]
+pub struct Decoded {
+    /// The pixels, as they were stored.
+    pub raster: Raster,
+    /// How they are to be turned.
+    pub orientation: Orientation,
+}
+
+/// What a model wants of an image.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Its channels.
+    pub channels: Channels,
+    /// The sides it is scaled to anyway: it may be decoded smaller than it is, but neither side shorter than this. `None`
+    /// where every pixel counts.
+    pub side: Option<u32>,
+}
