@@ -1,15 +1,15 @@
 # Two images, `--target gateway` and `--target worker`. Needs BuildKit.
 #
-# The order of stages is the order in which things change: the library and the dependencies seldom, the sources often.
-# `rust-toolchain.toml` stays outside: the base image brings the compiler.
+# Stages are ordered by how often they change: the library and the dependencies rarely, the sources often.
+# `rust-toolchain.toml` is not copied: the base image provides the compiler.
 
-# ONNX Runtime, the pinned wheel by its hash; only the worker's image gets it.
+# ONNX Runtime from the pinned wheel, verified by its hash. Only the worker image contains it.
 FROM python:3.11-slim-bookworm AS onnxruntime
 WORKDIR /selvage
 COPY scripts/onnxruntime scripts/onnxruntime
 RUN python3 scripts/onnxruntime
 
-# Manifests, and empty crates in the places of the real ones; an empty build script has its dependencies built too.
+# Manifests, with empty crates in place of the real ones. An empty build script makes cargo build its dependencies too.
 FROM debian:bookworm-slim AS manifests
 WORKDIR /selvage
 COPY . .
@@ -20,10 +20,10 @@ RUN mkdir /empty \
       case "$file" in */lib.rs) : ;; *) echo 'fn main() {}' ;; esac > "/empty/$file"; \
     done
 
-# All dependencies: this layer stays until a manifest or the lock file changes.
+# All dependencies. This layer is cached until a manifest or the lock file changes.
 FROM rust:1-slim-bookworm AS dependencies
 WORKDIR /selvage
-# Line tables would double the images; a release that is to be debugged is built without these two.
+# Line tables would double the image sizes. To debug a release, build without these two variables.
 ENV CARGO_PROFILE_RELEASE_DEBUG=none CARGO_PROFILE_RELEASE_STRIP=symbols
 COPY --from=manifests /empty .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
@@ -35,13 +35,13 @@ COPY core core
 COPY gateway gateway
 COPY worker worker
 COPY models models
-# cargo goes by times, and the sources are older than the empty crates.
+# Cargo compares modification times, and the sources are older than the empty crates.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     find core gateway worker -name '*.rs' -exec touch {} + \
  && cargo build --release --locked --package selvage-gateway --no-default-features \
  && cargo build --release --locked --package selvage-worker
 
-# Only what serving needs of a model: not its training, not its samples.
+# Only the model files that serving needs, without training code and samples.
 FROM debian:bookworm-slim AS models
 COPY models /models
 RUN find /models -type f ! -name model.toml ! -name model.onnx -delete && find /models -type d -empty -delete
@@ -52,7 +52,7 @@ COPY --from=models /models /opt/selvage/models
 COPY LICENSE /opt/selvage/
 ENV SELVAGE_MODELS=/opt/selvage/models SELVAGE_LOG_FORMAT=json
 WORKDIR /opt/selvage
-# By number, so that an orchestrator can see that it is not root; no entry in passwd is needed.
+# A numeric user, so that an orchestrator can verify that it is not root. It needs no entry in passwd.
 USER 10001:10001
 
 FROM base AS gateway
@@ -83,7 +83,7 @@ COPY --from=build /selvage/target/release/selvage-worker /usr/local/bin/
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 CMD ["selvage-worker", "check"]
 ENTRYPOINT ["selvage-worker"]
 
-# The load scenario, for the compose profile `load`.
+# The Locust scenario, for the compose profile `load`.
 FROM python:3.11-slim-bookworm AS load
 COPY bench/requirements-locust.txt /selvage/bench/
 RUN pip install --no-cache-dir --disable-pip-version-check --requirement /selvage/bench/requirements-locust.txt

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Starts Redis as the primary or as the replica, whichever it is by the sentinels; .11 is the first primary. Runs in the
-# container. The password stays out of the command line, where every process of the host could read it.
+# Starts Redis as primary or replica, as the sentinels say. The initial primary is .11. Runs in the container. The password is
+# not on the command line, where every process on the host could read it.
 set -eu
 umask 077
 own=$(hostname -i)

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Starts a sentinel. Runs in the container; what it has seen and voted stays in its file, which is written once.
+# Starts a sentinel. Runs in the container. Sentinel keeps its state and votes in its configuration file, so the file is created
+# only once.
 set -eu
 umask 077
 file=/data/sentinel.conf
