@@ -1,8 +1,8 @@
-"""Holds objects of KEDA's kinds against their published models, strictly: what the model does not know or would read otherwise fails.
+"""Validates KEDA objects strictly against their published models: a field that the model does not know or reads differently fails.
 
     .venv-kubernetes/bin/python scripts/check_operators.py FILE...
 
-Run by check-kubernetes, which says which packages it needs. Ends with 1 and a line for each fault.
+check-kubernetes runs it and pins the packages it needs. Prints a line per error; the exit status is 1 if there is one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ KINDS = {"ScaledObject": keda.ScaledObject, "TriggerAuthentication": keda.Trigge
 
 
 def faults(document: dict) -> list[str]:
-    """What is wrong with one object; nothing for a kind that is not KEDA's."""
+    """The errors of one object; empty for kinds that are not KEDA's."""
     model = KINDS.get(document.get("kind", ""))
     if model is None:
         return []
@@ -29,7 +29,7 @@ def faults(document: dict) -> list[str]:
 
 
 def differences(written: object, read: object, where: str) -> list[str]:
-    """Where the model took something else than was written."""
+    """Where the model's value differs from the written one."""
     if isinstance(written, dict) and isinstance(read, dict):
         unknown = [f"{where}.{key}: unknown" for key in written if key not in read]
         return unknown + [found for key in written if key in read for found in differences(written[key], read[key], f"{where}.{key}")]

@@ -1,4 +1,4 @@
-"""The calculator against what was really measured."""
+"""Tests of `scripts/capacity` against measured figures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ loader.exec_module(capacity)
 
 
 class Capacity(unittest.TestCase):
-    """Two measured points, and what follows from them."""
+    """Two measured points and their consequences."""
 
     def setUp(self):
         self.measured = capacity.Measured(capacity.PAGE.read_text())

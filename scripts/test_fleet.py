@@ -1,4 +1,4 @@
-"""Tests of `scripts/fleet` with the programs of the debug build. What a fleet can do is tested in `tests/`."""
+"""Tests of `scripts/fleet` with the programs of the debug build. `tests/` tests the fleet itself."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DEADLINE_SECONDS = 180.0
 
 
 class Started:
-    """A running fleet and what it has printed."""
+    """A running fleet and its output."""
 
     def __init__(self, port: int):
         self.lines: list[str] = []
@@ -32,7 +32,7 @@ class Started:
         self.reader.start()
 
     def read(self) -> None:
-        """Keeps each line that is printed, until the output ends."""
+        """Collects each printed line until the output ends."""
         for line in self.process.stdout:
             self.lines.append(line)
 
@@ -50,7 +50,7 @@ class Started:
         return found[0]
 
     def end(self) -> None:
-        """Ends it if it still runs."""
+        """Ends the fleet if it still runs."""
         if self.process.poll() is None:
             self.process.terminate()
         self.process.wait(DEADLINE_SECONDS)

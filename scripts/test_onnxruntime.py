@@ -1,4 +1,4 @@
-"""Tests of `scripts/onnxruntime`. Whether the library works is tested by the worker, which loads it."""
+"""Tests of `scripts/onnxruntime`. The worker's tests load the library and check that it works."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 SCRIPT = Path(__file__).resolve().parent / "onnxruntime"
 ELF_MAGIC = b"\x7fELF"
 DEADLINE_SECONDS = 1_000
-# pip looks nowhere, so that whatever works like this works without a network.
+# Keeps pip from every index: what works with these variables works without a network.
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}
 
 
 def onnxruntime(script: Path = SCRIPT, **environment: str) -> subprocess.CompletedProcess:
-    """Runs the script with these variables and returns what it printed."""
+    """Runs the script with these variables and returns its output."""
     inherited = {name: value for name, value in os.environ.items() if name != "ORT_DYLIB_PATH"}
     command = [sys.executable, str(script)]
     return subprocess.run(command, env={**inherited, **environment}, capture_output=True, text=True, timeout=DEADLINE_SECONDS)

@@ -1,4 +1,4 @@
-"""docs/OPERATIONS.md names every setting, every metric and every alert, and the tests it names exist."""
+"""Checks that docs/OPERATIONS.md names every setting, metric and alert, and that the tests it names exist."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ METRICS = ["gateway/src/metrics.rs", "worker/src/metrics.rs", "core/src/queue/ra
 
 
 def found(files: list[str], pattern: str) -> set[str]:
-    """What the pattern's first group matches in these files."""
+    """The matches of the pattern's first group in these files."""
     return {name for file in files for name in re.findall(pattern, (PROJECT / file).read_text())}
 
 

@@ -1,4 +1,4 @@
-"""Tests of `scripts/services`, on real instances. Whether the gateway and the workers get on with them is tested elsewhere."""
+"""Tests of `scripts/services`, on real instances. Other tests run the gateway and the workers on them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from private_services.folder import MARK, Folder
 SCRIPT = Path(__file__).resolve().parent / "services"
 DEADLINE_SECONDS = 180.0
 PLAIN = {name: value for name, value in os.environ.items() if not name.startswith("SELVAGE_")}
-# Writes each signal that arrives into the first file, until the one that is named after it. A shell would not do: it takes two
-# of a kind for one.
+# Writes each signal that arrives into the file, until the given one arrives. A shell cannot do this: it merges two pending signals
+# of the same kind.
 NOTE_SIGNALS = """
 import signal, sys
 expected = {signal.SIGINT, signal.SIGTERM}
@@ -39,23 +39,23 @@ while True:
 
 
 def services(*arguments: object) -> subprocess.CompletedProcess:
-    """Runs the script to its end and returns what it printed."""
+    """Runs the script to its end and returns its output."""
     command = [str(SCRIPT), *map(str, arguments)]
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE_SECONDS * 3)
 
 
 def wait_until(condition, what: str) -> None:
-    """Returns once the condition holds."""
+    """Returns when the condition holds."""
     control.wait_for(condition, DEADLINE_SECONDS, what)
 
 
 def left_over(state) -> list[int]:
-    """Returns the running processes of a pair. Redis writes its title over its environment, so it is told by its port."""
+    """Returns the running processes of a pair. Redis overwrites its environment with its title, so it is found by its port."""
     return processes.marked(f"{MARK}={state.mark}") + [pid for pid, line in commands() if f"127.0.0.1:{state.redis_port}" in line]
 
 
 def commands() -> list[tuple[int, str]]:
-    """Returns the number and the command line of every process."""
+    """Returns the id and the command line of every process."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -66,24 +66,24 @@ def commands() -> list[tuple[int, str]]:
 
 
 def redis(state, *commands: str) -> str:
-    """Sends inline commands after the password and returns what Redis answers before it closes."""
+    """Sends the password and inline commands, and returns everything Redis answers."""
     request = "".join(f"{line}\r\n" for line in (f"AUTH {state.redis_password}", *commands, "QUIT"))
     return probe.exchange(state.redis_port, request.encode(), wanted=4096).decode()
 
 
 def setUpModule() -> None:
-    """Takes SIGINT as at a terminal: a run in the background was told to ignore it, and all that it starts would too."""
+    """Restores SIGINT: a background shell ignores it, and every child would inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class StartedServices(unittest.TestCase):
-    """One pair left running in a folder, controlled piece by piece."""
+    """One running pair in a folder, whose services are controlled one by one."""
 
     @classmethod
     def setUpClass(cls):
         cls.top = Path(tempfile.mkdtemp(prefix="selvage-test-"))
         cls.addClassCleanup(shutil.rmtree, cls.top, ignore_errors=True)
-        # Long and with a space, since neither may matter.
+        # A long name with spaces, because neither may matter.
         cls.path = cls.top / ("a folder with a long name " * 5).strip()
         started = services("start", cls.path)
         cls.addClassCleanup(services, "stop", cls.path)
@@ -201,14 +201,14 @@ class OtherFolders(unittest.TestCase):
 
 
 class Run(unittest.TestCase):
-    """`run`: a command beside services that end with it."""
+    """`run`: a command, and services that end with it."""
 
     def setUp(self):
         self.top = Path(tempfile.mkdtemp(prefix="selvage-test-"))
         self.addCleanup(shutil.rmtree, self.top, ignore_errors=True)
 
     def start_run(self, name: str, command: str, **options) -> tuple[subprocess.Popen, Folder]:
-        """Starts `run` with a shell command that first reports its services' folder; returns when that runs."""
+        """Starts `run` with a shell command that first reports its services' folder; returns when the command runs."""
         report = self.top / name
         script = f'echo "$SELVAGE_TEST_SERVICES_DIR" > "$0.new"; mv "$0.new" "$0"; {command}'
         command = [str(SCRIPT), "run", "--", "sh", "-c", script, str(report)]
@@ -221,7 +221,7 @@ class Run(unittest.TestCase):
         return run, Folder.load(Path(report.read_text().strip()))
 
     def assert_all_gone(self, folder: Folder) -> None:
-        """Waits until neither processes nor files of the pair are left."""
+        """Waits until all processes and files of the pair are gone."""
         wait_until(lambda: left_over(folder.state) == [] and not folder.path.exists(), f"something of {folder.path} did not end")
 
     def test_two_at_once_do_not_collide(self):
@@ -271,7 +271,7 @@ class Run(unittest.TestCase):
         terminal, inside = pty.openpty()
         self.addCleanup(os.close, terminal)
         note = f'{sys.executable} -c "$NOTE_SIGNALS"'
-        # The witness gets Ctrl-C from the terminal; the command left the terminal's group, so it could get it from `run` only.
+        # The witness gets Ctrl-C from the terminal. The command has left the terminal's process group, so only `run` could send it one.
         run, folder = self.start_run(
             "report",
             f'{note} "$0.witness" SIGINT & exec setsid {note} "$0.command" SIGTERM',
@@ -299,7 +299,7 @@ class Run(unittest.TestCase):
 
 
 class Install(unittest.TestCase):
-    """What surrounds an install; the install itself is apt-get's."""
+    """The code around an installation; apt-get does the installation itself."""
 
     def setUp(self):
         top = tempfile.TemporaryDirectory(prefix="selvage-test-")

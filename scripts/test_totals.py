@@ -1,4 +1,4 @@
-"""Tests of the counting in `totals.py`, on what cargo and unittest print."""
+"""Tests of `totals.py` on the output of cargo and unittest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counts tests from what cargo and unittest print. Nothing is run here; that is `scripts/test`."""
+"""Counts tests from the output of cargo and unittest. `scripts/test` runs them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PYTHON_RESULT = re.compile(r"^(?:OK|FAILED)(?: \((.*)\))?$")
 
 @dataclass
 class Totals:
-    """What has been counted so far, and what went wrong apart from tests that failed."""
+    """The counts so far, and problems other than failed tests."""
 
     passed: int = 0
     failed: int = 0
@@ -28,12 +28,12 @@ class Totals:
         self.skipped += skipped
 
     def problem(self, text: str) -> None:
-        """Notes something that is no failed test and fails the run all the same."""
+        """Records a problem that is not a failed test but still fails the run."""
         self.problems.append(text)
 
 
 class CargoCounter:
-    """Reads cargo's output: which test program runs, and its result line."""
+    """Parses cargo's output: which test program runs, and its result line."""
 
     def __init__(self, totals: Totals):
         self.totals = totals
@@ -48,7 +48,7 @@ class CargoCounter:
         target = CARGO_TARGET.match(line)
         if target:
             self.expect_result()
-            # Unit tests and doc tests may be none; a test program without a test is a mistake.
+            # A crate may have no unit tests or doc tests, but a test program without a test is a mistake.
             self.program = target.group(2) or f"the doc tests of {target.group(3)}"
             self.may_be_empty = bool(target.group(1) or target.group(3))
             return
@@ -64,7 +64,7 @@ class CargoCounter:
         self.program = None
 
     def expect_result(self) -> None:
-        """Notes that the last program ended without a result, as after a crash."""
+        """Records a problem if the last program ended without a result, for example after a crash."""
         if self.program:
             self.totals.problem(f"{self.program} ended without a result")
         self.program = None
@@ -79,7 +79,7 @@ class CargoCounter:
 
 
 class PythonCounter:
-    """Reads the output of unittest."""
+    """Parses the output of unittest."""
 
     def __init__(self, totals: Totals):
         self.totals = totals
@@ -107,10 +107,10 @@ class PythonCounter:
 
 
 def closing_line(totals: Totals) -> str:
-    """Returns the line that alone says how the run went: what could not run counts as one failure each."""
+    """Returns the summary line; each problem counts as one failure."""
     return f"{totals.passed} passed, {totals.failed + len(totals.problems)} failed, {totals.skipped} skipped"
 
 
 def has_succeeded(totals: Totals) -> bool:
-    """Tells whether tests ran and all is well."""
+    """Tells whether tests ran and none failed."""
     return totals.passed > 0 and totals.failed == 0 and not totals.problems

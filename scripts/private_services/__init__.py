@@ -1,1 +1,1 @@
-"""Private RabbitMQ and Redis instances; `scripts/services` is the command. Nothing here knows about Selvage's own programs."""
+"""Private RabbitMQ and Redis instances; `scripts/services` is the command. Nothing here depends on Selvage's own programs."""

@@ -1,6 +1,6 @@
-"""Finds the server programs of RabbitMQ and Redis, and installs Debian's packages where that is allowed.
+"""Finds the server programs of RabbitMQ and Redis, and installs Debian's packages if it may.
 
-Only looking for and installing programs belongs here; how they are started is in `folder.py` and `keeper.py`.
+Only finding and installing programs belongs here; `folder.py` and `keeper.py` start them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Missing(Exception):
 
 @dataclass(frozen=True)
 class Binaries:
-    """Where the programs are: RabbitMQ's inner `sbin` folder, Redis, and Erlang's port mapper if it was found."""
+    """Paths of the programs: RabbitMQ's inner `sbin` folder, Redis, and Erlang's port mapper if it was found."""
 
     rabbitmq_sbin: Path
     redis_server: Path
@@ -39,19 +39,19 @@ class Binaries:
 
 
 def find_or_install() -> Binaries:
-    """Returns the programs, installing Debian's packages first if some are missing; raises Missing."""
+    """Returns the programs; installs Debian's packages first if some are missing; raises Missing."""
     found = find()
     if found is not None:
         return found
     install()
     found = find()
     if found is None:
-        raise Missing(f"{' and '.join(PACKAGES)} were installed, but their programs are still not to be found")
+        raise Missing(f"{' and '.join(PACKAGES)} were installed, but their programs are still missing")
     return found
 
 
 def find() -> Binaries | None:
-    """Returns the programs if all of them are on this machine."""
+    """Returns the programs if all of them are installed."""
     sbin, redis = rabbitmq_sbin(), which("redis-server")
     if sbin is None or redis is None or which("erl") is None:
         return None
@@ -59,15 +59,15 @@ def find() -> Binaries | None:
 
 
 def which(name: str) -> str | None:
-    """Looks a program up on the PATH and in the system's own folders."""
+    """Looks up a program on the PATH and in the system's folders."""
     return shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", ""), *SYSTEM_PATHS)))
 
 
 def rabbitmq_sbin() -> Path | None:
     """Returns the folder with RabbitMQ's own scripts.
 
-    Debian's `rabbitmq-server` on the PATH is a wrapper that changes to the user and folders of the system's instance; the
-    scripts it calls have `rabbitmq-env` beside them. In an upstream archive the program on the PATH is already one of them.
+    Debian's `rabbitmq-server` on the PATH is a wrapper that switches to the user and folders of the system instance; the scripts
+    it calls have `rabbitmq-env` beside them. In an upstream archive, the program on the PATH is already one of these scripts.
     """
     candidates = []
     on_path = which("rabbitmq-server")
@@ -81,7 +81,7 @@ def rabbitmq_sbin() -> Path | None:
 
 
 def epmd() -> Path | None:
-    """Returns Erlang's port mapper, which some distributions keep off the PATH."""
+    """Returns Erlang's port mapper, which some distributions do not put on the PATH."""
     on_path = which("epmd")
     if on_path:
         return Path(on_path)
@@ -92,13 +92,13 @@ def epmd() -> Path | None:
 
 
 def install() -> None:
-    """Installs Debian's packages without starting the services they bring; raises Missing where it may not."""
+    """Installs Debian's packages without starting their services; raises Missing if it cannot or may not."""
     apt = shutil.which("apt-get")
     wanted = " and ".join(PACKAGES)
     if apt is None:
-        raise Missing(f"RabbitMQ and Redis are needed: put rabbitmq-server, erl and redis-server on the PATH ({wanted} in Debian)")
+        raise Missing(f"RabbitMQ or Redis is missing: put rabbitmq-server, erl and redis-server on the PATH (packages {wanted} in Debian)")
     if os.geteuid() != 0:
-        raise Missing(f"RabbitMQ and Redis are needed: run `apt-get install --no-install-recommends {' '.join(PACKAGES)}` as root")
+        raise Missing(f"RabbitMQ or Redis is missing: run `apt-get install --no-install-recommends {' '.join(PACKAGES)}` as root")
     print(f"services: installing {wanted} with apt-get", file=sys.stderr, flush=True)
     INSTALL_LOCK.parent.mkdir(parents=True, exist_ok=True)
     with open(INSTALL_LOCK, "w") as lock:
@@ -111,7 +111,7 @@ def install() -> None:
 
 
 def run_apt(command: list[str]) -> None:
-    """Runs apt-get, waiting a little when another one holds its locks; its output goes to stderr."""
+    """Runs apt-get with its output on stderr, and retries while another process holds its locks."""
     environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
     command = [command[0], "-o", "DPkg::Lock::Timeout=300", *command[1:]]
     for attempt in range(1, INSTALL_TRIES + 1):
@@ -120,14 +120,14 @@ def run_apt(command: list[str]) -> None:
             return
         if attempt < INSTALL_TRIES:
             time.sleep(attempt)
-    raise Missing(f"`{' '.join(command)}` failed with status {done.returncode}: install {' and '.join(PACKAGES)} by hand")
+    raise Missing(f"`{' '.join(command)}` failed with status {done.returncode}: install {' and '.join(PACKAGES)} manually")
 
 
 @contextlib.contextmanager
 def no_service_starts():
-    """Keeps package scripts from starting services, for as long as the block runs, through Debian's policy-rc.d.
+    """Keeps package scripts from starting services while the block runs, with Debian's policy-rc.d.
 
-    A policy that is there already is the administrator's and stays; one that an interrupted run of ours left is removed.
+    An existing policy is the administrator's and stays; one that an interrupted run of this script left is removed.
     """
     if not POLICY_FILE.exists():
         POLICY_FILE.write_text(POLICY_TEXT)

@@ -1,4 +1,4 @@
-"""Three RabbitMQ nodes, a Redis with a replica and three sentinels, on this machine, for one run. Ended with their owner."""
+"""Three RabbitMQ nodes, a Redis with a replica and three sentinels, on this machine, for one run. They end with their owner."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Cluster:
         self.running: dict[str, subprocess.Popen] = {}
 
     def start(self) -> None:
-        """Starts everything and waits until the nodes have found each other."""
+        """Starts everything and waits until the nodes have formed a cluster."""
         cookie = self.folder / ".erlang.cookie"
         cookie.write_text(secrets.token_hex(16))
         cookie.chmod(0o400)
@@ -49,7 +49,7 @@ class Cluster:
             time.sleep(processes.POLL_SECONDS)
 
     def start_node(self, node: str) -> None:
-        """Starts one RabbitMQ node, which looks for the others by their names."""
+        """Starts one RabbitMQ node, which finds the others by their names."""
         home = self.folder / node
         home.mkdir()
         lines = [
@@ -66,7 +66,7 @@ class Cluster:
         self.spawn(f"node-{node}", [str(self.binaries.rabbitmq_sbin / "rabbitmq-server")], self.node_environment(node))
 
     def node_environment(self, node: str) -> dict[str, str]:
-        """What makes a RabbitMQ program one of this node."""
+        """The environment that ties a RabbitMQ program to this node."""
         home = self.folder / node
         return {
             "HOME": str(self.folder),
@@ -106,14 +106,14 @@ class Cluster:
         return {"SELVAGE_AMQP_URL": nodes, "SELVAGE_REDIS_URL": f"redis+sentinel://{sentinels}/main/0"}
 
     def asked(self, node: str, *question: str) -> dict | list:
-        """What a node says; nothing while it does not answer."""
+        """The node's answer to a rabbitmqctl query; empty if it does not answer."""
         command = [str(self.binaries.rabbitmq_sbin / "rabbitmqctl"), "-q", "-n", f"{node}@localhost", *question]
         environment = {**os.environ, **self.node_environment(node)}
         done = subprocess.run([*command, "--formatter", "json"], env=environment, capture_output=True, text=True, timeout=60)
         return json.loads(done.stdout) if done.returncode == 0 else {}
 
     def leader(self, queue: str) -> str:
-        """The node that leads a quorum queue whose name ends so."""
+        """The node that leads the quorum queue whose name ends with `queue`."""
         queues = self.asked("a", "list_queues", "name", "leader")
         return next(each["leader"] for each in queues if each["name"].endswith(queue)).split("@")[0]
 
@@ -123,12 +123,12 @@ class Cluster:
         self.running[name] = processes.spawn(command, environment, self.folder / f"{name}.log")
 
     def kill(self, name: str) -> None:
-        """Ends a process and all of its session at once."""
+        """Kills a process and its whole session."""
         os.killpg(self.running[name].pid, signal.SIGKILL)
         self.running[name].wait()
 
     def end(self) -> list[int]:
-        """Ends everything; returns what is still there."""
+        """Kills everything; returns the processes that are still there."""
         for process in self.running.values():
             process.kill()
             process.wait()

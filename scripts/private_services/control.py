@@ -1,6 +1,6 @@
-"""What the commands do: start and end a keeper, ask it, and wait until a service serves or is gone.
+"""Implements the commands: start and end a keeper, send it requests, and wait until a service serves or has ended.
 
-Processes of the services themselves are the keeper's; none is started or signalled here.
+The keeper owns the service processes; nothing here starts or signals them.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ RESTART_TRIES = 3
 
 
 class Problem(Exception):
-    """Something the user has to know; the text is the whole message."""
+    """An error for the user; the text is the whole message."""
 
 
 def start_keeper(program: Path, path: Path, lifeline: int | None, ephemeral: bool) -> Folder:
-    """Starts a keeper for the folder and returns once both services serve."""
+    """Starts a keeper for the folder and returns when both services serve."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = [sys.executable, str(program), "keep", str(path)]
     if lifeline is not None:
@@ -56,7 +56,7 @@ def start_keeper(program: Path, path: Path, lifeline: int | None, ephemeral: boo
 
 
 def wait_for_keeper(keeper: subprocess.Popen, path: Path) -> Folder:
-    """Returns once the keeper says that both services serve."""
+    """Returns when the keeper reports that both services serve."""
     deadline = time.monotonic() + KEEPER_SECONDS
     while time.monotonic() < deadline:
         if keeper.poll() is not None:
@@ -69,17 +69,17 @@ def wait_for_keeper(keeper: subprocess.Popen, path: Path) -> Folder:
 
 
 def failure(path: Path) -> str:
-    """Returns why a keeper ended, from what it left behind."""
+    """Returns why a keeper ended, from its failure file or its log."""
     for name in (FAILURE_FILE, "keeper.log"):
         text = (path / name).read_text(errors="replace").strip() if (path / name).exists() else ""
         if text:
             return text
-    return "the keeper ended without a word"
+    return "the keeper ended without a message"
 
 
 def ask(path: Path, request: dict) -> dict:
     """Sends a request to the folder's keeper and returns its answer."""
-    # Through an open folder, since the path of a socket is at most 108 bytes long.
+    # Through an open folder, because the path of a socket has at most 108 bytes.
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -92,7 +92,7 @@ def ask(path: Path, request: dict) -> dict:
 
 
 def ask_if_there(path: Path, request: dict) -> dict | None:
-    """Like `ask`, but none where no keeper answers."""
+    """Like `ask`, but returns None if no keeper answers."""
     try:
         return ask(path, request)
     except (OSError, ValueError):
@@ -100,7 +100,7 @@ def ask_if_there(path: Path, request: dict) -> dict | None:
 
 
 def is_kept(path: Path) -> bool:
-    """Tells whether a keeper runs in the folder: it holds the lock for as long as it lives."""
+    """Tells whether a keeper runs in the folder; a running keeper holds the lock."""
     try:
         with open(path / LOCK_FILE) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -112,35 +112,35 @@ def is_kept(path: Path) -> bool:
 
 
 def end_keeper(path: Path, fast: bool) -> None:
-    """Ends both services and their keeper, and returns when nothing of them is left."""
+    """Ends both services and their keeper, and returns when all processes are gone."""
     ask_if_there(path, {"do": "end", "fast": fast})
     wait_for(lambda: not is_kept(path), END_SECONDS, "the services did not end")
 
 
 def control(path: Path, service: str, action: str) -> None:
-    """Carries out one action on one service and returns when its effect is there."""
+    """Performs one action on one service and returns when it has taken effect."""
     status = ask_if_there(path, {"do": action, "service": service})
     if status is None:
-        raise Problem(f"no services run in {path}; `start` them first")
+        raise Problem(f"no services run in {path}: run `start` first")
     pid = status[service]["pid"]
     if action == "start":
         wait_until_serving(path, service)
     elif action in ("stop", "kill"):
         wait_for(lambda: now(path, service)["pid"] is None, SERVICE_SECONDS, f"the {service} did not end")
     elif pid is None:
-        raise Problem(f"the {service} does not run, so it cannot {action}")
+        raise Problem(f"cannot {action} the {service}: it is not running")
     else:
         is_paused = action == "pause"
         wait_for(lambda: now(path, service)["paused"] == is_paused, SERVICE_SECONDS, f"the {service} did not {action}")
 
 
 def now(path: Path, service: str) -> dict:
-    """Returns the process id of a service, if it runs, and whether it is paused."""
+    """Returns the process id of a service, None if it is not running, and whether it is paused."""
     return ask(path, {"do": "status"})[service]
 
 
 def wait_until_serving(path: Path, service: str) -> None:
-    """Waits until a service that was told to start serves on its port; one that ends is started again, a few times."""
+    """Waits until a started service serves on its port; restarts one that ends, up to RESTART_TRIES attempts."""
     state = Folder.load(path).state
     serves = {
         "broker": lambda: probe.amqp_speaks(state.amqp_port),
@@ -155,7 +155,7 @@ def wait_until_serving(path: Path, service: str) -> None:
             return
         if not is_running:
             if tries == RESTART_TRIES:
-                raise Problem(f"the {service} ended {tries} times while starting; its log is in {path}/log")
+                raise Problem(f"the {service} ended {tries} times during its start; see its log in {path}/log")
             tries += 1
             ask(path, {"do": "start", "service": service})
         time.sleep(POLL_SECONDS)
@@ -163,7 +163,7 @@ def wait_until_serving(path: Path, service: str) -> None:
 
 
 def wait_for(condition, seconds: float, complaint: str) -> None:
-    """Returns once the condition holds; raises Problem with the complaint if it does not within so many seconds."""
+    """Returns when the condition holds; raises Problem with the complaint if it does not hold in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -1,6 +1,6 @@
-"""The folder of one pair of instances: ports, passwords, node name, configuration files, and the environment programs get.
+"""The folder of one pair of instances: ports, passwords, node name, configuration files, and the environment of its programs.
 
-Everything an instance writes stays below this folder. No processes are started here; that is `keeper.py`.
+Everything an instance writes stays in this folder. `keeper.py` starts the processes.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ PROJECT = Path(__file__).resolve().parent.parent.parent
 BROKER_CONF = PROJECT / "deploy" / "rabbitmq.conf"
 REDIS_CONF = PROJECT / "deploy" / "redis.conf"
 STATE_FILE = "services.json"
-# Every process of an instance carries this variable with the instance's own value, so that none is overlooked at the end.
+# Every process of an instance has this variable with the instance's own value, so that no process is missed at the end.
 MARK = "SELVAGE_SERVICES_MARK"
-# A shared machine's disk may well be fuller than the broker of a real deployment would like.
+# The disk of a shared machine may be fuller than a production limit allows.
 PRIVATE_DISK_FREE_LIMIT = "50MB"
 
 
 @dataclass(frozen=True)
 class State:
-    """What a restart must find again. Passwords are hexadecimal, so they need no quoting anywhere."""
+    """The state that a restart needs. Passwords are hexadecimal, so they need no quoting."""
 
     mark: str
     node: str
@@ -42,7 +42,7 @@ class State:
 
 
 def new_state() -> State:
-    """Returns fresh ports, names and passwords."""
+    """Returns new ports, names and passwords."""
     amqp, dist, epmd, redis = free_ports(4)
     suffix = secrets.token_hex(6)
     return State(
@@ -59,7 +59,7 @@ def new_state() -> State:
 
 
 class Folder:
-    """One folder and its state; `create` lays a new one out, `load` reads an existing one."""
+    """One folder and its state; `create` sets up a new one, `load` reads an existing one."""
 
     def __init__(self, path: Path, state: State):
         self.path = path
@@ -67,12 +67,12 @@ class Folder:
 
     @classmethod
     def load(cls, path: Path) -> Folder:
-        """Reads an existing folder; raises FileNotFoundError if it is none."""
+        """Reads an existing folder; raises FileNotFoundError if it has no state file."""
         return cls(path, State(**json.loads((path / STATE_FILE).read_text())))
 
     @classmethod
     def create(cls, path: Path) -> Folder:
-        """Lays the folder out with new ports and passwords, readable by the user alone; data of an earlier try is not kept."""
+        """Sets up the folder with new ports and passwords, readable only by the user; overwrites an earlier attempt."""
         folder = cls(path, new_state())
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.chmod(0o700)
@@ -85,14 +85,14 @@ class Folder:
         return folder
 
     def write(self, name: str, text: str) -> None:
-        """Writes a file of this folder in one step, readable by the user alone."""
+        """Writes a file of this folder atomically, readable only by the user."""
         unfinished = self.path / f".{name}.new"
         with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(text)
         unfinished.replace(self.path / name)
 
     def broker_conf(self) -> str:
-        """Returns the deployment's settings with this instance's own in place of, and after, them."""
+        """Returns the deployment's settings, with this instance's own settings instead of the same keys."""
         own = {
             "default_user": self.state.amqp_user,
             "default_pass": self.state.amqp_password,
@@ -111,7 +111,7 @@ class Folder:
             f"port {self.state.redis_port}",
             f"requirepass {self.state.redis_password}",
             f'dir "{self.path / "redis"}"',
-            # It holds the cached results too, which would fill it and then keep new jobs out.
+            # This Redis also holds the cached results; with a limit they would fill it, and it would reject new jobs.
             "maxmemory 0",
             "daemonize no",
             'logfile ""',
@@ -119,12 +119,12 @@ class Folder:
         return "\n".join(lines) + "\n"
 
     def program_environment(self) -> dict[str, str]:
-        """Returns the caller's environment without anything that would steer RabbitMQ or Erlang, and with the mark."""
+        """Returns the caller's environment with the mark and without variables that affect RabbitMQ or Erlang."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ_", "ERL_", "NOTIFY_SOCKET"))}
         return {**kept, MARK: self.state.mark, "HOME": str(self.path / "home")}
 
     def broker_environment(self, binaries: Binaries, lean: bool) -> dict[str, str]:
-        """Returns the environment for the server and for rabbitmqctl. `lean` leaves plugins out, see `lean.py`."""
+        """Returns the environment for the server and for rabbitmqctl. `lean` leaves out plugins, see `lean.py`."""
         state, path = self.state, self.path
         sbin = lean_home(binaries.rabbitmq_sbin, path / "rabbitmq") if lean else binaries.rabbitmq_sbin
         loopback = "-kernel inet_dist_use_interface {127,0,0,1}"
@@ -145,12 +145,12 @@ class Folder:
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(path / "advanced.config"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": loopback,
             "RABBITMQ_CTL_ERL_ARGS": loopback,
-            # Unbound: a scheduler that is tied to a core waits there for whatever else runs on it.
+            # Unbound, because a scheduler that is bound to a core waits for other programs on that core.
             "RABBITMQ_SCHEDULER_BIND_TYPE": "u",
-            # Any free port for the tool's own end; its default is a range of eleven, shared with every other tool run.
+            # Any free port for rabbitmqctl itself. The default is a range of eleven ports, shared with every other rabbitmqctl run.
             "RABBITMQ_CTL_DIST_PORT_MIN": "0",
             "RABBITMQ_CTL_DIST_PORT_MAX": "0",
-            # Makes the server's script replace itself by the virtual machine, so that the process we start is the broker.
+            # Makes the server script exec the virtual machine, so that the process we start is the broker itself.
             "RUNNING_UNDER_SYSTEMD": "true",
             "ERL_EPMD_PORT": str(state.epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
@@ -158,7 +158,7 @@ class Folder:
         }
 
     def exports(self, as_settings: bool) -> dict[str, str]:
-        """Returns the variables that tests, and with `as_settings` the programs themselves, read."""
+        """Returns the variables that tests read and, with `as_settings`, those that the programs read."""
         state = self.state
         amqp = f"amqp://{state.amqp_user}:{state.amqp_password}@127.0.0.1:{state.amqp_port}/%2f"
         redis = f"redis://:{state.redis_password}@127.0.0.1:{state.redis_port}/0"
@@ -168,5 +168,5 @@ class Folder:
         return names
 
     def export_lines(self, as_settings: bool) -> str:
-        """Returns the same variables as shell text."""
+        """Returns the same variables as shell commands."""
         return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in self.exports(as_settings).items())

@@ -1,7 +1,7 @@
-"""The process that owns one pair of instances from start to end, and does what it is told over a socket in the folder.
+"""The process that owns one pair of instances from start to end, controlled over a socket in the folder.
 
-It starts and signals processes and answers at once; waiting until a service serves or is gone is its clients' part
-(`control.py`), except for the first start, where a lost race for a port is answered with new ports.
+It starts and signals processes and replies immediately; its clients (`control.py`) wait until a service serves or has ended. The
+exception is the first start: there the keeper itself waits, and picks new ports if another program takes one first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .folder import MARK, STATE_FILE, Folder
 SOCKET_FILE, LOCK_FILE, FAILURE_FILE = "control", "lock", "failure"
 SERVICES = ("broker", "redis")
 FIRST_START_TRIES = 3
-# Generous, since a build may hold every core; a broker that fails ends by itself and is noticed at once.
+# Generous, because a build may use every core. A broker that fails exits, and the keeper notices immediately.
 FIRST_START_SECONDS = 120.0
 GRACEFUL_SECONDS = 20.0
 KILL_SECONDS = 10.0
@@ -37,10 +37,10 @@ LARGEST_REQUEST = 4096
 
 
 class Ended(Exception):
-    """The keeper was told to end; `fast` says that no data is needed any more."""
+    """The keeper must end; `fast` means that its data is no longer needed."""
 
     def __init__(self, fast: bool):
-        super().__init__("told to end")
+        super().__init__("asked to end")
         self.fast = fast
 
 
@@ -49,7 +49,7 @@ class Failed(Exception):
 
 
 class Keeper:
-    """Owns the processes of one folder. With `ephemeral`, the folder goes with them."""
+    """Owns the processes of one folder. With `ephemeral`, it deletes the folder at the end."""
 
     def __init__(self, path: Path, binaries: Binaries, lifeline: int | None, ephemeral: bool):
         self.path = path
@@ -63,7 +63,7 @@ class Keeper:
         self.selector = selectors.DefaultSelector()
 
     def run(self) -> int:
-        """Starts the services, serves requests until told to end, and leaves nothing running; returns the exit status."""
+        """Starts the services, serves requests until it must end, and stops everything; returns the exit status."""
         lock = open(self.path / LOCK_FILE, "w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -90,7 +90,7 @@ class Keeper:
         return status
 
     def listen(self) -> None:
-        """Opens the control socket, the lifeline and the signals. The name is relative: a socket's path is at most 108 bytes."""
+        """Opens control socket, lifeline and signals. The socket's name is relative, because its path has at most 108 bytes."""
         os.chdir(self.path)
         for name in (SOCKET_FILE, FAILURE_FILE):
             Path(name).unlink(missing_ok=True)
@@ -108,15 +108,15 @@ class Keeper:
         self.selector.register(wake_read, selectors.EVENT_READ, self.signalled)
 
     def caller_is_gone(self) -> None:
-        """Ends the keeper, since the process that wanted the services holds the lifeline's other end no more."""
+        """Ends the keeper, because the process at the other end of the lifeline is gone."""
         raise Ended(fast=True)
 
     def signalled(self) -> None:
-        """Ends the keeper on a signal, with the data kept."""
+        """Ends the keeper on a signal and keeps the data."""
         raise Ended(fast=False)
 
     def turn(self, seconds: float) -> None:
-        """Serves what has arrived, waiting at most so long, and collects processes that have ended."""
+        """Handles pending events, waits at most `seconds` for them, and reaps ended processes."""
         for key, _ in self.selector.select(seconds):
             key.data()
         for process in self.running.values():
@@ -124,7 +124,7 @@ class Keeper:
         processes.reap_orphans(list(self.running.values()))
 
     def answer(self) -> None:
-        """Reads one request, a JSON object on one line, and answers with another."""
+        """Reads one request, a JSON object on one line, and replies with another."""
         connection, _ = self.server.accept()
         with connection:
             connection.settimeout(1.0)
@@ -134,13 +134,13 @@ class Keeper:
                 reply = self.obey(request)
                 connection.sendall(json.dumps(reply).encode() + b"\n")
             except (OSError, ValueError) as problem:
-                print(f"services: a request was not understood: {problem}", file=sys.stderr)
+                print(f"services: invalid request: {problem}", file=sys.stderr)
                 return
         if request.get("do") == "end":
             raise Ended(fast=bool(request.get("fast")))
 
     def obey(self, request: dict) -> dict:
-        """Does what a request says and returns how things stand then."""
+        """Executes a request and returns the resulting status."""
         action, service = request.get("do"), request.get("service")
         if service in SERVICES and self.folder is not None:
             if action == "start":
@@ -150,14 +150,14 @@ class Keeper:
         return {"ready": self.is_ready, **{name: self.status(name) for name in SERVICES}}
 
     def status(self, service: str) -> dict:
-        """Returns a service's process id (none if it does not run) and whether it is paused."""
+        """Returns a service's process id (None if it is not running) and whether it is paused."""
         process = self.running.get(service)
         if process is None or process.poll() is not None:
             return {"pid": None, "paused": False}
         return {"pid": process.pid, "paused": processes.is_paused(process.pid)}
 
     def signal_service(self, service: str, action: str) -> None:
-        """Signals a service's process if it runs. A paused one is resumed first, or it could not obey."""
+        """Signals a service's process if it is running. Resumes it before a stop, because a paused process cannot react."""
         pid = self.status(service)["pid"]
         if pid is None:
             return
@@ -167,7 +167,7 @@ class Keeper:
         processes.send(pid, how[action])
 
     def start(self, service: str) -> None:
-        """Starts a service unless it runs."""
+        """Starts a service unless it is running."""
         if self.status(service)["pid"] is not None:
             return
         logs = self.path / "log"
@@ -181,7 +181,7 @@ class Keeper:
         self.running["broker"] = processes.spawn(command, environment, logs / "broker.log")
 
     def start_epmd(self, environment: dict[str, str]) -> None:
-        """Starts Erlang's port mapper as a process of ours; where it is not found the broker starts one that lingers."""
+        """Starts Erlang's port mapper as our own process; otherwise the broker starts one that outlives it."""
         if self.binaries.epmd is None or self.status("epmd")["pid"] is not None:
             return
         command = [str(self.binaries.epmd), "-port", environment["ERL_EPMD_PORT"], "-address", environment["ERL_EPMD_ADDRESS"]]
@@ -191,7 +191,7 @@ class Keeper:
             time.sleep(processes.POLL_SECONDS)
 
     def epmd_listens(self) -> bool:
-        """Tells whether the port mapper takes connections."""
+        """Tells whether the port mapper accepts connections."""
         try:
             socket.create_connection(("127.0.0.1", self.folder.state.epmd_port), timeout=1.0).close()
         except OSError:
@@ -199,10 +199,10 @@ class Keeper:
         return True
 
     def first_start(self) -> None:
-        """Starts everything and waits until it serves. A new folder gets new ports when a start fails; raises Failed."""
+        """Starts everything and waits until it serves. A new folder gets new ports if a start fails; raises Failed."""
         is_new = not (self.path / STATE_FILE).exists()
         for attempt in range(1, FIRST_START_TRIES + 1):
-            # Only the first try leaves plugins out, so that a broker for which that is wrong starts all the same.
+            # Only the first attempt leaves out plugins, so that a broker that needs them still starts.
             self.lean = attempt == 1
             self.folder = Folder.create(self.path) if is_new else Folder.load(self.path)
             for service in SERVICES:
@@ -210,7 +210,7 @@ class Keeper:
             reason = self.wait_until_ready()
             if reason is None:
                 return
-            print(f"services: try {attempt} of {FIRST_START_TRIES}: {reason}", file=sys.stderr, flush=True)
+            print(f"services: attempt {attempt} of {FIRST_START_TRIES}: {reason}", file=sys.stderr, flush=True)
             self.end(fast=True)
             if is_new:
                 shutil.rmtree(self.path / "broker", ignore_errors=True)
@@ -218,7 +218,7 @@ class Keeper:
         raise Failed(reason)
 
     def wait_until_ready(self) -> str | None:
-        """Waits until both services serve; returns why not, if they do not."""
+        """Waits until both services serve; returns the reason if they do not."""
         state = self.folder.state
         asks = {
             "broker": lambda: probe.amqp_speaks(state.amqp_port),
@@ -228,10 +228,10 @@ class Keeper:
         while asks:
             self.turn(TURN_SECONDS)
             for service in list(asks):
-                # Asked after the probe, since somebody else's server may be the one that answers on a port we lost.
+                # Check the process after the probe: another program's server may answer on a port that we did not get.
                 serves = asks[service]()
                 if self.status(service)["pid"] is None:
-                    return f"the {service} ended while starting:\n{self.log_tail(service)}"
+                    return f"the {service} ended during its start:\n{self.log_tail(service)}"
                 if serves:
                     del asks[service]
             if asks and time.monotonic() > deadline:
@@ -239,14 +239,14 @@ class Keeper:
         return None
 
     def log_tail(self, service: str) -> str:
-        """Returns the end of what the service printed, without its passwords."""
+        """Returns the end of the service's log, with its passwords masked."""
         text = (self.path / "log" / f"{service}.log").read_text(errors="replace")
         for secret in (self.folder.state.amqp_password, self.folder.state.redis_password):
             text = text.replace(secret, "***")
         return "\n".join(text.splitlines()[-LOG_TAIL_LINES:])
 
     def end(self, fast: bool) -> None:
-        """Ends every process of this pair: politely first unless `fast`, then by force, whoever is left."""
+        """Ends every process of this pair: with SIGTERM first unless `fast`, then with SIGKILL."""
         if not fast:
             for service in SERVICES:
                 self.signal_service(service, "stop")
@@ -260,4 +260,4 @@ class Keeper:
         if self.folder is not None:
             left = processes.kill_marked(f"{MARK}={self.folder.state.mark}", KILL_SECONDS)
             if left:
-                print(f"services: these processes could not be ended: {left}", file=sys.stderr)
+                print(f"services: could not kill these processes: {left}", file=sys.stderr)

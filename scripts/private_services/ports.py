@@ -1,4 +1,4 @@
-"""Chooses free loopback ports. It only looks: whoever listens on one finds out whether somebody was faster."""
+"""Chooses free loopback ports. It does not reserve them: another program may take one before the caller listens on it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ TRIES = 2_000
 
 
 def free_ports(count: int) -> list[int]:
-    """Returns different loopback ports that nobody listens on.
+    """Returns distinct loopback ports on which no program listens.
 
-    They lie outside the range the kernel gives to outgoing connections: a client that retries a stopped server's port from
-    that range sooner or later connects to itself, and then keeps the server from coming back.
+    They lie outside the kernel's range for outgoing connections: a client that retries the port of a stopped server in that range
+    eventually connects to itself, and then the server cannot listen on its port again.
     """
     first_outgoing, last_outgoing = outgoing_range()
     chosen: list[int] = []
@@ -33,7 +33,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def outgoing_range() -> tuple[int, int]:
-    """Returns the kernel's range for outgoing connections; Linux' default where it cannot be read."""
+    """Returns the kernel's range for outgoing connections, or Linux' default if it cannot be read."""
     try:
         first, last = RANGE_FILE.read_text().split()
         first, last = int(first), int(last)
@@ -44,7 +44,7 @@ def outgoing_range() -> tuple[int, int]:
 
 
 def is_free(port: int) -> bool:
-    """Tells whether the port can be listened on now."""
+    """Tells whether a program could listen on the port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

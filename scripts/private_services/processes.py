@@ -1,7 +1,7 @@
-"""Starts and ends processes such that none is left over, on Linux. It knows nothing of brokers and stores.
+"""Starts and ends processes on Linux so that none is left over. It does not depend on brokers and stores.
 
-Three nets: a process of ours dies with the one that started it (parent-death signal), orphans come to the keeper (subreaper),
-and whatever still carries the instance's mark in its environment at the end is killed.
+Three safeguards: a process dies with its parent (parent-death signal), the keeper adopts orphans (subreaper), and at the end every
+process with the instance's mark in its environment is killed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STATE_FIELD = 0  # of /proc/PID/stat, counted after the command's name
 
 
 def spawn(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen:
-    """Starts a process in a session of its own that is killed when this process ends, however it ends."""
+    """Starts a process in its own session; the kernel kills it when this process ends, for whatever reason."""
     parent = os.getpid()
     with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
         return subprocess.Popen(
@@ -36,7 +36,7 @@ def spawn(command: list[str], environment: dict[str, str], log: Path) -> subproc
 
 
 def die_with_parent(how: signal.Signals, parent: int) -> None:
-    """Asks the kernel, in a new child, to send this signal when the parent ends; ends at once if it already has."""
+    """In a new child, requests this signal for the end of the parent; exits if the parent has already ended."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     LIBC.prctl(PR_SET_PDEATHSIG, int(how), 0, 0, 0)
     if os.getppid() != parent:
@@ -44,12 +44,12 @@ def die_with_parent(how: signal.Signals, parent: int) -> None:
 
 
 def adopt_orphans() -> None:
-    """Makes this process the parent of every descendant that loses its own."""
+    """Makes this process the parent of every descendant whose own parent ends."""
     LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def reap_orphans(own: list[subprocess.Popen]) -> None:
-    """Collects adopted processes that have ended; those in `own` are left to their Popen."""
+    """Reaps adopted processes that have ended; leaves those in `own` to their Popen."""
     known = {process.pid for process in own}
     for _ in range(1_000):
         try:
@@ -71,7 +71,7 @@ def is_paused(pid: int) -> bool:
 
 
 def marked(assignment: str) -> list[int]:
-    """Returns the running processes that carry this `NAME=value` in their environment."""
+    """Returns the running processes that have this `NAME=value` in their environment."""
     wanted = assignment.encode()
     found = []
     for folder in Path("/proc").iterdir():
@@ -79,7 +79,7 @@ def marked(assignment: str) -> list[int]:
             continue
         try:
             carries = wanted in (folder / "environ").read_bytes().split(b"\0")
-        except OSError:  # ended meanwhile, or another user's
+        except OSError:  # the process has ended or belongs to another user
             continue
         if carries:
             found.append(int(folder.name))
@@ -87,7 +87,7 @@ def marked(assignment: str) -> list[int]:
 
 
 def kill_marked(assignment: str, seconds: float) -> list[int]:
-    """Kills all processes that carry the assignment; returns those that are still there after so many seconds."""
+    """Kills all processes that have the assignment; returns those that still exist after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         left = marked(assignment)
@@ -100,7 +100,7 @@ def kill_marked(assignment: str, seconds: float) -> list[int]:
 
 
 def send(pid: int, how: signal.Signals) -> None:
-    """Sends a signal; a process that has ended meanwhile is no error."""
+    """Sends a signal; ignores a process that has already ended."""
     try:
         os.kill(pid, how)
     except ProcessLookupError:
