@@ -89,25 +89,23 @@ impl Admission {
     }
 }
 
-/// Lists of jobs that one owner may have read at once; without keys, all clients together.
-const LISTS_AT_ONCE: usize = 2;
 /// Longest time a list waits for its turn.
 const LIST_WAIT: Duration = Duration::from_secs(2);
 
-/// Lists of jobs that are read now. Each reads many records, so an owner that asks for many at once waits for its own lists
-/// and does not keep the store from others.
+/// Lists of jobs that are answered now, one of each owner; without keys, all clients are one. A list costs far more than other
+/// requests: an owner that asks for many at once waits for its own lists, and keeps no more than one thread busy.
 #[derive(Debug, Default)]
 pub struct Lists(Mutex<HashMap<Option<KeyName>, Arc<Semaphore>>>);
 
 impl Lists {
-    /// Waits until this owner may have a list read; its turn ends when the permit is dropped.
+    /// Waits until this owner may have a list answered; its turn ends when the permit is dropped.
     ///
     /// # Errors
     /// `rate_limited` where the earlier lists take too long.
     pub async fn admit(&self, owner: Option<&KeyName>) -> Result<OwnedSemaphorePermit, ApiError> {
         let turn = timeout(LIST_WAIT, self.of(owner).acquire_owned()).await;
         turn.ok().and_then(Result::ok).ok_or_else(|| {
-            let detail = format!("{LISTS_AT_ONCE} lists are read at once; ask for fewer at a time");
+            let detail = "one list is read at a time; wait for it before you ask for the next";
             ApiError::new(Code::RateLimited, detail).retry_after(RETRY_UNKNOWN)
         })
     }
@@ -117,7 +115,7 @@ impl Lists {
         let mut owners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         owners.retain(|_, turns| Arc::strong_count(turns) > 1);
         let turns = owners.entry(owner.cloned());
-        Arc::clone(turns.or_insert_with(|| Arc::new(Semaphore::new(LISTS_AT_ONCE))))
+        Arc::clone(turns.or_insert_with(|| Arc::new(Semaphore::new(1))))
     }
 }
 
@@ -242,21 +240,18 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn an_owner_has_few_lists_read_at_once_and_leaves_no_trace() {
+    async fn an_owner_has_one_list_answered_at_once_and_leaves_no_trace() {
         let lists = Lists::default();
         let (ann, bob) = ("ann".parse().unwrap(), "bob".parse().unwrap());
-        let mut turns = Vec::new();
-        for _ in 0..LISTS_AT_ONCE {
-            turns.push(lists.admit(Some(&ann)).await.unwrap());
-        }
+        let turn = lists.admit(Some(&ann)).await.unwrap();
         let refused = lists.admit(Some(&ann)).await.unwrap_err();
         assert_eq!(refused.code(), Code::RateLimited);
         assert!(refused.after().is_some());
         assert!(lists.admit(Some(&bob)).await.is_ok(), "others have turns");
         assert!(lists.admit(None).await.is_ok());
-        let (next, ()) = tokio::join!(lists.admit(Some(&ann)), async { drop(turns.pop()) });
-        assert!(next.is_ok(), "one was over while it waited");
-        drop((next, turns));
+        let (next, ()) = tokio::join!(lists.admit(Some(&ann)), async { drop(turn) });
+        assert!(next.is_ok(), "the first was over while it waited");
+        drop(next);
         drop(lists.admit(Some(&bob)).await);
         assert_eq!(lists.0.lock().unwrap().len(), 1, "only the last is known");
     }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use selvage_tests::keys::{ANN, BOB};
 use selvage_tests::{Answer, Client, Deployment, Shape, eventually, pictures};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 /// Longest time any job here may take to end.
 pub(super) const END_LIMIT: Duration = Duration::from_secs(30);
@@ -268,6 +270,39 @@ async fn walk(on: &Deployment, key: &'static str, query: &str) -> anyhow::Result
         }
     }
     Ok(ids)
+}
+
+/// While one key has lists read without a pause, the jobs of another are taken and end.
+pub(super) async fn many_lists_of_one_key_stop_no_other(on: Arc<Deployment>) -> anyhow::Result<()> {
+    let (ann, bob) = (on.client().with_key(ANN), on.client().with_key(BOB));
+    for _ in 0..20 {
+        let job = ann.post_image("/jobs", pictures::unique()).await?;
+        job.expect(202);
+    }
+    let stop = CancellationToken::new();
+    let mut lists = JoinSet::new();
+    for _ in 0..16 {
+        let (ann, stop) = (ann.clone(), stop.clone());
+        lists.spawn(async move {
+            while !stop.is_cancelled() {
+                let answer = ann.get("/jobs?status=failed&limit=100").await?;
+                if answer.status != 200 {
+                    answer.expect_problem(429, "rate_limited");
+                }
+            }
+            anyhow::Ok(())
+        });
+    }
+    for _ in 0..20 {
+        let job = bob.post_image("/jobs", pictures::unique()).await?;
+        let ended = end_of(&bob, job.expect(202).id()).await;
+        assert_eq!(ended.json["status"], "succeeded", "{}", ended.json);
+    }
+    stop.cancel();
+    while let Some(listed) = lists.join_next().await {
+        listed??;
+    }
+    Ok(())
 }
 
 pub(super) async fn the_callers_jobs_are_listed(on: Arc<Deployment>) -> anyhow::Result<()> {

@@ -113,6 +113,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         jobs::a_queued_job_can_be_canceled on Fleet with || Settings::default().workers(0);
         jobs::a_waiting_client_is_told_of_a_cancellation_elsewhere on Fleet with || Settings::default().workers(0);
         jobs::a_finished_job_cannot_be_canceled;
+        jobs::many_lists_of_one_key_stop_no_other with keys::guarded;
         jobs::the_callers_jobs_are_listed with keys::guarded;
         jobs::positions_only_fall on Fleet with || Settings::default().workers(0);
         jobs::unknown_and_forgotten_ids_are_told_apart;

@@ -18,8 +18,8 @@ use crate::config::{Prefix, RedisUrl};
 use crate::job::{JobId, ModelName};
 use crate::key_name::KeyName;
 use crate::store::{
-    Cancel, Claim, Completion, JobStore, MAX_ATTEMPTS, Page, Record, Seed, StoreError, StoreFull,
-    Submitted,
+    Cancel, Claim, Completion, JobStore, MAX_ATTEMPTS, MOST_SCANNED, Page, Record, Seed, State,
+    StoreError, StoreFull, Submitted,
 };
 use crate::webhook::{Delivery, Next};
 
@@ -27,6 +27,10 @@ use crate::webhook::{Delivery, Next};
 const BUDGET: Duration = Duration::from_secs(2);
 /// Longest time for the answer to "are you there".
 const PING_BUDGET: Duration = Duration::from_millis(500);
+/// Jobs of a list whose states are compared in one call. Other calls get their turns at the server between two.
+const SCANNED_AT_ONCE: usize = 100;
+/// Records of a list that are read in one call. To parse more would keep other tasks of this process waiting.
+const READ_AT_ONCE: usize = 10;
 /// Two calls without an answer, after each other or at once: then callers are refused at once for a second.
 const RULE: Rule = Rule {
     failures: 2,
@@ -146,6 +150,31 @@ impl RedisStore {
                 source: Arc::new(damage),
             },
         }
+    }
+
+    /// The first ids of an owner's list, newest first, of jobs in that state where one is given; and the one to go on after.
+    async fn scan(
+        &self,
+        list: &str,
+        mut before: Option<String>,
+        limit: usize,
+        state: Option<State>,
+    ) -> Result<(Vec<String>, Option<String>), LinkError> {
+        let mut ids = Vec::new();
+        for _ in 0..MOST_SCANNED / SCANNED_AT_ONCE {
+            let from = before.map_or_else(|| "+".to_owned(), |before| format!("({before}"));
+            let mut call = self.scripts.scan.prepare_invoke();
+            call.key(list).key(&self.names.record_prefix);
+            call.arg(from).arg(SCANNED_AT_ONCE).arg(limit - ids.len());
+            call.arg(state.map_or("", State::as_str));
+            let (last, found): (Option<String>, Vec<String>) = self.link.script(&call).await?;
+            before = last;
+            ids.extend(found);
+            if before.is_none() || ids.len() == limit {
+                break;
+            }
+        }
+        Ok((ids, before))
     }
 
     /// The records under ids that stand on a list; what has gone or cannot be read is taken off it.
@@ -269,19 +298,16 @@ impl JobStore for RedisStore {
         owner: Option<&KeyName>,
         before: Option<JobId>,
         limit: usize,
+        state: Option<State>,
     ) -> Result<Page, StoreError> {
-        let list = self.names.owned(owner);
-        let from = before.map_or_else(|| "+".to_owned(), |before| format!("({before}"));
-        let mut read = redis::cmd("ZRANGE");
-        read.arg(&list).arg(from).arg("-").arg("BYLEX").arg("REV");
-        // One more tells whether there is more.
-        read.arg("LIMIT").arg(0).arg(limit + 1);
-        let mut ids: Vec<String> = self.link.command(&read).await?;
-        let more = ids.len() > limit;
-        ids.truncate(limit);
-        let next = ids.last().filter(|_| more).map(|id| self.listed(id));
-        let records = self.still_there(&list, &ids).await?;
-        let next = next.transpose()?;
+        let (list, before) = (self.names.owned(owner), before.map(|id| id.to_string()));
+        let (ids, next) = self.scan(&list, before, limit, state).await?;
+        let next = next.map(|id| self.listed(&id)).transpose()?;
+        let mut records = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(READ_AT_ONCE) {
+            records.extend(self.still_there(&list, ids).await?);
+        }
+        records.retain(|record| state.is_none_or(|state| state == record.state));
         Ok(Page { records, next })
     }
 

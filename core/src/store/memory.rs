@@ -11,8 +11,8 @@ use super::lines::Lines;
 use super::owners::Owners;
 use super::recalls::Recalls;
 use super::{
-    Cancel, Claim, Completion, JobStore, Page, Record, SUBMIT_LEASE, Seed, State, StoreError,
-    Submitted,
+    Cancel, Claim, Completion, JobStore, MOST_SCANNED, Page, Record, SUBMIT_LEASE, Seed, State,
+    StoreError, Submitted,
 };
 use crate::clock::{Clock, UnixMillis};
 use crate::job::{JobId, ModelName};
@@ -330,17 +330,21 @@ impl JobStore for MemoryStore {
         owner: Option<&KeyName>,
         before: Option<JobId>,
         limit: usize,
+        state: Option<State>,
     ) -> Result<Page, StoreError> {
         let (records, _) = self.lock();
         let mut ids = records.owners.before(owner, before);
-        let taken: Vec<JobId> = ids.by_ref().take(limit).collect();
-        let next = taken.last().copied().filter(|_| ids.next().is_some());
-        drop(ids);
-        let record = |id: &JobId| records.entries.get(id).map(|entry| entry.record.clone());
-        Ok(Page {
-            records: taken.iter().filter_map(record).collect(),
-            next,
-        })
+        let mut last = None;
+        let scanned = ids.by_ref().take(MOST_SCANNED);
+        let found = scanned.filter_map(|id| {
+            last = Some(id);
+            let record = &records.entries.get(&id)?.record;
+            let is_wanted = state.is_none_or(|state| state == record.state);
+            is_wanted.then(|| record.clone())
+        });
+        let records = found.take(limit).collect();
+        let next = last.filter(|_| ids.next().is_some());
+        Ok(Page { records, next })
     }
 
     async fn places(&self, jobs: &[(ModelName, JobId)]) -> Result<Vec<Option<u64>>, StoreError> {

@@ -50,6 +50,9 @@ pub const MAX_ATTEMPTS: u32 = 3;
 /// the gateway's limits for writing the record and for the broker's confirm together, 9 s.
 pub const SUBMIT_LEASE: Duration = Duration::from_secs(10);
 
+/// Most jobs that one call of [`JobStore::list`] scans.
+pub const MOST_SCANNED: usize = 500;
+
 /// Records of promised jobs.
 #[async_trait]
 pub trait JobStore: Debug + Send + Sync {
@@ -115,8 +118,9 @@ pub trait JobStore: Debug + Send + Sync {
     /// [`StoreError`].
     async fn get(&self, ids: &[JobId]) -> Result<Vec<Option<Record>>, StoreError>;
 
-    /// Up to `limit` records of one owner, or of nobody's, newest id first, all older than `before`. A long list may leave its
-    /// oldest jobs out.
+    /// Up to `limit` records of one owner, or of nobody's, newest id first, all older than `before`, and in `state` where one
+    /// is given. At most [`MOST_SCANNED`] jobs are scanned for them, so a page may be short, or empty, and not the last one. A
+    /// long list may leave its oldest jobs out.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -125,6 +129,7 @@ pub trait JobStore: Debug + Send + Sync {
         owner: Option<&KeyName>,
         before: Option<JobId>,
         limit: usize,
+        state: Option<State>,
     ) -> Result<Page, StoreError>;
 
     /// Where each job stands among the unfinished jobs of its model, in the order of their submission: 1 for the first,
@@ -328,7 +333,7 @@ pub struct Record {
 /// A part of an owner's list.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Page {
-    /// Records, newest first; fewer than asked for where some have gone.
+    /// Records, newest first; fewer than asked for where some have gone, or too few of the jobs scanned are in the state.
     pub records: Vec<Record>,
     /// What the next part is older than; `None` where this is the last part.
     pub next: Option<JobId>,
@@ -422,7 +427,7 @@ pub enum Cancel {
 #[error("the job store cannot be reached")]
 pub struct StoreError(#[source] pub BoxError);
 
-/// Among the sources of a [`StoreError`]: the store's server has no memory left for records.
+/// Among the sources of a [`StoreError`]: the store has no room left for records.
 #[derive(Debug, thiserror::Error)]
 #[error("the job store is full")]
 pub struct StoreFull(#[source] pub BoxError);

@@ -190,7 +190,7 @@ async fn a_record_that_was_evicted_does_not_stand_in_others_way() {
     }
     assert_eq!(places, [24, 8, 1, 1]);
     let list = store
-        .list(jobs[39].owner.as_ref(), None, 100)
+        .list(jobs[39].owner.as_ref(), None, 100, None)
         .await
         .unwrap();
     assert_eq!((list.records.len(), list.next), (1, None));

@@ -275,7 +275,7 @@ impl History {
         assert_eq!(places, expected, "{known} stood there before");
 
         let owner = self.jobs[0].owner.as_ref();
-        let page = self.store.list(owner, None, 2 * JOBS).await.unwrap();
+        let page = self.store.list(owner, None, 2 * JOBS, None).await.unwrap();
         let listed: Vec<_> = page.records.iter().map(|record| record.seed.id).collect();
         let known = (0..JOBS).filter(|&n| self.models[n].state.is_some());
         let mut ids: Vec<_> = known.map(|n| self.jobs[n].id).collect();

@@ -6,12 +6,12 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use selvage_core::job::JobId;
-use selvage_core::store::{Page, Record, State as JobState};
+use selvage_core::store::{Record, State as JobState};
 use serde::Serialize;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-use super::jobs::{NOT_KEPT, STORE_LIMIT, json};
+use super::jobs::{NOT_KEPT, json};
 use crate::App;
 use crate::access::Caller;
 use crate::error::ApiError;
@@ -20,10 +20,8 @@ use crate::view::JobView;
 
 /// Jobs in an answer unless the request says otherwise, and the most it can ask for.
 pub(super) const LIMIT: (usize, usize) = (20, 100);
-/// Most records that are looked at for one answer, so that a state few jobs are in costs no more than another.
-const MOST_LOOKED_AT: usize = 500;
-/// Longest time for all of them.
-const LOOK_LIMIT: Duration = Duration::from_secs(5);
+/// Longest time for reading one list.
+const LIST_LIMIT: Duration = Duration::from_secs(5);
 
 pub(super) const STATES: [JobState; 6] = [
     JobState::Queued,
@@ -58,10 +56,11 @@ pub(super) async fn list(
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let wanted = Wanted::of(&Query::of(&uri)?)?;
-    let turn = app.lists.admit(caller.owner()).await?;
-    let looked = timeout(LOOK_LIMIT, look(&app, &caller, &wanted)).await;
-    let page = looked.map_err(ApiError::store)??;
-    drop(turn);
+    let _turn = app.lists.admit(caller.owner()).await?;
+    let (owner, cursor) = (caller.owner(), wanted.cursor);
+    let reading = app.store.list(owner, cursor, wanted.limit, wanted.state);
+    let read = timeout(LIST_LIMIT, reading).await;
+    let page = read.map_err(ApiError::store)?.map_err(ApiError::store)?;
     let records: Vec<&Record> = page.records.iter().collect();
     let places = app.places_in_queue(&records).await;
     let durable = app.predictions.durable;
@@ -79,45 +78,6 @@ pub(super) async fn list(
             .and_then(|next| Some((header::LINK, wanted.link(next)?))),
     );
     Ok(response)
-}
-
-/// Reads parts of the list until enough of it is in the state that is asked for.
-async fn look(app: &App, caller: &Caller, wanted: &Wanted) -> Result<Page, ApiError> {
-    let mut found: Vec<Record> = Vec::new();
-    let (mut before, mut looked_at) = (wanted.cursor, 0);
-    loop {
-        // A part of a filtered list is read whole, so that its cursor stands where the last look ended.
-        let step = match wanted.state {
-            None => wanted.limit - found.len(),
-            Some(_) => LIMIT.1,
-        };
-        let reading = app.store.list(caller.owner(), before, step);
-        let read = timeout(STORE_LIMIT, reading).await;
-        let page = read.map_err(ApiError::store)?.map_err(ApiError::store)?;
-        looked_at += step;
-        before = page.next;
-        for record in page.records {
-            if wanted.state.is_some_and(|state| state != record.state) {
-                continue;
-            }
-            let id = record.seed.id;
-            found.push(record);
-            if found.len() == wanted.limit {
-                // Where the list ends here, one more look finds nothing.
-                let next = before.map(|_| id).or_else(|| wanted.state.map(|_| id));
-                return Ok(Page {
-                    records: found,
-                    next,
-                });
-            }
-        }
-        if before.is_none() || looked_at >= MOST_LOOKED_AT {
-            return Ok(Page {
-                records: found,
-                next: before,
-            });
-        }
-    }
 }
 
 impl Wanted {

@@ -10,7 +10,7 @@ use selvage_core::key_name::KeyName;
 use selvage_core::outcome::Report;
 use selvage_core::queue::{Consumer, Health, PublishError, Queue, QueueError};
 use selvage_core::store::{
-    Cancel, Claim, Completion, JobStore, Page, Record, Seed, StoreError, Submitted,
+    Cancel, Claim, Completion, JobStore, Page, Record, Seed, State, StoreError, Submitted,
 };
 use selvage_core::webhook::{Delivery as Told, Next};
 use tokio_util::sync::CancellationToken;
@@ -110,6 +110,7 @@ impl JobStore for StoreDown {
         _: Option<&KeyName>,
         _: Option<JobId>,
         _: usize,
+        _: Option<State>,
     ) -> Result<Page, StoreError> {
         away()
     }

@@ -103,8 +103,9 @@ impl JobStore for Flaky {
         owner: Option<&KeyName>,
         before: Option<JobId>,
         limit: usize,
+        state: Option<State>,
     ) -> Result<Page, StoreError> {
-        self.inner.list(owner, before, limit).await
+        self.inner.list(owner, before, limit, state).await
     }
 
     async fn places(&self, jobs: &[(ModelName, JobId)]) -> Result<Vec<Option<u64>>, StoreError> {

@@ -35,6 +35,7 @@ pub(super) struct StoreScripts {
     pub(super) untold: Script,
     pub(super) told: Script,
     pub(super) places: Script,
+    pub(super) scan: Script,
 }
 
 impl StoreScripts {
@@ -52,6 +53,7 @@ impl StoreScripts {
             untold: script!("untold"),
             told: script!("told"),
             places: script!("places"),
+            scan: script!("scan"),
         }
     }
 }

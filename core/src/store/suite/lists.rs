@@ -6,7 +6,7 @@ use super::{
 };
 use crate::job::{JobId, ModelName};
 use crate::key_name::KeyName;
-use crate::store::{Claim, End, Seed};
+use crate::store::{Claim, End, MOST_SCANNED, Seed, State};
 
 /// A fresh job of that owner.
 fn owned(owner: Option<&str>) -> Seed {
@@ -24,12 +24,23 @@ fn of_model(model: &str) -> Seed {
     }
 }
 
-/// All of an owner's jobs, read in pages of that size.
-async fn listed(store: &Store, owner: Option<&KeyName>, limit: usize) -> Vec<JobId> {
+/// All of an owner's jobs, or those in that state, read in pages of that size.
+async fn listed(
+    store: &Store,
+    owner: Option<&KeyName>,
+    limit: usize,
+    state: Option<State>,
+) -> Vec<JobId> {
     let (mut ids, mut before) = (Vec::new(), None);
     loop {
-        let page = store.list(owner, before, limit).await.expect("it is up");
+        let page = store.list(owner, before, limit, state).await;
+        let page = page.expect("it is up");
         assert!(page.records.len() <= limit);
+        assert!(
+            page.records
+                .iter()
+                .all(|r| state.is_none_or(|s| s == r.state))
+        );
         assert!(page.records.iter().all(|r| r.seed.owner.as_ref() == owner));
         ids.extend(page.records.iter().map(|record| record.seed.id));
         match page.next {
@@ -61,14 +72,14 @@ pub async fn jobs_are_listed_by_owner_newest_first(store: Store) {
         expected.reverse();
         for limit in [1, 3, 10, 11, 100] {
             assert_eq!(
-                listed(&store, owner.as_ref(), limit).await,
+                listed(&store, owner.as_ref(), limit, None).await,
                 expected,
                 "{limit}"
             );
         }
     }
     let nobody = "nobody".parse().expect("a good name");
-    assert!(listed(&store, Some(&nobody), 10).await.is_empty());
+    assert!(listed(&store, Some(&nobody), 10, None).await.is_empty());
 }
 
 /// A job stays listed in every state, is listed once, and a withdrawn one is not.
@@ -88,7 +99,47 @@ pub async fn a_job_is_listed_as_long_as_its_record_is_there(store: Store) {
     expected.extend([queued.id, rewritten.id]);
     expected.sort();
     expected.reverse();
-    assert_eq!(listed(&store, queued.owner.as_ref(), 3).await, expected);
+    let owner = queued.owner.as_ref();
+    assert_eq!(listed(&store, owner, 3, None).await, expected);
+}
+
+/// A list of one state has the jobs that are in it, in pages of any size, and is whole where few of many are.
+pub async fn a_list_can_be_of_one_state(store: Store) {
+    let mut jobs: Vec<Seed> = (0..MOST_SCANNED + 20).map(|_| seed()).collect();
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.id));
+    for job in &jobs[..20] {
+        submitted(&store, job).await;
+    }
+    store.claim(&jobs[20..]).await.expect("it is up");
+    let owner = jobs[0].owner.as_ref();
+    let mut ended = Vec::new();
+    for n in [2, 3, 11, MOST_SCANNED + 18] {
+        assert!(completed(&store, jobs[n].id, End::Expired).await);
+        ended.push(jobs[n].id);
+    }
+    for limit in [1, 2, 3, 4, 100] {
+        let expired = listed(&store, owner, limit, Some(State::Expired)).await;
+        assert_eq!(expired, ended, "{limit}");
+    }
+    let queued = jobs[..20].iter().map(|job| job.id);
+    let queued: Vec<JobId> = queued.filter(|id| !ended.contains(id)).collect();
+    assert_eq!(listed(&store, owner, 7, Some(State::Queued)).await, queued);
+    let running = listed(&store, owner, 100, Some(State::Running)).await;
+    assert_eq!(running.len(), MOST_SCANNED - 1);
+    // What one call scans is bounded: it ends where the next begins.
+    let page = store.list(owner, None, 1, Some(State::Failed)).await;
+    let page = page.expect("it is up");
+    assert_eq!(
+        (page.records.len(), page.next),
+        (0, Some(jobs[MOST_SCANNED - 1].id))
+    );
+    // A full page, too, ends where the next begins, and says so where none does.
+    let page = store.list(owner, None, 3, Some(State::Expired)).await;
+    assert_eq!(page.expect("it is up").next, Some(ended[2]));
+    let last = store.list(owner, Some(ended[2]), 1, Some(State::Expired));
+    assert!(last.await.expect("it is up").next.is_some());
+    let none = listed(&store, owner, 100, Some(State::Failed)).await;
+    assert!(none.is_empty());
 }
 
 /// Unfinished jobs of a model stand in the order of their submission, the first at 1, and move up by every end.

@@ -70,6 +70,7 @@ macro_rules! job_store_suite {
             records_come_in_the_order_of_the_ids
             jobs_are_listed_by_owner_newest_first
             a_job_is_listed_as_long_as_its_record_is_there
+            a_list_can_be_of_one_state
             unfinished_jobs_stand_in_line
             each_caller_is_told_its_own_places
             thousands_of_jobs_share_a_call
