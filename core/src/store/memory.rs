@@ -12,7 +12,7 @@ use super::owners::Owners;
 use super::recalls::Recalls;
 use super::{
     Cancel, Claim, Completion, JobStore, MOST_SCANNED, Page, Record, SUBMIT_LEASE, Seed, State,
-    StoreError, Submitted,
+    StoreError, StoreFull, Submitted,
 };
 use crate::clock::{Clock, UnixMillis};
 use crate::job::{JobId, ModelName};
@@ -29,18 +29,20 @@ pub struct MemoryStore {
     clock: Clock,
 }
 
-/// The store holds as many unfinished jobs as it may.
+/// No record may make room for another.
 #[derive(Debug, thiserror::Error)]
-#[error("the store holds {0} unfinished jobs and takes no more")]
+#[error("all {0} records are of unfinished jobs or have a webhook to send")]
 struct Full(usize);
 
-/// The entries and two orders of them: each id is in exactly one, by whether its job has ended. Idempotency keys live and
-/// end with their entries.
+/// The entries and three orders of them: each id is in exactly one, by whether its job and then its webhook has ended.
+/// Idempotency keys live and end with their entries.
 #[derive(Debug, Default)]
 struct Records {
     entries: HashMap<JobId, Entry>,
     unfinished: BTreeSet<(UnixMillis, JobId)>,
     finished: BTreeSet<(UnixMillis, JobId)>,
+    /// Finished jobs with a webhook to send. They make no room for others.
+    notifying: BTreeSet<(UnixMillis, JobId)>,
     keys: HashMap<Digest, JobId>,
     /// When each untold webhook is due.
     untold: HashMap<JobId, UnixMillis>,
@@ -52,7 +54,7 @@ struct Records {
 impl MemoryStore {
     /// A store of at most `capacity` records, which keeps finished ones for `retention`.
     ///
-    /// Where a new record finds it full, the record that finished first makes room.
+    /// Where a new record finds it full, the record that finished first makes room, unless its webhook is still to be sent.
     #[must_use]
     pub fn new(capacity: usize, retention: Duration, clock: Clock) -> Self {
         Self {
@@ -99,10 +101,9 @@ impl MemoryStore {
 impl Records {
     fn forget_old(&mut self, now: UnixMillis, retention: Duration) {
         self.recalls.forget_old(now);
-        while let Some(&(expires_at, id)) = self.finished.first()
-            && expires_at <= now
+        while let Some(id) =
+            pop_expired(&mut self.finished, now).or_else(|| pop_expired(&mut self.notifying, now))
         {
-            self.finished.pop_first();
             self.remove(id);
         }
         while let Some(&(deadline, id)) = self.unfinished.first()
@@ -199,7 +200,7 @@ impl Records {
         {
             self.untold.insert(id, ended);
             self.finished.remove(&(record.expires_at, id));
-            self.finished.insert((kept_for_webhook(record), id));
+            self.notifying.insert((kept_for_webhook(record), id));
         }
     }
 
@@ -215,7 +216,7 @@ impl Records {
                 let (_, oldest) = self
                     .finished
                     .pop_first()
-                    .ok_or_else(|| StoreError(Box::new(Full(capacity))))?;
+                    .ok_or_else(|| StoreError(StoreFull(Full(capacity).into()).into()))?;
                 self.remove(oldest);
             }
             self.unfinished.insert((seed.deadline, seed.id));
@@ -256,6 +257,12 @@ impl Records {
         }
         Some(result)
     }
+}
+
+/// Takes the first job off, if its time is over.
+fn pop_expired(jobs: &mut BTreeSet<(UnixMillis, JobId)>, now: UnixMillis) -> Option<JobId> {
+    jobs.first().filter(|(expires_at, _)| *expires_at <= now)?;
+    jobs.pop_first().map(|(_, id)| id)
 }
 
 /// Until when the record of a job whose webhook has not ended is kept.
@@ -401,7 +408,7 @@ impl JobStore for MemoryStore {
                 let record = records.entries.get(&id).filter(|_| was_due);
                 if let Some(Entry { record, .. }) = record {
                     let (kept_until, expires_at) = (kept_for_webhook(record), record.expires_at);
-                    records.finished.remove(&(kept_until, id));
+                    records.notifying.remove(&(kept_until, id));
                     records.finished.insert((expires_at, id));
                 }
             }

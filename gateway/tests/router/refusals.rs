@@ -63,6 +63,17 @@ async fn refused_jobs_leave_no_records_that_push_others_out() {
 }
 
 #[tokio::test]
+async fn a_full_store_takes_no_job_until_one_ends() {
+    let rig = limited(|plan| plan.records = 1);
+    let accepted = rig.post("/jobs", png(1)).await.expect(202);
+    let refused = rig.post("/jobs", png(2)).await;
+    refused.expect_problem(503, "store_full");
+    let cancel = format!("/jobs/{}/cancel", accepted.id());
+    rig.post(&cancel, vec![]).await.expect(200);
+    rig.post("/jobs", png(2)).await.expect(202);
+}
+
+#[tokio::test]
 async fn a_full_lane_answers_429_at_once() {
     let rig = limited(|plan| plan.lane_capacity = 1);
     let first = rig.post_later("/predict?wait=30", png(1));
