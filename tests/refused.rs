@@ -1,4 +1,4 @@
-//! Programs on a RabbitMQ that refuses them: what they say, how they end, and that nothing but the cause need be mended.
+//! Programs on a RabbitMQ or Redis that refuses them: what they say, how they end, and that nothing but the cause need be mended.
 
 use std::time::Duration;
 
@@ -32,6 +32,14 @@ fn environment(amqp_url: String, redis_url: String) -> Environment {
         ("SELVAGE_PREFIX", prefix),
         ("SELVAGE_SERVE", "fashion-mnist".to_owned()),
     ]
+}
+
+/// The same address for another user.
+fn url_of(url: &str, user: &str, password: &str) -> String {
+    let mut url = Url::parse(url).expect("a service's address is a URL");
+    url.set_username(user).expect("it has a host");
+    url.set_password(Some(password)).expect("it has a host");
+    url.to_string()
 }
 
 /// The setting's value.
@@ -150,6 +158,80 @@ async fn a_queue_with_other_arguments_ends_the_start_and_is_left_as_it_is() {
         assert_eq!(waiting, Some(1), "{queue} is not ours to empty");
         broker.delete(&queue).await.unwrap();
     }
+    serve(&settings).await;
+    nothing_leaked();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rabbitmq_user_that_may_not_publish_ends_the_start() {
+    let private = tokio::task::spawn_blocking(Private::start).await.unwrap();
+    let services = private.services();
+    let url = url_of(&services.amqp_url, "selvage", "s3cret-of-selvage");
+    let mut settings = environment(url, services.redis_url);
+    settings.push(("SELVAGE_PREFIX", "selvage".to_owned()));
+    let own = r"^selvage\..*";
+    let allow = |write: &str| {
+        let rights = ["set_permissions", "-p", "/", "selvage", own, write, own];
+        tokio::task::block_in_place(|| private.rabbitmqctl(&rights));
+    };
+    tokio::task::block_in_place(|| {
+        private.rabbitmqctl(&["add_user", "selvage", "s3cret-of-selvage"]);
+    });
+    allow(own);
+    for name in PROGRAMS {
+        is_refused(
+            name,
+            &settings,
+            &[
+                "--amqp-url / SELVAGE_AMQP_URL",
+                "ACCESS_REFUSED",
+                "amq.default",
+            ],
+        );
+    }
+    allow(r"^(selvage\..*|amq\.default)$");
+    serve(&settings).await;
+    nothing_leaked();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_cannot_hold_records_ends_the_start() {
+    let private = tokio::task::spawn_blocking(Private::start).await.unwrap();
+    let services = private.services();
+    let url = url_of(&services.redis_url, "selvage", "s3cret-of-selvage");
+    let settings = environment(services.amqp_url, url);
+    let redis = |command: &[&str]| assert_eq!(private.redis(command), "OK", "{command:?}");
+    redis(&[
+        "ACL",
+        "SETUSER",
+        "selvage",
+        "on",
+        ">s3cret-of-selvage",
+        "~*",
+        "+@all",
+    ]);
+    let policy = |policy: &str| {
+        redis(&[
+            "CONFIG",
+            "SET",
+            "maxmemory",
+            "1gb",
+            "maxmemory-policy",
+            policy,
+        ]);
+    };
+    policy("allkeys-lru");
+    for name in PROGRAMS {
+        let words = ["SELVAGE_REDIS_URL", "`allkeys-lru`", "`noeviction`"];
+        is_refused(name, &settings, &words);
+    }
+    policy("noeviction");
+    redis(&["ACL", "SETUSER", "selvage", "-zadd"]);
+    for name in PROGRAMS {
+        let words = ["SELVAGE_REDIS_URL", "`ZADD`", "ACL SETUSER"];
+        is_refused(name, &settings, &words);
+    }
+    redis(&["ACL", "SETUSER", "selvage", "+zadd"]);
     serve(&settings).await;
     nothing_leaked();
 }
