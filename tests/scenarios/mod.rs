@@ -178,6 +178,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         trace_shapes::a_computation_that_is_shared_is_in_one_trace on Fleet;
         trace_shapes::a_job_that_comes_again_goes_on_in_its_trace on Fleet;
         webhooks::the_end_of_a_job_is_told_and_signed with webhooks::allowed;
+        webhooks::each_key_has_a_secret_of_its_own with webhooks::of_keys;
         webhooks::a_receiver_is_told_over_tls_and_only_with_a_known_root with webhooks::over_tls;
         webhooks::a_receiver_that_misbehaves_is_tried_again with webhooks::allowed;
         webhooks::a_killed_gateways_webhook_is_told_by_another on Fleet with webhooks::alone;

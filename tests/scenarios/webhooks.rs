@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use selvage_tests::identity::Identity;
-use selvage_tests::keys::WEBHOOK_SECRET;
+use selvage_tests::keys::{self, ANN, BOB, WEBHOOK_SECRET};
 use selvage_tests::receiver::{Received, Receiver, Reply};
 use selvage_tests::{Answer, Client, Deployment, Settings, eventually, pictures};
 use serde_json::{Value, json};
@@ -33,6 +33,15 @@ static KNOWN: LazyLock<(Identity, NamedTempFile)> = LazyLock::new(|| {
 /// Webhooks to this machine, by gateways that trust one root only.
 pub(super) fn over_tls() -> Settings {
     allowed().with("SSL_CERT_FILE", KNOWN.1.path().display())
+}
+
+/// Webhooks to this machine, of jobs that belong to API keys.
+pub(super) fn of_keys() -> Settings {
+    let mut settings = allowed();
+    let guarded = keys::guarded();
+    settings.environment.extend(guarded.environment);
+    settings.key = guarded.key;
+    settings
 }
 
 /// Webhooks to public addresses only.
@@ -68,16 +77,19 @@ async fn settled(client: &Client, id: &str) -> Value {
     .await
 }
 
-fn verify(message: &Received) -> Value {
+/// The message's body, if it was signed with that secret.
+fn verify_with(secret: &str, message: &Received) -> Option<Value> {
     let mut headers = reqwest::header::HeaderMap::new();
     for name in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
         headers.insert(name, message.header(name).parse().expect("a plain header"));
     }
-    let receiver = standardwebhooks::Webhook::new(WEBHOOK_SECRET).expect("a good secret");
-    receiver
-        .verify(&message.body, &headers)
-        .expect("the signature is right");
-    serde_json::from_slice(&message.body).expect("the body is JSON")
+    let receiver = standardwebhooks::Webhook::new(secret).expect("a good secret");
+    receiver.verify(&message.body, &headers).ok()?;
+    Some(serde_json::from_slice(&message.body).expect("the body is JSON"))
+}
+
+fn verify(message: &Received) -> Value {
+    verify_with(WEBHOOK_SECRET, message).expect("the signature is right")
 }
 
 pub(super) async fn the_end_of_a_job_is_told_and_signed(on: Arc<Deployment>) -> anyhow::Result<()> {
@@ -122,6 +134,28 @@ pub(super) async fn the_end_of_a_job_is_told_and_signed(on: Arc<Deployment>) -> 
         before + 1,
         "only what was asked for is told"
     );
+    Ok(())
+}
+
+pub(super) async fn each_key_has_a_secret_of_its_own(on: Arc<Deployment>) -> anyhow::Result<()> {
+    let secret_of = |name: &str| {
+        let shown = on.command(&["webhook-secret", name]);
+        assert!(shown.status.success(), "{shown:?}");
+        String::from_utf8(shown.stdout).map(|secret| secret.trim().to_owned())
+    };
+    let (anns, bobs) = (secret_of("ann")?, secret_of("bob")?);
+    for (key, own, other) in [(ANN, &anns, &bobs), (BOB, &bobs, &anns)] {
+        let (client, receiver) = (on.client().with_key(key), Receiver::start(&[]).await);
+        let job = submit(&client, pictures::unique(), json!({"url": receiver.url()})).await?;
+        settled(&client, job.expect(202).id()).await;
+        let messages = receiver.received();
+        assert_eq!(messages.len(), 1);
+        let body = verify_with(own, &messages[0]).expect("it is signed with the key's secret");
+        assert_eq!(body["type"], "job.succeeded");
+        for wrong in [other, WEBHOOK_SECRET] {
+            assert_eq!(verify_with(wrong, &messages[0]), None);
+        }
+    }
     Ok(())
 }
 
