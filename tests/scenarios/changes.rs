@@ -14,8 +14,11 @@ use selvage_tests::program::project;
 use selvage_tests::scrape::Scrape;
 use selvage_tests::{Client, Deployment, Settings, Shape, eventually};
 use serde_json::Value;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
 
-use self::load::{FILES, Load, named, picture, send};
+use self::load::{FILES, Load, judge, named, picture, send};
+use super::jobs::end_of;
 
 /// Longest wait for anything; only a failing test waits so long.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -27,6 +30,11 @@ pub(super) fn followed() -> Settings {
 /// The same with one worker; the test starts the other.
 pub(super) fn followed_by_one() -> Settings {
     followed().workers(1)
+}
+
+/// Three workers; the test starts another.
+pub(super) fn three_workers() -> Settings {
+    Settings::default().workers(3)
 }
 
 /// A folder that is looked at after SIGHUP only.
@@ -166,9 +174,8 @@ pub(super) async fn no_answer_is_wrong_or_lost_under_load(
     Ok(())
 }
 
-pub(super) async fn a_fleet_in_the_middle_of_a_change_shows_it(
-    on: Arc<Deployment>,
-) -> anyhow::Result<()> {
+/// The models in another folder.
+fn copy_of_models(on: &Deployment) -> anyhow::Result<TempDir> {
     let elsewhere = tempfile::tempdir()?;
     for name in ["clothing", "fashion-mnist", "rgb-tiny"] {
         let (from, to) = (on.models().join(name), elsewhere.path().join(name));
@@ -177,6 +184,13 @@ pub(super) async fn a_fleet_in_the_middle_of_a_change_shows_it(
             fs::copy(from.join(file), to.join(file))?;
         }
     }
+    Ok(elsewhere)
+}
+
+pub(super) async fn a_fleet_in_the_middle_of_a_change_shows_it(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let elsewhere = copy_of_models(&on)?;
     let folder = elsewhere.path().display().to_string();
     on.add_workers_with(1, &[("SELVAGE_MODELS", &folder)]);
     let [base, half, _] = FILES.map(|(file, _)| file);
@@ -193,6 +207,60 @@ pub(super) async fn a_fleet_in_the_middle_of_a_change_shows_it(
     until_asked(&on, half).await;
     until_held(&on, &[&[half], &[half]]).await;
     load.finish().await?;
+    Ok(())
+}
+
+pub(super) async fn two_files_side_by_side_answer_all(on: Arc<Deployment>) -> anyhow::Result<()> {
+    let [base, half, _] = FILES.map(|(file, _)| file);
+    let elsewhere = copy_of_models(&on)?;
+    replace(elsewhere.path(), half);
+    // What starts now knows the other file only: a worker, and the second gateway.
+    on.set("SELVAGE_MODELS", elsewhere.path().display().to_string());
+    on.add_workers(1);
+    on.with_gateways(|gateways| {
+        gateways[1].signal("KILL");
+        gateways[1].wait_for_end(LIMIT);
+    });
+    assert_eq!(on.revive_gateways(), 1);
+    on.wait_until_ready(1).await;
+    until_held(&on, &[&[base], &[base], &[base], &[half]]).await;
+    let asked = [(on.client(), base), (on.other_client(), half)];
+    for (client, file) in &asked {
+        assert_eq!(model(client).await?["digest"], digest(file).as_str());
+    }
+
+    let mut requests = JoinSet::new();
+    for n in 0..80 {
+        let (client, file) = asked[n % 2].clone();
+        requests.spawn(async move {
+            let is_job = n < 60;
+            let path = if is_job {
+                "/jobs?"
+            } else {
+                "/predict?wait=60&"
+            };
+            let (image, stands_out) = picture(n);
+            let answer = client
+                .post_image(&format!("{path}model=rgb-tiny&top_k=3"), image)
+                .await?;
+            let answer = if is_job {
+                end_of(&client, answer.expect(202).id()).await
+            } else {
+                answer.expect(200)
+            };
+            ensure!(answer.json["status"] == "succeeded", "{}", answer.json);
+            ensure!(
+                judge(&answer, stands_out)? == named(file),
+                "{}",
+                answer.json
+            );
+            Ok(())
+        });
+    }
+    while let Some(done) = requests.join_next().await {
+        done??;
+    }
+    until_held(&on, &[&[base], &[base], &[base], &[half]]).await;
     Ok(())
 }
 

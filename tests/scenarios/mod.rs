@@ -91,6 +91,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         cache::another_model_never_answers;
         changes::no_answer_is_wrong_or_lost_under_load with changes::followed;
         changes::a_fleet_in_the_middle_of_a_change_shows_it on Fleet with changes::followed_by_one;
+        changes::two_files_side_by_side_answer_all on Fleet with changes::three_workers;
         changes::sighup_has_the_folder_read with changes::followed_when_told;
         changes::description_and_file_change_together with changes::followed;
         changes::a_description_that_cannot_be_read_changes_nothing with changes::followed;

@@ -38,7 +38,7 @@ pub(super) fn named(file: &str) -> Named {
 }
 
 /// Whether an answer's scores are those of the file it names.
-fn judge(answer: &Answer, stands_out: f64) -> anyhow::Result<Named> {
+pub(super) fn judge(answer: &Answer, stands_out: f64) -> anyhow::Result<Named> {
     let text = |field: &str| answer.json["model"][field].as_str().context("a model");
     let (named, version) = (text("digest")?, text("version")?);
     let known = FILES.iter().find(|(file, _)| digest(file) == named);
