@@ -10,10 +10,11 @@
 //! | [`queue`] | trait [`queue::Queue`], wire format, in-memory and RabbitMQ backends |
 //! | [`cache`] | trait [`cache::Cache`] and its in-memory backend |
 //! | [`store`] | trait [`store::JobStore`]: records of promised jobs, and its in-memory backend |
+//! | [`dead_letters`] | trait [`dead_letters::DeadLetterStore`]: messages no worker could use, and its in-memory backend |
 //! | [`tensor`] | a tensor in the place of an image |
 //! | [`preview`] | asking what a model is given to see |
 //! | [`fleet`] | trait [`fleet::Fleet`]: which workers exist and what they hold |
-//! | [`redis`] | the Redis backends of cache, store and fleet |
+//! | [`redis`] | the Redis backends of cache, store, dead letters and fleet |
 //! | [`clock`] | the time deadlines are measured by |
 //! | [`key_name`] | who a promised job belongs to |
 //! | [`config`], [`telemetry`], [`trace`], [`shutdown`] | what both programs do the same way |
@@ -23,6 +24,7 @@ pub mod cache;
 pub mod catalog;
 pub mod clock;
 pub mod config;
+pub mod dead_letters;
 pub mod failpoint;
 pub mod fleet;
 pub mod job;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use prometheus::Registry;
 use selvage_core::cache::MemoryCache;
 use selvage_core::clock::Clock;
+use selvage_core::dead_letters::{Bounds, MemoryDeadLetters};
 use selvage_core::fleet::MemoryFleet;
 use selvage_core::queue::Queue as _;
 use selvage_core::queue::memory::MemoryQueue;
@@ -187,7 +188,8 @@ impl Memory {
 
     fn for_gateway(self) -> Backends {
         Backends {
-            dead_letters: self.queue.dead_letters(),
+            dead_letter_queue: self.queue.dead_letters(),
+            dead_letters: Arc::new(MemoryDeadLetters::new(Bounds::default())),
             queue: self.queue,
             reports: self.reports,
             cache: Arc::new(self.cache),

@@ -9,10 +9,11 @@ use selvage_core::cache::{Cache, Layered, MemoryCache};
 use selvage_core::catalog::Catalog;
 use selvage_core::clock::Clock;
 use selvage_core::config::{AmqpUrls, RedisUrl};
+use selvage_core::dead_letters::Bounds;
 use selvage_core::fleet::Fleet;
 use selvage_core::queue::QueueError;
 use selvage_core::queue::rabbit::{QueueCounters, RabbitQueue, RabbitSettings, Role};
-use selvage_core::redis::{RedisCache, RedisFleet, RedisStore};
+use selvage_core::redis::{RedisCache, RedisDeadLetters, RedisFleet, RedisStore};
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +50,9 @@ pub async fn open(
     let store = RedisStore::new(redis, &shared.prefix, retention)
         .context(redis_url)
         .map_err(Failure::Usage)?;
+    let dead_letters = RedisDeadLetters::new(redis, &shared.prefix, Bounds::default())
+        .context(redis_url)
+        .map_err(Failure::Usage)?;
     let fleet = RedisFleet::new(redis, &shared.prefix).context(redis_url);
     let fleet: Arc<dyn Fleet> = Arc::new(fleet.map_err(Failure::Usage)?);
     let clock = Clock::default();
@@ -70,7 +74,8 @@ pub async fn open(
     let near = MemoryCache::new(settings.near_cache, ttl);
     let cache: Arc<dyn Cache> = Arc::new(Layered::new(near.clone(), Arc::new(far)));
     Ok(Backends {
-        dead_letters: queue.dead_letters(),
+        dead_letter_queue: queue.dead_letters(),
+        dead_letters: Arc::new(dead_letters),
         queue,
         reports,
         cache,

@@ -17,7 +17,7 @@
 //! | [`watch`], [`sweeper`], [`webhooks`] | background tasks: polls and streams, overdue records, telling |
 //! | [`stats`], [`lanes`] | the fleet in numbers, read in the background; estimates |
 //! | [`models`], [`changes`] | which model and file a request means; a file that changes |
-//! | [`dead_letters`] | what was set aside: filed, listed, replayed |
+//! | [`dead_letters`] | messages no worker could use: taken in, listed, replayed |
 //! | `places` | where queued jobs stand |
 //! | [`start`], [`fleet`], `embedded` | from settings to a running gateway, in either mode |
 
@@ -66,8 +66,9 @@ use axum::Router;
 use prometheus::Registry;
 use selvage_core::cache::{Cache, MemoryCache};
 use selvage_core::clock::Clock;
+use selvage_core::dead_letters::DeadLetterStore;
 use selvage_core::fleet::Fleet;
-use selvage_core::queue::dead_letters::DeadLetters;
+use selvage_core::queue::dead_letters::DeadLetterQueue;
 use selvage_core::queue::{Health, Queue, Reports};
 use selvage_core::store::JobStore;
 use tokio::time::{MissedTickBehavior, interval};
@@ -78,7 +79,7 @@ pub use server::serve;
 use crate::access::Access;
 use crate::admission::{Admission, Lists};
 use crate::config::Limits;
-use crate::dead_letters::{DeadLetterOffice, Filing};
+use crate::dead_letters::{DeadLetterService, Intake};
 use crate::inflight::Inflight;
 use crate::lanes::Lanes;
 use crate::lifecycle::{Lifecycle, Phase};
@@ -100,8 +101,10 @@ const LAPSE_EVERY: Duration = Duration::from_millis(250);
 pub struct Backends {
     /// The way to the workers.
     pub queue: Arc<dyn Queue>,
-    /// What was set aside on it.
-    pub dead_letters: Arc<dyn DeadLetters>,
+    /// What was dead-lettered on it and is not stored yet.
+    pub dead_letter_queue: Arc<dyn DeadLetterQueue>,
+    /// Dead letters.
+    pub dead_letters: Arc<dyn DeadLetterStore>,
     /// What comes back from them.
     pub reports: Reports,
     /// Results.
@@ -135,8 +138,8 @@ pub struct Gateway {
     pub predictions: Predictions,
     /// Records of promised jobs.
     pub store: Arc<dyn JobStore>,
-    /// What was set aside.
-    pub dead_letters: DeadLetterOffice,
+    /// Dead letters.
+    pub dead_letters: DeadLetterService,
     /// What tells clients' servers of their jobs' ends.
     pub webhooks: Webhooks,
     /// Bounds of bodies.
@@ -175,6 +178,7 @@ impl App {
     ) -> prometheus::Result<Self> {
         let Backends {
             queue,
+            dead_letter_queue,
             dead_letters,
             reports,
             cache,
@@ -207,7 +211,8 @@ impl App {
             metrics: metrics.clone(),
         };
         let (watch, watching) = Watch::new(Arc::clone(&store), life.draining.clone());
-        let filing = Filing {
+        let intake = Intake {
+            queue: dead_letter_queue,
             letters: Arc::clone(&dead_letters),
             store: Arc::clone(&store),
             cache: Arc::clone(&cache),
@@ -215,7 +220,7 @@ impl App {
             watch: watch.clone(),
             metrics: metrics.clone(),
         };
-        let dead_letters = DeadLetterOffice::new(
+        let dead_letters = DeadLetterService::new(
             dead_letters,
             promised.clone(),
             models.clone(),
@@ -255,7 +260,7 @@ impl App {
             stats,
         };
         let app = Self(Arc::new(gateway));
-        app.run(reports, watching, sweeper, filing);
+        app.run(reports, watching, sweeper, intake);
         Ok(app)
     }
 
@@ -265,13 +270,13 @@ impl App {
         reports: Reports,
         watching: impl Future<Output = ()> + Send + 'static,
         sweeper: Sweeper,
-        filing: Filing,
+        intake: Intake,
     ) {
         let (tasks, stop) = (&self.life.tasks, &self.life.stop);
         tasks.spawn(watching);
         tasks.spawn(Arc::clone(&self.access).follow_hangups(stop.clone()));
         tasks.spawn(sweeper.run(stop.clone()));
-        tasks.spawn(filing.run(stop.clone()));
+        tasks.spawn(intake.run(stop.clone()));
         tasks.spawn(take_reports(self.clone(), reports, stop.clone()));
         tasks.spawn(lapse(self.clone(), stop.clone()));
         tasks.spawn(webhooks::run(self.clone(), stop.clone()));

@@ -6,9 +6,9 @@ use prometheus::{
     Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry,
 };
+use selvage_core::dead_letters::Reason;
 use selvage_core::fleet::{ANSWER_SECONDS, Traffic};
 use selvage_core::job::ModelName;
-use selvage_core::queue::dead_letters::Reason;
 
 use crate::error::Code;
 use crate::predictions::Finished;
@@ -157,10 +157,7 @@ impl Metrics {
                 &["state"],
             )?,
             dead_letters,
-            dead_letters_kept: gauge(
-                "dead_letters",
-                "Dead letters kept in the fleet, but for those somebody reads in this moment",
-            )?,
+            dead_letters_kept: gauge("dead_letters", "Dead letters there are in the fleet")?,
             queue_depth: registered(
                 registry,
                 IntGaugeVec::new(

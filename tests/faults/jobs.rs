@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use selvage_core::config::Prefix;
+use selvage_core::dead_letters::{Bounds, DeadLetterStore as _};
 use selvage_core::job::Lane;
 use selvage_core::key::Digest;
 use selvage_core::queue::rabbit::testing::Broker;
+use selvage_core::redis::RedisDeadLetters;
 use selvage_tests::load::Mix;
 use selvage_tests::{Answer, Settings, eventually, pictures};
 
@@ -25,8 +28,8 @@ const SLOW_PICTURES: usize = 149;
 /// Shortest time for which workers are killed: some kills for each.
 const KILLS: Duration = Duration::from_secs(12);
 
-/// Longest time until what was set aside is filed.
-const FILED_LIMIT: Duration = Duration::from_secs(30);
+/// Longest time until what was dead-lettered is stored.
+const STORED_LIMIT: Duration = Duration::from_secs(30);
 
 /// Workers that die when they have computed one certain picture.
 pub(super) fn poisonous() -> Settings {
@@ -129,12 +132,20 @@ pub(super) async fn kills(stage: Arc<Stage>, duration: Duration) {
 pub(super) async fn foreign_messages(stage: Arc<Stage>, duration: Duration) {
     let url = stage.private.services().amqp_url.parse();
     let url = url.expect("the broker's address");
-    let prefix = stage.fleet.prefix().parse();
+    let redis = stage.private.services().redis_url.parse();
+    let prefix: Prefix = stage.fleet.prefix().parse().expect("the fleet's prefix");
+    let letters = RedisDeadLetters::new(
+        &redis.expect("the address of Redis"),
+        &prefix,
+        Bounds::default(),
+    );
+    let letters = letters.expect("the address of Redis");
     let model = "fashion-mnist".parse().expect("a good name");
-    let broker = Broker::connect(&url, prefix.expect("the fleet's prefix"), vec![model]);
+    let broker = Broker::connect(&url, prefix, vec![model]);
     let broker = broker.await.expect("the broker answers");
     let model = "fashion-mnist".parse().expect("a good name");
-    let large = vec![7; 1 << 20];
+    // More than a frame, and together less than the bytes of dead letters that are kept.
+    let large = vec![7; 200_000];
     let kinds = [
         &b""[..],
         b"junk",
@@ -156,10 +167,10 @@ pub(super) async fn foreign_messages(stage: Arc<Stage>, duration: Duration) {
         // How often, not how long: the faults of the matrix are paced.
         sleep(Duration::from_millis(250)).await;
     }
-    let filed = || async {
-        let filed = broker.waiting(&broker.letters()).await.ok()??;
-        (filed >= sent).then_some(filed)
+    let stored = || async {
+        let stored = letters.count().await.ok()?;
+        (stored >= sent).then_some(stored)
     };
-    let filed = eventually("all of them are filed", FILED_LIMIT, filed).await;
-    assert_eq!(filed, sent, "each of them once, and none of ours");
+    let stored = eventually("all of them are stored", STORED_LIMIT, stored).await;
+    assert_eq!(stored, sent, "each of them once, and none of ours");
 }

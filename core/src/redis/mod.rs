@@ -1,4 +1,4 @@
-//! The Redis backends of cache, store and fleet; the only import of the `redis` crate.
+//! The Redis backends of cache, store, dead letters and fleet; the only import of the `redis` crate.
 //!
 //! Each backend has a connection of its own, so that the cache's 50 ms are not spent behind the store's scripts.
 //! A supervisor makes the connection and makes it anew, a breaker stops calls to a server that has fallen silent, and every
@@ -6,6 +6,7 @@
 
 mod breaker;
 mod cache;
+mod dead_letters;
 mod error;
 mod failover;
 mod fit;
@@ -20,6 +21,7 @@ mod store;
 mod supervisor;
 
 pub use cache::RedisCache;
+pub use dead_letters::RedisDeadLetters;
 pub use error::OpenError;
 pub use fit::Unfit;
 pub use fleet::RedisFleet;

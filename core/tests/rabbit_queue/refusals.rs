@@ -107,10 +107,10 @@ async fn the_documented_rights_are_enough() {
     delivery.settle.dead_letter().await;
     let letters = gateway.dead_letters();
     eventually("it is among the dead letters", || async {
-        letters.count().await.is_ok_and(|count| count.arrived == 1)
+        letters.count().await.is_ok_and(|count| count == 1)
     })
     .await;
-    letters.next().await.unwrap().unwrap().done().await;
+    letters.next().await.unwrap().unwrap().ack().await;
     fleet.end(&[&gateway, &worker]).await;
 }
 
@@ -222,13 +222,13 @@ async fn what_cannot_be_read_is_set_aside_and_the_next_arrives() {
     delivery.settle.ack().await;
     let letters = worker.dead_letters();
     eventually("all bad ones among the dead letters", || async {
-        letters.count().await.is_ok_and(|count| count.arrived == 5)
+        letters.count().await.is_ok_and(|count| count == 5)
     })
     .await;
     let mut reasons = Vec::new();
     while let Some(arrival) = letters.next().await.unwrap() {
         reasons.extend(arrival.letters.iter().map(|letter| letter.reason.as_str()));
-        arrival.done().await;
+        arrival.ack().await;
     }
     reasons.sort_unstable();
     let junk = "undecodable";

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cache;
+mod dead_letters;
 mod fleet;
 mod keys;
 mod model;

@@ -7,9 +7,10 @@ use std::time::Duration;
 use selvage_core::cache::Cache;
 use selvage_core::cache::suite::{key, scores};
 use selvage_core::config::Prefix;
+use selvage_core::dead_letters::suite as dead_suite;
 use selvage_core::fleet::Fleet;
 use selvage_core::fleet::suite::{self as fleet_suite, a_worker};
-use selvage_core::redis::{RedisCache, RedisFleet, RedisStore};
+use selvage_core::redis::{RedisCache, RedisDeadLetters, RedisFleet, RedisStore};
 use selvage_core::store::suite::{self, Store, answer, completion, overdue_seed, seed};
 use selvage_core::store::{Cancel, Claim, End, JobStore, Seed, State, StoreFull};
 
@@ -176,6 +177,11 @@ async fn the_documented_permissions_are_enough() {
     suite::a_job_that_runs_past_its_deadline_is_overdue(store.clone()).await;
     suite::a_recalled_job_is_told_from_others(store.clone()).await;
     suite::a_store_that_is_up_says_so(store).await;
+    let letters = RedisDeadLetters::new(&url, &prefix, dead_suite::BOUNDS).unwrap();
+    let letters: dead_suite::Store = Arc::new(letters);
+    dead_suite::removed_dead_letters_leave_room(letters.clone()).await;
+    letters.purge().await.unwrap();
+    dead_suite::dead_letters_are_listed_oldest_first_in_pages(letters).await;
     let fleet = RedisFleet::new(&url, &prefix).unwrap();
     fleet_suite::a_worker_that_leaves_is_gone_at_once(Arc::new(fleet)).await;
     redis

@@ -9,7 +9,7 @@ use prometheus::Registry;
 use selvage_core::job::JobId;
 use tokio_util::task::TaskTracker;
 
-use super::{DeadLetterOffice, LetterView, Page};
+use super::{DeadLetterService, DeadLetterView, Page};
 use crate::Backends;
 use crate::config::{Mode, Settings};
 use crate::fleet;
@@ -77,30 +77,34 @@ impl DeadLettersCommand {
         let registry = Registry::new();
         let catalog = models.catalog();
         let backends = fleet::open(settings, (amqp, redis), &catalog, &registry).await?;
-        let queue = Arc::clone(&backends.queue);
-        let done = match office(settings, models, &backends, &registry) {
-            Ok(office) => self.act(&office, out).await,
+        let done = match service(settings, models, &backends, &registry) {
+            Ok(service) => self.act(&service, &backends, out).await,
             Err(error) => Err(error.into()),
         };
-        queue.close().await;
+        backends.queue.close().await;
         done.map_err(Failure::Internal)
     }
 
-    async fn act(&self, office: &DeadLetterOffice, mut out: impl Write) -> anyhow::Result<()> {
+    async fn act(
+        &self,
+        service: &DeadLetterService,
+        backends: &Backends,
+        mut out: impl Write,
+    ) -> anyhow::Result<()> {
         match &self.action {
             Action::List { limit, offset } => {
-                let page = office.list(*offset, *limit).await?;
-                let unfiled = office.unfiled().await?;
-                write_page(&page, unfiled, &mut out)?;
+                let page = service.list(*offset, *limit).await?;
+                let arrived = backends.dead_letter_queue.count().await?;
+                write_page(&page, arrived, &mut out)?;
             }
             Action::Replay { ids, all: false } => {
                 for id in ids {
-                    let record = office.replay(*id, None).await?;
+                    let record = service.replay(*id, None).await?;
                     writeln!(out, "{id} replayed as {}", record.seed.id)?;
                 }
             }
             Action::Replay { all: true, .. } => {
-                let replayed = office.replay_all(u64::MAX, None).await?;
+                let replayed = service.replay_all(u64::MAX, None).await?;
                 for (id, job) in &replayed.jobs {
                     writeln!(out, "{id} replayed as {job}")?;
                 }
@@ -112,7 +116,7 @@ impl DeadLettersCommand {
                 }
             }
             Action::Purge => {
-                let purged = office.purge().await?;
+                let purged = service.purge().await?;
                 writeln!(out, "{purged} dead letters thrown away")?;
             }
         }
@@ -120,13 +124,13 @@ impl DeadLettersCommand {
     }
 }
 
-/// The office of a fleet, without a gateway around it.
-fn office(
+/// The dead letters of a fleet, without a gateway around them.
+fn service(
     settings: &Settings,
     models: Models,
     backends: &Backends,
     registry: &Registry,
-) -> prometheus::Result<DeadLetterOffice> {
+) -> prometheus::Result<DeadLetterService> {
     let limits = settings.limits();
     let clock = backends.clock.clone();
     let promised = Promised::new(
@@ -140,7 +144,7 @@ fn office(
         Metrics::register(registry)?,
     );
     let letters = Arc::clone(&backends.dead_letters);
-    Ok(DeadLetterOffice::new(
+    Ok(DeadLetterService::new(
         letters,
         promised,
         models,
@@ -149,7 +153,7 @@ fn office(
     ))
 }
 
-fn write_page(page: &Page, unfiled: u64, out: &mut impl Write) -> io::Result<()> {
+fn write_page(page: &Page, arrived: u64, out: &mut impl Write) -> io::Result<()> {
     let heads = [
         "ID",
         "REASON",
@@ -171,13 +175,13 @@ fn write_page(page: &Page, unfiled: u64, out: &mut impl Write) -> io::Result<()>
         writeln!(out, "{}", line.join("  ").trim_end())?;
     }
     writeln!(out, "{} of {} dead letters", page.items.len(), page.total)?;
-    if unfiled > 0 {
-        writeln!(out, "{unfiled} more wait for a gateway to take them in")?;
+    if arrived > 0 {
+        writeln!(out, "{arrived} more wait for a gateway to take them in")?;
     }
     Ok(())
 }
 
-fn row(letter: &LetterView) -> [String; 7] {
+fn row(letter: &DeadLetterView) -> [String; 7] {
     let model = letter.model.as_ref().map_or("-", |model| model.as_str());
     let lane = letter.lane.map_or("-", |lane| lane.as_str());
     [

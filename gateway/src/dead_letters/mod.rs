@@ -1,13 +1,13 @@
-//! Dead letters: what people and their scripts can do about messages that were set aside. Knows no HTTP.
+//! Dead letters: what people and their scripts can do about messages that no worker could use. Knows no HTTP.
 //!
 //! | module | owns |
 //! |---|---|
-//! | `filing` | the background task: ends the jobs of arrivals, and files them |
-//! | `view` | a letter as people see it |
+//! | `intake` | the background task: ends the jobs of arrivals, and stores them |
+//! | `view` | a dead letter as people see it |
 //! | `command` | `selvage-gateway dead-letters` |
 
 pub mod command;
-mod filing;
+mod intake;
 mod view;
 
 use std::sync::Arc;
@@ -15,39 +15,41 @@ use std::time::Duration;
 
 use selvage_core::BoxError;
 use selvage_core::clock::Clock;
-use selvage_core::job::{Job, JobId, ModelName, Promise};
+use selvage_core::dead_letters::DeadLetterStore;
+use selvage_core::job::{Job, JobId, ModelName, Once, Promise};
 use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::key_name::KeyName;
-use selvage_core::queue::QueueError;
-use selvage_core::queue::dead_letters::{DeadLetters, Letter, Walk};
-use selvage_core::store::Record;
+use selvage_core::store::{Record, StoreError};
 
-pub use filing::Filing;
-pub use view::{LetterView, Page};
+pub use intake::Intake;
+pub use view::{DeadLetterView, Page};
 
+use crate::idempotency::joined;
 use crate::models::Models;
 use crate::promised::{PromiseError, Promised};
 
 /// Labels in the answer of a replayed job that nobody had promised: what a request without `top_k` gets.
 const TOP_K: u16 = 3;
+/// Dead letters listed by one call while many are replayed.
+const PAGE: u64 = 500;
 
-/// Lists, replays and purges the filed letters of a fleet.
+/// Lists, replays and purges the dead letters of a fleet.
 #[derive(Clone, Debug)]
-pub struct DeadLetterOffice {
-    letters: Arc<dyn DeadLetters>,
+pub struct DeadLetterService {
+    letters: Arc<dyn DeadLetterStore>,
     promised: Promised,
     models: Models,
     clock: Clock,
     job_deadline: Duration,
 }
 
-/// Why a letter was not replayed, or none could be read.
+/// Why a dead letter was not replayed, or none could be read.
 #[derive(Debug, thiserror::Error)]
-pub enum LetterError {
-    /// The broker is away, or somebody else reads for too long.
+pub enum DeadLetterError {
+    /// The store is away.
     #[error("the dead letters cannot be read now")]
     Unavailable(#[source] BoxError),
-    /// No filed letter has this id.
+    /// No dead letter has this id.
     #[error("there is no dead letter `{0}`")]
     Unknown(JobId),
     /// Nobody can read what it holds.
@@ -56,13 +58,13 @@ pub enum LetterError {
     /// Its model is not served any more.
     #[error("dead letter `{0}` asks a model that is not served: `{1}`")]
     NoModel(JobId, ModelName),
-    /// Its new job was not promised; the letter stays.
+    /// Its new job was not promised; the dead letter stays.
     #[error("the new job was not taken")]
     NotPromised(ModelName, #[source] PromiseError),
 }
 
-impl From<QueueError> for LetterError {
-    fn from(error: QueueError) -> Self {
+impl From<StoreError> for DeadLetterError {
+    fn from(error: StoreError) -> Self {
         Self::Unavailable(error.into())
     }
 }
@@ -70,19 +72,19 @@ impl From<QueueError> for LetterError {
 /// What has become of a replay of many.
 #[derive(Debug, Default)]
 pub struct Replayed {
-    /// Letters that were replayed, and their new jobs.
+    /// Dead letters that were replayed, and their new jobs.
     pub jobs: Vec<(JobId, JobId)>,
-    /// Letters that cannot be replayed: they hold no job, or their model is gone.
+    /// Dead letters that cannot be replayed: they hold no job, or their model is gone.
     pub skipped: u64,
-    /// Why it ended before the last letter.
-    pub stopped: Option<LetterError>,
+    /// Why it ended before the last one.
+    pub stopped: Option<DeadLetterError>,
 }
 
-impl DeadLetterOffice {
-    /// An office for these letters, whose replayed jobs live for `job_deadline`.
+impl DeadLetterService {
+    /// The dead letters of that store; replayed jobs live for `job_deadline`.
     #[must_use]
     pub const fn new(
-        letters: Arc<dyn DeadLetters>,
+        letters: Arc<dyn DeadLetterStore>,
         promised: Promised,
         models: Models,
         clock: Clock,
@@ -97,140 +99,101 @@ impl DeadLetterOffice {
         }
     }
 
-    /// Messages that no gateway has filed yet.
+    /// Up to `limit` dead letters after the oldest `offset`, oldest first.
     ///
     /// # Errors
-    /// [`LetterError::Unavailable`].
-    pub async fn unfiled(&self) -> Result<u64, LetterError> {
-        Ok(self.letters.count().await?.arrived)
+    /// [`DeadLetterError::Unavailable`].
+    pub async fn list(&self, offset: u64, limit: u64) -> Result<Page, DeadLetterError> {
+        Ok(self.letters.list(offset, limit).await?.into())
     }
 
-    /// Up to `limit` letters after the oldest `offset`, oldest first.
+    /// Asks about a dead letter's image again, as a new job; its record. The dead letter is removed once the broker has
+    /// confirmed the job. A replay that is broken off before that can be repeated, and makes no second job.
     ///
     /// # Errors
-    /// [`LetterError::Unavailable`].
-    pub async fn list(&self, offset: u64, limit: u64) -> Result<Page, LetterError> {
-        let mut walk = self.letters.walk().await?;
-        let read = self.page(walk.as_mut(), offset, limit).await;
-        walk.end().await;
-        read
+    /// See [`DeadLetterError`].
+    pub async fn replay(&self, id: JobId, by: Option<&KeyName>) -> Result<Record, DeadLetterError> {
+        let letter = self.letters.get(id).await?;
+        let letter = letter.ok_or(DeadLetterError::Unknown(id))?;
+        let job = letter.into_job().ok_or(DeadLetterError::Foreign(id))?;
+        let model = job.model.clone();
+        let job = self
+            .again(job, by)
+            .ok_or_else(|| DeadLetterError::NoModel(id, model.clone()))?;
+        let promised = self.promised.submit(job, None).await;
+        let record = promised.map_err(|error| DeadLetterError::NotPromised(model, error))?;
+        self.letters.remove(id).await?;
+        Ok(record)
     }
 
-    async fn page(
-        &self,
-        walk: &mut dyn Walk,
-        offset: u64,
-        limit: u64,
-    ) -> Result<Page, LetterError> {
-        let mut items = Vec::new();
-        let mut seen = 0;
-        while seen < offset.saturating_add(limit)
-            && let Some(letter) = walk.next().await?
-        {
-            seen += 1;
-            if seen > offset {
-                items.push(LetterView::of(&letter));
-            }
-        }
-        let total = walk.total();
-        Ok(Page { items, total })
-    }
-
-    /// Asks about a letter's image again, as a new job; its record. The letter goes once the broker has confirmed the job,
-    /// so a replay that is broken off leaves the letter, and perhaps the job too, but never neither.
+    /// Replays up to `limit` dead letters, oldest first. It ends early where a new job is not taken.
     ///
     /// # Errors
-    /// See [`LetterError`].
-    pub async fn replay(&self, id: JobId, by: Option<&KeyName>) -> Result<Record, LetterError> {
-        let mut walk = self.letters.walk().await?;
-        let replayed = self.replay_one(walk.as_mut(), id, by).await;
-        walk.end().await;
-        replayed
-    }
-
-    async fn replay_one(
-        &self,
-        walk: &mut dyn Walk,
-        id: JobId,
-        by: Option<&KeyName>,
-    ) -> Result<Record, LetterError> {
-        while let Some(letter) = walk.next().await? {
-            if letter.id == id {
-                let record = self.promise(letter, by).await?;
-                walk.remove().await?;
-                return Ok(record);
-            }
-        }
-        Err(LetterError::Unknown(id))
-    }
-
-    /// Replays up to `limit` letters, oldest first. It ends early where a new job is not taken.
-    ///
-    /// # Errors
-    /// [`LetterError::Unavailable`] where none can be read.
+    /// [`DeadLetterError::Unavailable`] where none can be read.
     pub async fn replay_all(
         &self,
         limit: u64,
         by: Option<&KeyName>,
-    ) -> Result<Replayed, LetterError> {
-        let mut walk = self.letters.walk().await?;
-        let mut replayed = Replayed::default();
-        let ended = self.replay_many(walk.as_mut(), limit, by, &mut replayed);
-        replayed.stopped = ended.await.err();
-        walk.end().await;
+    ) -> Result<Replayed, DeadLetterError> {
+        let (ids, skipped) = self.replayable(limit).await?;
+        let mut replayed = Replayed {
+            skipped,
+            ..Replayed::default()
+        };
+        for id in ids {
+            match self.replay(id, by).await {
+                Ok(record) => replayed.jobs.push((id, record.seed.id)),
+                // Somebody else has replayed or purged it meanwhile.
+                Err(DeadLetterError::Unknown(_)) => {}
+                Err(DeadLetterError::Foreign(_) | DeadLetterError::NoModel(..)) => {
+                    replayed.skipped += 1;
+                }
+                Err(error) => {
+                    replayed.stopped = Some(error);
+                    break;
+                }
+            }
+        }
         Ok(replayed)
     }
 
-    async fn replay_many(
-        &self,
-        walk: &mut dyn Walk,
-        limit: u64,
-        by: Option<&KeyName>,
-        replayed: &mut Replayed,
-    ) -> Result<(), LetterError> {
-        while u64::try_from(replayed.jobs.len()).unwrap_or(u64::MAX) < limit
-            && let Some(letter) = walk.next().await?
-        {
-            let id = letter.id;
-            match self.promise(letter, by).await {
-                Ok(record) => {
-                    replayed.jobs.push((id, record.seed.id));
-                    walk.remove().await?;
+    /// The oldest dead letters that can be replayed, and how many among them cannot.
+    async fn replayable(&self, limit: u64) -> Result<(Vec<JobId>, u64), DeadLetterError> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let catalog = self.models.catalog();
+        let (mut ids, mut skipped, mut offset) = (Vec::new(), 0, 0);
+        loop {
+            let page = self.letters.list(offset, PAGE).await?;
+            for letter in page.items {
+                if ids.len() == limit {
+                    return Ok((ids, skipped));
                 }
-                Err(LetterError::Foreign(_) | LetterError::NoModel(..)) => replayed.skipped += 1,
-                Err(error) => return Err(error),
+                let model = letter.model.as_ref();
+                if model.is_some_and(|model| catalog.get(model.as_str()).is_some()) {
+                    ids.push(letter.id);
+                } else {
+                    skipped += 1;
+                }
+            }
+            offset += PAGE;
+            if offset >= page.total {
+                return Ok((ids, skipped));
             }
         }
-        Ok(())
     }
 
-    /// Throws all letters away; how many there were.
+    /// Deletes all dead letters; how many there were.
     ///
     /// # Errors
-    /// [`LetterError::Unavailable`].
-    pub async fn purge(&self) -> Result<u64, LetterError> {
-        let mut walk = self.letters.walk().await?;
-        let purged = walk.purge().await;
-        walk.end().await;
-        Ok(purged?)
-    }
-
-    async fn promise(&self, letter: Letter, by: Option<&KeyName>) -> Result<Record, LetterError> {
-        let id = letter.id;
-        let Some(job) = letter.into_job() else {
-            return Err(LetterError::Foreign(id));
-        };
-        let model = job.model.clone();
-        let job = self
-            .again(job, by)
-            .ok_or_else(|| LetterError::NoModel(id, model.clone()))?;
-        let promised = self.promised.submit(job, None).await;
-        promised.map_err(|error| LetterError::NotPromised(model, error))
+    /// [`DeadLetterError::Unavailable`].
+    pub async fn purge(&self) -> Result<u64, DeadLetterError> {
+        Ok(self.letters.purge().await?)
     }
 
     /// The same question as a new job, to the model that has the name now: the one it was asked of may have been the reason.
     /// It belongs to whom the old one belonged to, else to whoever replays it.
     fn again(&self, job: Job, by: Option<&KeyName>) -> Option<Job> {
+        let once = replay_key(&job);
         let model = self.models.catalog().get(job.model.as_str())?.clone();
         let now = self.clock.now();
         let earlier = job.promise.unwrap_or_else(|| Promise {
@@ -258,12 +221,21 @@ impl DeadLetterOffice {
             traceparent: None,
             promise: Some(Promise {
                 version: model.version.clone(),
-                // The old job keeps its idempotency key for as long as its record is there.
-                once: None,
+                once: Some(once),
                 retry_of: Some(job.id),
                 ..earlier
             }),
             ..job
         })
+    }
+}
+
+/// Whoever replays a dead letter, and however often, makes one job: the store takes replays for repeats of one request. It
+/// does so while that job's record is there, which the dead letter needs not be.
+fn replay_key(job: &Job) -> Once {
+    let id = job.id.as_bytes();
+    Once {
+        key: joined(&[b"replay", id]),
+        fingerprint: joined(&[id, job.model.as_str().as_bytes()]),
     }
 }

@@ -1,27 +1,27 @@
 //! A dead letter as people see it: names, order and units of its JSON. Never its image.
 
+use selvage_core::dead_letters::{self, Reason, Summary};
 use selvage_core::job::{JobId, Lane, ModelName};
 use selvage_core::key_name::KeyName;
-use selvage_core::queue::dead_letters::{Letter, Reason};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::view::Time;
 
-/// Some of the letters.
+/// Some of the dead letters.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = DeadLetters)]
 pub struct Page {
-    /// The letters, oldest first.
-    pub items: Vec<LetterView>,
+    /// The dead letters, oldest first.
+    pub items: Vec<DeadLetterView>,
     /// How many there are in all.
     pub total: u64,
 }
 
-/// A letter without what it holds.
+/// A dead letter without what it holds.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = DeadLetter)]
-pub struct LetterView {
+pub struct DeadLetterView {
     /// The job's id, or one of its own.
     pub id: JobId,
     /// Why it was set aside.
@@ -44,23 +44,28 @@ pub struct LetterView {
     pub replayable: bool,
 }
 
-impl LetterView {
-    /// The letter, without what it holds.
-    #[must_use]
-    pub fn of(letter: &Letter) -> Self {
-        let job = letter.job();
-        let promise = job.and_then(|job| job.promise.as_ref());
+impl From<dead_letters::Page> for Page {
+    fn from(page: dead_letters::Page) -> Self {
+        Self {
+            items: page.items.into_iter().map(DeadLetterView::from).collect(),
+            total: page.total,
+        }
+    }
+}
+
+impl From<Summary> for DeadLetterView {
+    fn from(letter: Summary) -> Self {
         Self {
             id: letter.id,
             reason: letter.reason,
             attempts: letter.attempts,
-            model: job.map(|job| job.model.clone()),
-            lane: job.map(selvage_core::job::Job::lane),
-            owner: promise.and_then(|promise| promise.owner.clone()),
-            queue: letter.queue.clone(),
-            size: letter.size(),
+            replayable: letter.model.is_some(),
+            model: letter.model,
+            lane: letter.lane,
+            owner: letter.owner,
+            queue: letter.queue,
+            size: letter.size,
             died_at: Time(letter.died_at),
-            replayable: job.is_some(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `/admin/dead-letters`: what was set aside, for API keys with the scope `admin`.
+//! `/admin/dead-letters`, for API keys with the scope `admin`.
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -13,20 +13,20 @@ use super::jobs::{NOT_KEPT, json};
 use super::predict::promised_response;
 use crate::App;
 use crate::access::Caller;
-use crate::dead_letters::LetterError;
+use crate::dead_letters::DeadLetterError;
 use crate::error::{ApiError, Code, Problem};
 use crate::lifecycle::Phase;
 use crate::options::Query;
 use crate::predictions::PredictError;
 
-/// Letters on a page, and letters replayed by one request, unless the request says otherwise.
+/// Dead letters on a page, and replayed by one request, unless the request says otherwise.
 pub(super) const USUAL: u64 = 50;
-/// Most of either: a page is read while the client waits, and so is a replay.
+/// Most of either: a replay of many runs while the client waits.
 pub(super) const MOST: u64 = 500;
-/// Largest offset; more letters are not kept.
+/// Largest offset; more dead letters are not kept.
 pub(super) const LAST: u64 = 10_000;
 
-/// A page of letters, oldest first.
+/// A page of dead letters, oldest first.
 pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
@@ -41,7 +41,7 @@ pub(super) async fn list(
     answer(StatusCode::OK, &page)
 }
 
-/// One letter as a new job.
+/// One dead letter as a new job.
 pub(super) async fn replay(
     State(app): State<App>,
     caller: Caller,
@@ -54,7 +54,7 @@ pub(super) async fn replay(
     Query::of(&uri)?.nothing()?;
     takes_work(&app)?;
     let replaying = app.clone();
-    // In a task of its own: a client that goes away leaves no letter between two places.
+    // In a task of its own: a client that goes away leaves no replay half done.
     let replayed = app.life.tasks.spawn(async move {
         let replayed = replaying.dead_letters.replay(id, caller.owner()).await;
         replayed.map_err(|error| refused(&replaying, error))
@@ -83,7 +83,7 @@ pub(super) struct ReplayView {
     job: JobId,
 }
 
-/// Many letters, each as a new job.
+/// Many dead letters, each as a new job.
 pub(super) async fn replay_all(
     State(app): State<App>,
     caller: Caller,
@@ -120,7 +120,7 @@ pub(super) struct Purged {
     purged: u64,
 }
 
-/// All letters, thrown away.
+/// All dead letters, deleted.
 pub(super) async fn purge(
     State(app): State<App>,
     caller: Caller,
@@ -157,15 +157,14 @@ fn broken(died: tokio::task::JoinError) -> ApiError {
     ApiError::new(Code::Internal, "see the log").because(died)
 }
 
-fn refused(app: &App, error: LetterError) -> ApiError {
+fn refused(app: &App, error: DeadLetterError) -> ApiError {
     match error {
-        LetterError::Unavailable(cause) => ApiError::from(PredictError::Broker(Some(cause)))
-            .saying("the dead letters cannot be read now: the broker is away, or somebody else reads them"),
-        LetterError::Unknown(_) => not_found(),
-        LetterError::Foreign(_) | LetterError::NoModel(..) => {
+        DeadLetterError::Unavailable(cause) => ApiError::store(cause),
+        DeadLetterError::Unknown(_) => not_found(),
+        DeadLetterError::Foreign(_) | DeadLetterError::NoModel(..) => {
             ApiError::new(Code::NotReplayable, error.to_string())
         }
-        LetterError::NotPromised(model, error) => {
+        DeadLetterError::NotPromised(model, error) => {
             app.predictions.not_promised(&model, error).into()
         }
     }

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::http::Request;
+use selvage_core::dead_letters::DeadLetterStore as _;
 use selvage_core::job::{Job, Lane};
 use selvage_core::key::Digest;
 use selvage_core::outcome::{Failure, FailureCode};
@@ -277,4 +278,52 @@ async fn a_letter_whose_model_is_gone_cannot_be_replayed() {
         (&1.into(), &serde_json::json!([]))
     );
     listed(&rig, 1).await;
+}
+
+#[tokio::test]
+async fn replays_of_one_dead_letter_make_one_job() {
+    let rig = Rig::new(guarded());
+    let id = set_aside(&rig, 1).await;
+    listed(&rig, 1).await;
+    let stored = rig
+        .dead_letters
+        .get(id.parse().unwrap())
+        .await
+        .unwrap()
+        .unwrap();
+    let replay = format!("{ALL}/{id}/replay");
+    let replays = (0..8).map(|_| ask(&rig, "POST", &replay, OPS));
+    let mut jobs = Vec::new();
+    for answer in futures_util::future::join_all(replays).await {
+        match answer.status {
+            202 => jobs.push(answer.id().to_owned()),
+            _ => drop(answer.expect_problem(404, "not_found")),
+        }
+    }
+    // One whose end its gateway did not live to see is stored again, or was never removed.
+    rig.dead_letters.add(&stored).await.unwrap();
+    let again = ask(&rig, "POST", &replay, OPS).await.expect(202);
+    jobs.push(again.id().to_owned());
+    rig.dead_letters.add(&stored).await.unwrap();
+    let all = ask(&rig, "POST", &format!("{ALL}/replay"), OPS).await;
+    let pair = &all.expect(200).json["replayed"][0];
+    jobs.push(pair["job"].as_str().unwrap().to_owned());
+    jobs.dedup();
+    assert_eq!(jobs.len(), 1, "{jobs:?}");
+    listed(&rig, 0).await;
+    let depth = rig.queue.depth(&rig.model(), Lane::Batch).await;
+    assert_eq!(depth.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_held_while_the_store_is_away() {
+    let rig = Rig::new(Plan {
+        dead_letter_refusals: 2,
+        ..guarded()
+    });
+    let id = set_aside(&rig, 1).await;
+    let list = listed(&rig, 1).await;
+    assert_eq!(list.json["items"][0]["id"], id);
+    eventually(async || rig.metric("selvage_gateway_dead_letters") == 1.0).await;
+    assert_eq!(rig.metric("selvage_gateway_dead_letters_total"), 1.0);
 }

@@ -1,10 +1,13 @@
 //! A broker and a store that are away.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use selvage_core::clock::UnixMillis;
+use selvage_core::dead_letters::{self, DeadLetter, DeadLetterStore, MemoryDeadLetters};
 use selvage_core::job::{Job, JobId, Lane, ModelName, ReplyAddress};
 use selvage_core::key_name::KeyName;
 use selvage_core::outcome::Report;
@@ -145,5 +148,44 @@ impl JobStore for StoreDown {
 
     async fn ping(&self) -> bool {
         false
+    }
+}
+
+/// A store of dead letters that refuses the first ones.
+#[derive(Debug)]
+pub(crate) struct DeadLettersDown {
+    pub(crate) inner: Arc<MemoryDeadLetters>,
+    pub(crate) refusals: AtomicUsize,
+}
+
+#[async_trait]
+impl DeadLetterStore for DeadLettersDown {
+    async fn add(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+        let fewer = |left: usize| left.checked_sub(1);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        match self.refusals.fetch_update(set, fetch, fewer) {
+            Ok(_) => Err(StoreError("away".into())),
+            Err(_) => self.inner.add(letter).await,
+        }
+    }
+
+    async fn list(&self, offset: u64, limit: u64) -> Result<dead_letters::Page, StoreError> {
+        self.inner.list(offset, limit).await
+    }
+
+    async fn get(&self, id: JobId) -> Result<Option<DeadLetter>, StoreError> {
+        self.inner.get(id).await
+    }
+
+    async fn remove(&self, id: JobId) -> Result<bool, StoreError> {
+        self.inner.remove(id).await
+    }
+
+    async fn purge(&self) -> Result<u64, StoreError> {
+        self.inner.purge().await
+    }
+
+    async fn count(&self) -> Result<u64, StoreError> {
+        self.inner.count().await
     }
 }

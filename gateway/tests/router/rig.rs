@@ -15,6 +15,7 @@ use prometheus::Registry;
 use selvage_core::cache::{Cache, MemoryCache};
 use selvage_core::catalog::Catalog;
 use selvage_core::clock::{Clock, UnixMillis};
+use selvage_core::dead_letters::{Bounds, MemoryDeadLetters};
 use selvage_core::fleet::MemoryFleet;
 use selvage_core::job::{Job, JobId, Lane, ModelName};
 use selvage_core::key::{Digest, PredictionKey};
@@ -35,7 +36,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt as _;
 
 use crate::described::Described;
-use crate::down::{BrokerDown, StoreDown};
+use crate::down::{BrokerDown, DeadLettersDown, StoreDown};
 use crate::gated::{Gated, Published};
 use crate::worker::Worker;
 
@@ -69,6 +70,8 @@ pub(crate) struct Plan {
     /// Who decides what becomes of each job that is published.
     pub(crate) gate: Option<mpsc::UnboundedSender<Published>>,
     pub(crate) store_down: bool,
+    /// How often the store of dead letters refuses one.
+    pub(crate) dead_letter_refusals: usize,
     pub(crate) durable: bool,
     /// What stands before the cache.
     pub(crate) before_cache: Option<fn(MemoryCache) -> Arc<dyn Cache>>,
@@ -110,6 +113,7 @@ impl Default for Plan {
             broker_down: false,
             gate: None,
             store_down: false,
+            dead_letter_refusals: 0,
             durable: true,
             before_cache: None,
             keys: None,
@@ -124,6 +128,7 @@ pub(crate) struct Rig {
     pub(crate) queue: Arc<MemoryQueue>,
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) fleet: Arc<MemoryFleet>,
+    pub(crate) dead_letters: Arc<MemoryDeadLetters>,
     pub(crate) cache: MemoryCache,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) computed: Arc<AtomicUsize>,
@@ -183,6 +188,7 @@ impl Rig {
         let store = Arc::new(MemoryStore::new(plan.records, RETENTION, clock.clone()));
         let cache = MemoryCache::new(1 << 20, TTL);
         let fleet = Arc::new(MemoryFleet::new(clock.clone()));
+        let dead_letters = Arc::new(MemoryDeadLetters::new(Bounds::default()));
         let backends = Backends {
             queue: if plan.broker_down {
                 Arc::new(BrokerDown)
@@ -192,7 +198,11 @@ impl Rig {
             } else {
                 Arc::clone(&queue) as _
             },
-            dead_letters: queue.dead_letters(),
+            dead_letter_queue: queue.dead_letters(),
+            dead_letters: Arc::new(DeadLettersDown {
+                inner: Arc::clone(&dead_letters),
+                refusals: plan.dead_letter_refusals.into(),
+            }),
             reports,
             cache: plan.before_cache.map_or_else(
                 || Arc::new(cache.clone()) as _,
@@ -229,6 +239,7 @@ impl Rig {
             queue,
             store,
             fleet,
+            dead_letters,
             cache,
             catalog,
             computed: Arc::default(),

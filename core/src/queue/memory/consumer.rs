@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::lane::{MemoryLane, Message};
-use crate::queue::dead_letters::Reason;
+use crate::dead_letters::Reason;
 use crate::queue::{Consumer, Delivery, Settle};
 
 pub(super) struct MemoryConsumer {

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
-use super::letters::MemoryLetters;
+use super::dead_letters::MemoryDeadLetterQueue;
 use super::lock;
+use crate::dead_letters::Reason;
 use crate::job::Job;
-use crate::queue::dead_letters::Reason;
 use crate::queue::{DELIVERY_LIMIT, PublishError};
 
 /// Jobs that are ready in the same moment and may share one delivery, so that they share the cost of its hand-over.
@@ -20,7 +20,7 @@ pub(super) struct MemoryLane {
     pub(super) arrived: Notify,
     /// What a broker would call the lane's queue.
     name: String,
-    dead_letters: Arc<MemoryLetters>,
+    dead_letters: Arc<MemoryDeadLetterQueue>,
 }
 
 #[derive(Default)]
@@ -44,7 +44,7 @@ impl Message {
 }
 
 impl MemoryLane {
-    pub(super) fn new(name: String, dead_letters: Arc<MemoryLetters>) -> Self {
+    pub(super) fn new(name: String, dead_letters: Arc<MemoryDeadLetterQueue>) -> Self {
         Self {
             waiting: Mutex::default(),
             arrived: Notify::new(),
@@ -109,8 +109,7 @@ impl MemoryLane {
     pub(super) fn set_aside(&self, message: Message, reason: Reason) {
         let handed_out = message.earlier_deliveries + 1;
         for job in message.jobs {
-            self.dead_letters
-                .arrive(&self.name, job, reason, handed_out);
+            self.dead_letters.push(&self.name, job, reason, handed_out);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The in-process backend: bounded lanes that redeliver as a broker would. Nothing here survives the process.
 
 mod consumer;
+mod dead_letters;
 mod lane;
-mod letters;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,9 +15,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::consumer::MemoryConsumer;
+use self::dead_letters::MemoryDeadLetterQueue;
 use self::lane::MemoryLane;
-use self::letters::MemoryLetters;
-use super::dead_letters::DeadLetters;
+use super::dead_letters::DeadLetterQueue;
 use super::{Consumer, Health, PublishError, Queue, QueueError, Reports};
 use crate::job::{Job, Lane, ModelName, ReplyAddress};
 use crate::outcome::Report;
@@ -31,7 +31,7 @@ const REPLY_WAIT: Duration = Duration::from_secs(5);
 pub struct MemoryQueue {
     lanes: RwLock<HashMap<(ModelName, Lane), Arc<MemoryLane>>>,
     capacity_jobs: usize,
-    dead_letters: Arc<MemoryLetters>,
+    dead_letters: Arc<MemoryDeadLetterQueue>,
     reports: mpsc::Sender<Vec<Report>>,
     address: ReplyAddress,
     closed: CancellationToken,
@@ -53,9 +53,9 @@ impl MemoryQueue {
         (Arc::new(queue), reports)
     }
 
-    /// The messages that were set aside.
+    /// The dead-lettered messages that are not stored yet.
     #[must_use]
-    pub fn dead_letters(&self) -> Arc<dyn DeadLetters> {
+    pub fn dead_letters(&self) -> Arc<dyn DeadLetterQueue> {
         Arc::clone(&self.dead_letters) as _
     }
 
@@ -153,7 +153,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use std::future::{Ready, ready};
 
-    use super::letters::MAX_LETTERS;
+    use super::dead_letters::MAX_MESSAGES;
     use super::*;
     use crate::queue::suite::{Fixture, job};
 
@@ -188,10 +188,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_so_many_dead_letters_are_kept() {
-        let (queue, _reports) = MemoryQueue::new(MAX_LETTERS + 1);
+    async fn only_so_many_dead_letters_are_held() {
+        let (queue, _reports) = MemoryQueue::new(MAX_MESSAGES + 1);
         let model: ModelName = "first".parse().unwrap();
-        let count = u32::try_from(MAX_LETTERS).unwrap() + 1;
+        let count = u32::try_from(MAX_MESSAGES).unwrap() + 1;
         for n in 0..count {
             queue.publish(job(&model, n)).await.unwrap();
         }
@@ -204,8 +204,8 @@ mod tests {
             consumer.next().await.unwrap().settle.dead_letter().await;
         }
         let letters = queue.dead_letters();
-        let kept = letters.count().await.unwrap().arrived;
-        assert_eq!(kept, u64::try_from(MAX_LETTERS).unwrap());
+        let held = letters.count().await.unwrap();
+        assert_eq!(held, u64::try_from(MAX_MESSAGES).unwrap());
         let oldest = letters.next().await.unwrap().unwrap();
         let job = oldest.letters[0].job().unwrap();
         assert_eq!(job.request_id.as_deref(), Some("1"), "the oldest went");

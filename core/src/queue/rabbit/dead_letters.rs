@@ -1,67 +1,60 @@
-//! Dead letters in RabbitMQ: arrivals are taken from the queue that lanes set messages aside into, and filed in another.
-//!
-//! Two queues, because reading a quorum queue wears it: each message it gives out and takes back counts as delivered, and at
-//! the limit it is gone. So an arrival is taken once, and filed in a classic queue, which counts nothing and may be walked
-//! over as often as anybody likes. <https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling>
+//! Messages that lanes dead-letter, taken out of the queue in which RabbitMQ collects them.
 
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lapin::Channel;
+use bytes::Bytes;
 use lapin::options::BasicGetOptions;
-use tokio::sync::Mutex;
-use tokio::time::Instant;
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel};
+use prometheus::IntCounter;
 
-use super::connection::Link;
-use super::letter;
-use super::publisher::{CONFIRM, Message, Publishing};
 use super::replies::SharedChannel;
 use super::settle::RabbitSettle;
-use super::topology::{in_time, waiting};
+use super::topology::{Topology, in_time, waiting};
 use super::trouble::Trouble;
-use super::walk;
-use crate::queue::dead_letters::{Arrival, Count, DeadLetters, Letter, Walk};
-use crate::queue::{PublishError, QueueError};
+use crate::clock::UnixMillis;
+use crate::dead_letters::{Content, DeadLetter, Reason};
+use crate::job::{Job, JobId};
+use crate::queue::dead_letters::{Arrival, DeadLetterQueue};
+use crate::queue::wire::decode_jobs;
+use crate::queue::{DELIVERY_LIMIT, QueueError};
 
-/// The dead letters of a fleet.
-pub(super) struct RabbitLetters {
-    /// For taking and settling: an alarm does not stop this connection.
-    pub(super) consuming: Link,
+/// <https://www.rabbitmq.com/docs/dlx#effects>
+const DEATHS: &str = "x-death";
+/// Longest queue name AMQP knows.
+const MAX_NAME: usize = 255;
+
+/// The dead-lettered messages of a fleet.
+pub(super) struct RabbitDeadLetterQueue {
+    /// On the consuming connection: an alarm does not stop that one.
     pub(super) channel: SharedChannel,
-    pub(super) publishing: Arc<Publishing>,
-    /// The channel letters are filed through, one at a time.
-    pub(super) filing: Mutex<Option<Channel>>,
+    pub(super) topology: Arc<Topology>,
+    pub(super) lost_settlements: IntCounter,
 }
 
-impl fmt::Debug for RabbitLetters {
+impl fmt::Debug for RabbitDeadLetterQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RabbitLetters").finish_non_exhaustive()
+        f.debug_struct("RabbitDeadLetterQueue")
+            .finish_non_exhaustive()
     }
 }
 
-impl RabbitLetters {
+impl RabbitDeadLetterQueue {
     async fn take(&self, channel: &Channel) -> Result<Option<Arrival>, Trouble> {
-        let queue = self.publishing.topology.dead().into();
+        let queue = self.topology.dead().into();
         let options = BasicGetOptions { no_ack: false };
         let Some(message) = in_time(channel.basic_get(queue, options)).await? else {
             return Ok(None);
         };
         let message = message.delivery;
         let tag = message.delivery_tag;
-        let lost = self.publishing.counters.lost_settlements.clone();
+        let lost = self.lost_settlements.clone();
         Ok(Some(Arrival {
-            letters: letter::arrived(&message.properties, message.data),
+            letters: arrived(&message.properties, message.data),
             settle: Box::new(RabbitSettle::new(Arc::new(channel.clone()), tag, lost)),
         }))
-    }
-
-    async fn ask(&self, channel: &Channel) -> Result<Count, Trouble> {
-        let topology = &self.publishing.topology;
-        Ok(Count {
-            arrived: waiting(channel, topology.dead()).await?,
-            filed: topology.declare_letters(channel).await?,
-        })
     }
 
     /// What came of it; a channel on which anything went wrong is not used again.
@@ -73,54 +66,161 @@ impl RabbitLetters {
     }
 }
 
-pub(super) fn unavailable(trouble: Trouble) -> QueueError {
+fn unavailable(trouble: Trouble) -> QueueError {
     QueueError::Unavailable(trouble.into())
 }
 
 #[async_trait]
-impl DeadLetters for RabbitLetters {
+impl DeadLetterQueue for RabbitDeadLetterQueue {
     async fn next(&self) -> Result<Option<Arrival>, QueueError> {
         let channel = self.channel.get().await.map_err(unavailable)?;
         let taken = self.take(&channel).await;
         self.unless_failed(taken).await
     }
 
-    async fn file(&self, letter: &Letter) -> Result<(), QueueError> {
-        let (body, properties) =
-            letter::to_message(letter).map_err(|error| QueueError::Unavailable(error.into()))?;
+    async fn count(&self) -> Result<u64, QueueError> {
         let channel = self.channel.get().await.map_err(unavailable)?;
-        let topology = &self.publishing.topology;
-        let declared = topology.declare_letters(&channel).await;
-        self.unless_failed(declared).await?;
-        let message = Message::plain(topology.letters(), body, properties);
-        let mut filing = self.filing.lock().await;
-        let deadline = Instant::now() + CONFIRM;
-        let outcome = self
-            .publishing
-            .attempt(&mut filing, &message, deadline)
-            .await;
-        match outcome.into() {
-            Ok(()) => Ok(()),
-            Err(PublishError::Unavailable(source)) => Err(QueueError::Unavailable(source)),
-            Err(refused) => Err(QueueError::Unavailable(refused.into())),
-        }
-    }
-
-    async fn walk(&self) -> Result<Box<dyn Walk>, QueueError> {
-        let walk = walk::begin(&self.consuming, &self.publishing.topology).await;
-        Ok(Box::new(walk.map_err(unavailable)?))
-    }
-
-    async fn count(&self) -> Result<Count, QueueError> {
-        let channel = self.channel.get().await.map_err(unavailable)?;
-        let answer = self.ask(&channel).await;
+        let answer = waiting(&channel, self.topology.dead()).await;
         if matches!(answer, Err(Trouble::Amqp(_))) {
-            // The queue of arrivals is missing, most likely: lanes cannot set anything aside without it.
+            // The queue is missing, most likely: lanes cannot dead-letter anything without it.
             self.channel.discard().await;
             let channel = self.channel.get().await.map_err(unavailable)?;
-            let declared = self.publishing.topology.declare_dead(&channel).await;
+            let declared = self.topology.declare_dead(&channel).await;
             self.unless_failed(declared).await?;
         }
         self.unless_failed(answer).await
+    }
+}
+
+/// The dead letters in a message. What the broker says of a death is in `x-death`; anybody may have written that, so nothing
+/// here relies on it.
+fn arrived(properties: &BasicProperties, body: Vec<u8>) -> Vec<DeadLetter> {
+    let death =
+        properties
+            .headers()
+            .as_ref()
+            .and_then(|headers| match headers.inner().get(DEATHS)? {
+                AMQPValue::FieldArray(deaths) => match deaths.as_slice().first()? {
+                    AMQPValue::FieldTable(latest) => Some(latest),
+                    _ => None,
+                },
+                _ => None,
+            });
+    let reason = death
+        .and_then(|death| string(death, "reason"))
+        .and_then(|word| broker_reason(&word))
+        .unwrap_or(Reason::Rejected);
+    let queue = death
+        .and_then(|death| string(death, "queue"))
+        .unwrap_or_default();
+    let died_at = death
+        .and_then(|death| match death.inner().get("time")? {
+            AMQPValue::Timestamp(seconds) => Some(UnixMillis(seconds.saturating_mul(1000))),
+            _ => None,
+        })
+        .unwrap_or_else(UnixMillis::wall);
+    let handed_out = match reason {
+        Reason::DeliveryLimit => DELIVERY_LIMIT + 1,
+        Reason::Rejected | Reason::Undecodable | Reason::Poison => 1,
+        Reason::Expired | Reason::Overflow => 0,
+    };
+    let body = Bytes::from(body);
+    let letter = |id, reason, attempts, content| DeadLetter {
+        id,
+        reason,
+        attempts,
+        queue: queue.clone(),
+        died_at,
+        content,
+    };
+    let of_job = |job: Job| {
+        let attempts = job.earlier_attempts.saturating_add(handed_out);
+        letter(job.id, reason, attempts, Content::Job(Box::new(job)))
+    };
+    match decode_jobs(&body) {
+        Ok(jobs) => jobs.into_iter().map(of_job).collect(),
+        Err(_) => {
+            let content = Content::Foreign(body);
+            vec![letter(
+                JobId::new(),
+                Reason::Undecodable,
+                handed_out,
+                content,
+            )]
+        }
+    }
+}
+
+/// The reasons RabbitMQ knows.
+fn broker_reason(word: &str) -> Option<Reason> {
+    match word {
+        "rejected" => Some(Reason::Rejected),
+        "delivery_limit" => Some(Reason::DeliveryLimit),
+        "expired" => Some(Reason::Expired),
+        "maxlen" => Some(Reason::Overflow),
+        _ => None,
+    }
+}
+
+fn string(table: &FieldTable, name: &str) -> Option<String> {
+    match table.inner().get(name)? {
+        AMQPValue::LongString(text) => {
+            let text = std::str::from_utf8(text.as_bytes()).ok()?;
+            (text.len() <= MAX_NAME).then(|| text.to_owned())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::types::FieldArray;
+
+    use super::super::topology::{number, table, text};
+    use super::*;
+    use crate::queue::suite::{job, promised};
+    use crate::queue::wire::encode_jobs;
+
+    fn dead(reason: AMQPValue, body: Vec<u8>) -> Vec<DeadLetter> {
+        let death = table([
+            ("reason", reason),
+            ("queue", text("selvage.v1.first.batch")),
+            ("time", AMQPValue::Timestamp(1_700_000_000)),
+        ]);
+        let mut deaths = FieldArray::default();
+        deaths.push(AMQPValue::FieldTable(death));
+        let headers = table([(DEATHS, AMQPValue::FieldArray(deaths))]);
+        arrived(&BasicProperties::default().with_headers(headers), body)
+    }
+
+    #[test]
+    fn the_broker_says_why_where_and_when() {
+        let model = "first".parse().unwrap();
+        let jobs = [job(&model, 1), promised(job(&model, 2))];
+        let letters = dead(text("delivery_limit"), encode_jobs(&jobs).unwrap());
+        for (letter, job) in letters.iter().zip(jobs) {
+            assert_eq!(letter.reason, Reason::DeliveryLimit);
+            assert_eq!(letter.attempts, DELIVERY_LIMIT + 1);
+            assert_eq!(letter.queue, "selvage.v1.first.batch");
+            assert_eq!(letter.died_at, UnixMillis(1_700_000_000_000));
+            assert_eq!(letter.job(), Some(&job));
+        }
+        assert_eq!(letters.len(), 2);
+    }
+
+    #[test]
+    fn what_nobody_can_read_is_a_dead_letter_too() {
+        for reason in [text("rejected"), text("?"), AMQPValue::Void, number(7)] {
+            let [letter] = &dead(reason, b"junk".to_vec())[..] else {
+                panic!("one dead letter");
+            };
+            assert_eq!(letter.reason, Reason::Undecodable);
+            assert_eq!(
+                letter.content,
+                Content::Foreign(Bytes::from_static(b"junk"))
+            );
+        }
+        let bare = arrived(&BasicProperties::default(), Vec::new());
+        assert_eq!((bare.len(), bare[0].reason), (1, Reason::Undecodable));
     }
 }

@@ -10,7 +10,7 @@
 //! | `consumer`, `settle` | messages to deliveries, and their end |
 //! | `replies` | reports on their way back |
 //! | `depth` | how much waits |
-//! | `dead_letters`, `letter`, `walk` | what was set aside: taken, filed, walked over |
+//! | `dead_letters` | dead-lettered messages, until they are stored |
 //!
 //! Each process has two connections, because a broker that runs short of memory stops reading from those that publish,
 //! and acknowledgements must get through all the same.
@@ -22,7 +22,6 @@ mod dead_letters;
 mod depth;
 mod dial;
 mod hand_over;
-mod letter;
 mod probe;
 mod publisher;
 mod replies;
@@ -32,14 +31,13 @@ mod settle;
 pub mod testing;
 mod topology;
 mod trouble;
-mod walk;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -51,13 +49,13 @@ pub use topology::LaneLimits;
 
 use self::connection::{Link, SetUp, Supervisor};
 use self::consumer::Order;
-use self::dead_letters::RabbitLetters;
+use self::dead_letters::RabbitDeadLetterQueue;
 use self::depth::Depths;
 use self::hand_over::HandOver;
 use self::publisher::{CONFIRM, Publishing};
 use self::replies::{ConsumeSetUp, PublishSetUp, ReplyInbox, ReplySender, SharedChannel};
 use self::topology::Topology;
-use super::dead_letters::DeadLetters;
+use super::dead_letters::DeadLetterQueue;
 use super::{Consumer, Health, PublishError, Queue, QueueError, Reports};
 use crate::job::{Job, Lane, ModelName, ReplyAddress};
 use crate::outcome::Report;
@@ -75,7 +73,7 @@ pub struct RabbitQueue {
     address: watch::Receiver<Option<ReplyAddress>>,
     replies: ReplySender,
     depths: Depths,
-    letters: Arc<RabbitLetters>,
+    dead_letters: Arc<RabbitDeadLetterQueue>,
     publishers: TaskTracker,
     supervisors: TaskTracker,
     stop: CancellationToken,
@@ -108,10 +106,10 @@ impl RabbitQueue {
         }
     }
 
-    /// The messages that were set aside.
+    /// The dead-lettered messages that are not stored yet.
     #[must_use]
-    pub fn dead_letters(&self) -> Arc<dyn DeadLetters> {
-        Arc::clone(&self.letters) as _
+    pub fn dead_letters(&self) -> Arc<dyn DeadLetterQueue> {
+        Arc::clone(&self.dead_letters) as _
     }
 
     fn start(settings: RabbitSettings) -> (Self, Reports) {
@@ -178,11 +176,10 @@ impl RabbitQueue {
             role: settings.role,
             replies,
             depths,
-            letters: Arc::new(RabbitLetters {
+            dead_letters: Arc::new(RabbitDeadLetterQueue {
                 channel: shared(&consuming),
-                consuming: consuming.clone(),
-                publishing: Arc::clone(&publishing),
-                filing: Mutex::default(),
+                topology: Arc::clone(&publishing.topology),
+                lost_settlements: publishing.counters.lost_settlements.clone(),
             }),
             publishing,
             consuming,

@@ -121,7 +121,7 @@ impl Publishing {
     }
 
     /// Sends one message and waits for its confirm. A channel on which anything went wrong is not used again.
-    pub(super) async fn attempt(
+    async fn attempt(
         self: &Arc<Self>,
         slot: &mut Option<Channel>,
         message: &Message,
@@ -219,7 +219,7 @@ impl Publishing {
 
 /// What became of a message, and so of every job in it.
 #[derive(Clone, Debug)]
-pub(super) enum Outcome {
+enum Outcome {
     Confirmed,
     Full,
     TooLarge,
@@ -240,7 +240,7 @@ impl From<Outcome> for Result<(), PublishError> {
 }
 
 /// A message ready to be sent, once or twice.
-pub(super) struct Message {
+struct Message {
     queue: String,
     body: Vec<u8>,
     properties: BasicProperties,
@@ -249,16 +249,6 @@ pub(super) struct Message {
 }
 
 impl Message {
-    /// A message of no jobs.
-    pub(super) const fn plain(queue: String, body: Vec<u8>, properties: BasicProperties) -> Self {
-        Self {
-            queue,
-            body,
-            properties,
-            crashes: false,
-        }
-    }
-
     fn new(topology: &Topology, group: &Group, jobs: &[Job]) -> Result<Self, Outcome> {
         let body = encode_jobs(jobs).map_err(|_| Outcome::TooLarge)?;
         if body.len() > MAX_MESSAGE {

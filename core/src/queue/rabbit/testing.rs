@@ -11,7 +11,7 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection};
 
 use super::dial::{Cord, dial};
-use super::topology::{LaneLimits, Topology, number, table, text};
+use super::topology::{LaneLimits, Topology, table, text};
 use crate::BoxError;
 use crate::config::{AmqpUrl, Prefix};
 use crate::job::{Lane, ModelName};
@@ -73,12 +73,6 @@ impl Broker {
         self.topology.dead()
     }
 
-    /// The name of the queue that dead letters are filed in.
-    #[must_use]
-    pub fn letters(&self) -> String {
-        self.topology.letters()
-    }
-
     /// Messages waiting in a queue; `None` where there is no such queue.
     ///
     /// # Errors
@@ -101,7 +95,7 @@ impl Broker {
         self.put(queue, body, BasicProperties::default()).await
     }
 
-    /// The same, with headers of the names that RabbitMQ uses, but of other types.
+    /// The same, with a header of a name that RabbitMQ uses, but of another type.
     ///
     /// # Errors
     /// Whatever the broker answers.
@@ -110,11 +104,7 @@ impl Broker {
         queue: &str,
         body: &[u8],
     ) -> Result<(), BoxError> {
-        let headers = table([
-            ("x-delivery-count", text("many")),
-            ("selvage-reason", number(7)),
-            ("selvage-attempts", text("none")),
-        ]);
+        let headers = table([("x-delivery-count", text("many"))]);
         let properties = BasicProperties::default()
             .with_message_id("x".repeat(255).into())
             .with_headers(headers);
@@ -177,7 +167,6 @@ impl Broker {
             }
         }
         self.delete(&self.dead()).await?;
-        self.delete(&self.letters()).await?;
         let exchange = self.topology.dead_letter_exchange();
         self.channel()
             .await?

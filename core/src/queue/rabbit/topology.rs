@@ -15,8 +15,8 @@ use crate::queue::DELIVERY_LIMIT;
 
 /// Longest wait for one declaration.
 const DECLARE: Duration = Duration::from_secs(5);
-/// Dead letters kept; the oldest goes first, since a full dead-letter queue would fill the lanes in turn: at-least-once
-/// dead-lettering holds what it cannot place. <https://www.rabbitmq.com/docs/quorum-queues#dead-lettering>
+/// Dead-lettered messages that wait to be stored; the oldest goes first, since a full dead-letter queue would fill the lanes
+/// in turn: at-least-once dead-lettering holds what it cannot place. <https://www.rabbitmq.com/docs/quorum-queues#dead-lettering>
 const DEAD_LETTERS: i64 = 10_000;
 const DEAD_KEY: &str = "dead";
 
@@ -71,16 +71,6 @@ impl Topology {
     /// The name of a queue that is never there.
     pub(super) fn nowhere(&self) -> String {
         format!("{}.nowhere", self.prefix.as_str())
-    }
-
-    /// Where dead letters are filed.
-    pub(super) fn letters(&self) -> String {
-        format!("{}.v1.letters", self.prefix.as_str())
-    }
-
-    /// The queue whose only consumer may walk over the letters.
-    pub(super) fn letters_floor(&self) -> String {
-        format!("{}.v1.letters.floor", self.prefix.as_str())
     }
 
     /// What all reply queues of the fleet begin with.
@@ -159,22 +149,6 @@ impl Topology {
             FieldTable::default(),
         );
         in_time(binding).await
-    }
-
-    /// Declares where dead letters are filed; how many are there.
-    ///
-    /// Not part of [`Topology::declare`]: a classic queue lives on one node of a cluster, and while that is away nothing but
-    /// the letters is to be.
-    pub(super) async fn declare_letters(&self, channel: &Channel) -> Result<u64, Trouble> {
-        let arguments = table([
-            ("x-queue-type", text("classic")),
-            ("x-max-length", AMQPValue::LongLongInt(DEAD_LETTERS)),
-            ("x-max-length-bytes", number(self.limits.bytes)),
-            ("x-overflow", text("drop-head")),
-        ]);
-        let options = QueueDeclareOptions::durable();
-        let declaring = channel.queue_declare(self.letters().into(), options, arguments);
-        Ok(u64::from(in_time(declaring).await?.message_count()))
     }
 
     async fn declare_lane(

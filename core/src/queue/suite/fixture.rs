@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::UnixMillis;
 use crate::job::{CachePolicy, Job, JobId, Lane, ModelName, Promise};
 use crate::key::{Digest, PredictionKey};
-use crate::queue::dead_letters::DeadLetters;
+use crate::queue::dead_letters::DeadLetterQueue;
 use crate::queue::{Consumer, Delivery, Queue, Reports};
 
 /// Long enough for a busy machine; reached only by a failure.
@@ -43,8 +43,8 @@ pub struct Fixture {
     pub capacity: usize,
     /// Whether messages leave a lane before the consumer asks for them, up to its prefetch.
     pub sends_ahead: bool,
-    /// Where messages are set aside.
-    pub dead_letters: Arc<dyn DeadLetters>,
+    /// Where messages are dead-lettered.
+    pub dead_letters: Arc<dyn DeadLetterQueue>,
     /// Removes what is left behind.
     pub clean_up: Option<Box<dyn CleanUp>>,
 }

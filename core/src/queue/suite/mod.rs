@@ -1,14 +1,14 @@
 //! What every queue must do, as functions any backend's tests can run. Nothing here knows a backend.
 
+mod dead_letters;
 mod deliveries;
 mod fixture;
 mod flow;
-mod letters;
 
+pub use dead_letters::*;
 pub use deliveries::*;
 pub use fixture::{CleanUp, Fixture, alone, eventually, job, promised};
 pub use flow::*;
-pub use letters::*;
 
 /// Makes one test of each promise; `$make(capacity)` gives a future of a fresh [`Fixture`] whose lanes hold that many
 /// messages of one job.
@@ -22,10 +22,7 @@ macro_rules! queue_suite {
             a_delivery_dropped_unsettled_comes_again
             a_delivery_set_aside_is_kept_and_not_delivered
             a_delivery_that_always_goes_back_is_set_aside_in_the_end
-            a_dead_letter_arrives_until_it_is_done
-            filed_letters_are_walked_over_as_often_as_wanted
-            letters_are_taken_out_one_by_one_or_all
-            walks_wait_for_each_other
+            a_dead_letter_arrives_until_it_is_acked
             a_large_job_arrives_whole
             lanes_and_models_do_not_mix
             jobs_of_one_moment_arrive_once_each_and_in_order

@@ -20,7 +20,8 @@ fn admin(id: &str, summary: &str, description: &str) -> Operation {
         Code::BadRequest,
         Code::Forbidden,
         Code::InvalidOption,
-        Code::BrokerUnavailable,
+        Code::StoreUnavailable,
+        Code::StoreFull,
     ])
 }
 
@@ -36,11 +37,11 @@ pub(in crate::routes) fn list() -> Operation {
     let offset = offset.minimum(Some(0)).maximum(Some(LAST));
     admin(
         "listDeadLetters",
-        "What was set aside",
+        "List dead letters",
         "Oldest first; never with its images.",
     )
-    .parameter(limit("Letters on the page."))
-    .parameter(query("offset", "Letters before the page.", offset))
+    .parameter(limit("Dead letters on the page."))
+    .parameter(query("offset", "Dead letters before the page.", offset))
     .json::<Page>(200, "The page.", None)
     .leads_to(200, "/items/0/id", &["replayDeadLetter"])
     .headers(200, &[Header::CACHE_CONTROL])
@@ -50,7 +51,7 @@ pub(in crate::routes) fn list() -> Operation {
 pub(in crate::routes) fn purge() -> Operation {
     admin(
         "purgeDeadLetters",
-        "Throw all letters away",
+        "Delete all dead letters",
         "They cannot be had back.",
     )
     .json::<Purged>(200, "How many there were.", Some(json!({"purged": 3})))
@@ -60,8 +61,8 @@ pub(in crate::routes) fn purge() -> Operation {
 /// `POST /admin/dead-letters/replay`.
 pub(in crate::routes) fn replay_all() -> Operation {
     let description = "Each as a new job with `retry_of`; those that hold no job are skipped.";
-    admin("replayDeadLetters", "Replay many letters", description)
-        .parameter(limit("Letters that are replayed."))
+    admin("replayDeadLetters", "Replay many dead letters", description)
+        .parameter(limit("Dead letters that are replayed."))
         .json::<ReplayedView<'_>>(200, "What was replayed.", None)
         .headers(200, &[Header::CACHE_CONTROL])
         .fails(&[
@@ -71,8 +72,7 @@ pub(in crate::routes) fn replay_all() -> Operation {
             Code::QueueFull,
             Code::IdempotencyMismatch,
             Code::RequestInProgress,
-            Code::StoreUnavailable,
-            Code::StoreFull,
+            Code::BrokerUnavailable,
             Code::Draining,
         ])
 }
@@ -82,10 +82,10 @@ pub(in crate::routes) fn replay() -> Operation {
     let id = "01929f3e-7c1a-7b52-9a64-2f0d8f6a5b11";
     admin(
         "replayDeadLetter",
-        "Replay a letter",
+        "Replay a dead letter",
         "As a new job with `retry_of`.",
     )
-    .path("id", "The letter's id.", JobId::schema(), id)
+    .path("id", "The dead letter's id.", JobId::schema(), id)
     .json::<JobView<'_>>(202, "The new job.", job(State::Queued))
     .headers(
         202,
@@ -99,8 +99,7 @@ pub(in crate::routes) fn replay() -> Operation {
         Code::QueueFull,
         Code::IdempotencyMismatch,
         Code::RequestInProgress,
-        Code::StoreUnavailable,
-        Code::StoreFull,
+        Code::BrokerUnavailable,
         Code::Draining,
     ])
 }

@@ -1,5 +1,5 @@
-//! Files what was set aside: ends its job, so that nobody waits for the deadline, and keeps the letter with its reason. Any
-//! gateway does it for the whole fleet.
+//! Takes in what the queue has dead-lettered: ends its job, so that nobody waits for the deadline, and stores it with its
+//! reason. Any gateway does it for the whole fleet.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +7,9 @@ use std::time::Duration;
 use rand::Rng as _;
 use selvage_core::BoxError;
 use selvage_core::cache::Cache;
+use selvage_core::dead_letters::{DeadLetter, DeadLetterStore, Reason};
 use selvage_core::outcome::{Failure, FailureCode};
-use selvage_core::queue::dead_letters::{Arrival, DeadLetters, Letter, Reason};
+use selvage_core::queue::dead_letters::{Arrival, DeadLetterQueue};
 use selvage_core::store::{End, JobStore, Record};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -25,9 +26,11 @@ const CALL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Takes in dead letters.
 #[derive(Clone, Debug)]
-pub struct Filing {
-    /// Where they arrive, and are filed.
-    pub letters: Arc<dyn DeadLetters>,
+pub struct Intake {
+    /// Where they arrive.
+    pub queue: Arc<dyn DeadLetterQueue>,
+    /// Where they are kept.
+    pub letters: Arc<dyn DeadLetterStore>,
     /// Where the records of their jobs are.
     pub store: Arc<dyn JobStore>,
     /// Where an answer may be after all.
@@ -40,7 +43,7 @@ pub struct Filing {
     pub metrics: Metrics,
 }
 
-impl Filing {
+impl Intake {
     /// Takes turn after turn, until `stop` fires.
     pub async fn run(self, stop: CancellationToken) {
         let mut failing = false;
@@ -61,28 +64,29 @@ impl Filing {
         }
     }
 
-    /// Files all that has arrived by now.
+    /// Takes in all that has arrived by now.
     async fn turn(&self, stop: &CancellationToken) -> Result<(), BoxError> {
         while !stop.is_cancelled()
-            && let Some(arrival) = timeout(CALL_LIMIT, self.letters.next()).await??
+            && let Some(arrival) = timeout(CALL_LIMIT, self.queue.next()).await??
         {
             self.take_in(arrival, stop).await;
         }
-        let count = timeout(CALL_LIMIT, self.letters.count()).await??;
-        let kept = i64::try_from(count.arrived.saturating_add(count.filed));
+        let arrived = timeout(CALL_LIMIT, self.queue.count()).await??;
+        let stored = timeout(CALL_LIMIT, self.letters.count()).await??;
+        let kept = i64::try_from(arrived.saturating_add(stored));
         self.metrics.dead_letters_kept.set(kept.unwrap_or(i64::MAX));
         Ok(())
     }
 
-    /// Ends the jobs of a message and files its letters. While the store or the broker is away the message is held: given
-    /// back, it would wear out.
+    /// Ends the jobs of a message and stores its dead letters. While the store is away the message is held: the broker counts
+    /// what it takes back, and drops it at the limit.
     async fn take_in(&self, arrival: Arrival, stop: &CancellationToken) {
         for letter in &arrival.letters {
             let ended = insist(stop, "end the job of a dead letter", || self.end(letter)).await;
             let Some(record) = ended else { return };
             let letter = with_record(letter.clone(), record.as_ref());
-            let filing = insist(stop, "file a dead letter", || self.letters.file(&letter));
-            if filing.await.is_none() {
+            let storing = insist(stop, "store a dead letter", || self.letters.add(&letter));
+            if storing.await.is_none() {
                 return;
             }
             let reason = letter.reason.as_str();
@@ -90,11 +94,11 @@ impl Filing {
             tracing::warn!(job.id = %letter.id, reason, queue = letter.queue, attempts = letter.attempts,
                 "a message was set aside: {reason}");
         }
-        arrival.done().await;
+        arrival.ack().await;
     }
 
-    /// Ends the letter's job, unless it has ended; its record, where it has one.
-    async fn end(&self, letter: &Letter) -> Result<Option<Record>, BoxError> {
+    /// Ends its job, unless it has ended; its record, where it has one.
+    async fn end(&self, letter: &DeadLetter) -> Result<Option<Record>, BoxError> {
         let Some(job) = letter.job().filter(|job| job.promise.is_some()) else {
             return Ok(None);
         };
@@ -117,23 +121,23 @@ impl Filing {
     }
 }
 
-/// The letter with what the record knows better than the broker: the starts, and that the job was poison.
-fn with_record(letter: Letter, record: Option<&Record>) -> Letter {
+/// The dead letter with what the record knows better than the broker: the starts, and that the job was poison.
+fn with_record(letter: DeadLetter, record: Option<&Record>) -> DeadLetter {
     let Some(record) = record else { return letter };
     let code = record.failure.as_ref().map(|failure| failure.code);
     let reason = match code {
         Some(FailureCode::Poison) => Reason::Poison,
         _ => letter.reason,
     };
-    Letter {
+    DeadLetter {
         reason,
         attempts: record.attempts,
         ..letter
     }
 }
 
-/// Why the job of a letter has failed.
-fn failure(letter: &Letter) -> Failure {
+/// Why the job of a dead letter has failed.
+fn failure(letter: &DeadLetter) -> Failure {
     let detail = match letter.reason {
         Reason::DeliveryLimit => {
             format!(

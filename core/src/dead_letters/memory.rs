@@ -1,0 +1,107 @@
+//! Dead letters in this process's memory. They end with the process.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use super::{Bounds, DeadLetter, DeadLetterStore, Page};
+use crate::clock::UnixMillis;
+use crate::job::JobId;
+use crate::store::StoreError;
+
+/// Dead letters in a map, for one process and its tests.
+#[derive(Debug)]
+pub struct MemoryDeadLetters {
+    letters: Mutex<Letters>,
+    bounds: Bounds,
+}
+
+/// In the order of lists. Few are looked up by id, so a search is good enough for that.
+type Letters = BTreeMap<(UnixMillis, JobId), DeadLetter>;
+
+impl MemoryDeadLetters {
+    /// An empty store.
+    #[must_use]
+    pub fn new(bounds: Bounds) -> Self {
+        let letters = Mutex::default();
+        Self { letters, bounds }
+    }
+
+    /// A panic elsewhere leaves the map whole: each change is one call.
+    fn lock(&self) -> MutexGuard<'_, Letters> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn find(letters: &Letters, id: JobId) -> Option<&DeadLetter> {
+    letters.values().find(|letter| letter.id == id)
+}
+
+fn number(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+#[async_trait]
+impl DeadLetterStore for MemoryDeadLetters {
+    async fn add(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+        let mut letters = self.lock();
+        if find(&letters, letter.id).is_some() {
+            return Ok(());
+        }
+        letters.insert((letter.died_at, letter.id), letter.clone());
+        let mut bytes: u64 = letters.values().map(|letter| number(letter.size())).sum();
+        while number(letters.len()) > self.bounds.letters
+            || (bytes > self.bounds.bytes && letters.len() > 1)
+        {
+            let Some((_, oldest)) = letters.pop_first() else {
+                break;
+            };
+            bytes -= number(oldest.size());
+        }
+        Ok(())
+    }
+
+    async fn list(&self, offset: u64, limit: u64) -> Result<Page, StoreError> {
+        let letters = self.lock();
+        let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let page = letters.values().skip(size(offset)).take(size(limit));
+        Ok(Page {
+            items: page.map(DeadLetter::summary).collect(),
+            total: number(letters.len()),
+        })
+    }
+
+    async fn get(&self, id: JobId) -> Result<Option<DeadLetter>, StoreError> {
+        Ok(find(&self.lock(), id).cloned())
+    }
+
+    async fn remove(&self, id: JobId) -> Result<bool, StoreError> {
+        let mut letters = self.lock();
+        let place = find(&letters, id).map(|letter| (letter.died_at, id));
+        Ok(place.is_some_and(|place| letters.remove(&place).is_some()))
+    }
+
+    async fn purge(&self) -> Result<u64, StoreError> {
+        Ok(number(std::mem::take(&mut *self.lock()).len()))
+    }
+
+    async fn count(&self) -> Result<u64, StoreError> {
+        Ok(number(self.lock().len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::dead_letters::suite::Store;
+
+    fn make(bounds: Bounds) -> std::future::Ready<Store> {
+        ready(Arc::new(MemoryDeadLetters::new(bounds)))
+    }
+
+    crate::dead_letter_suite!(make);
+}

@@ -1,0 +1,87 @@
+//! Dead-lettered messages in memory, until they are stored.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+
+use super::lock;
+use crate::clock::UnixMillis;
+use crate::dead_letters::{Content, DeadLetter, Reason};
+use crate::job::Job;
+use crate::queue::dead_letters::{Arrival, DeadLetterQueue};
+use crate::queue::{QueueError, Settle};
+
+/// Messages held; past it the oldest is dropped.
+pub(super) const MAX_MESSAGES: usize = 1000;
+
+type Messages = Arc<Mutex<VecDeque<DeadLetter>>>;
+
+/// Where the lanes of a memory queue dead-letter their messages.
+#[derive(Debug, Default)]
+pub(super) struct MemoryDeadLetterQueue(Messages);
+
+impl MemoryDeadLetterQueue {
+    /// Takes a job that was dead-lettered.
+    pub(super) fn push(&self, queue: &str, job: Job, reason: Reason, handed_out: u32) {
+        let letter = DeadLetter {
+            id: job.id,
+            reason,
+            attempts: job.earlier_attempts.saturating_add(handed_out),
+            queue: queue.to_owned(),
+            died_at: UnixMillis::wall(),
+            content: Content::Job(Box::new(job)),
+        };
+        let mut messages = lock(&self.0);
+        if messages.len() >= MAX_MESSAGES {
+            messages.pop_front();
+        }
+        messages.push_back(letter);
+    }
+}
+
+#[async_trait]
+impl DeadLetterQueue for MemoryDeadLetterQueue {
+    async fn next(&self) -> Result<Option<Arrival>, QueueError> {
+        let Some(letter) = lock(&self.0).pop_front() else {
+            return Ok(None);
+        };
+        Ok(Some(Arrival {
+            letters: vec![letter.clone()],
+            settle: Box::new(Held {
+                letter: Some(letter),
+                messages: Arc::clone(&self.0),
+            }),
+        }))
+    }
+
+    async fn count(&self) -> Result<u64, QueueError> {
+        Ok(u64::try_from(lock(&self.0).len()).unwrap_or(u64::MAX))
+    }
+}
+
+/// A message that was taken; dropped, it comes back.
+#[derive(Debug)]
+struct Held {
+    letter: Option<DeadLetter>,
+    messages: Messages,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(letter) = self.letter.take() {
+            lock(&self.messages).push_front(letter);
+        }
+    }
+}
+
+#[async_trait]
+impl Settle for Held {
+    async fn ack(mut self: Box<Self>) {
+        self.letter = None;
+    }
+
+    async fn give_back(self: Box<Self>) {}
+
+    async fn dead_letter(self: Box<Self>) {}
+}
