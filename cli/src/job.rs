@@ -69,7 +69,7 @@ impl Job {
         self.has_ended() && !matches!(self.seen.status, Status::Succeeded)
     }
 
-    /// Where it stands: `queued, 4 before it, about 0.2 s`.
+    /// Its state: `queued, estimated position 12, about 0.2 s`.
     pub(crate) fn standing(&self) -> String {
         let status = self.seen.status.as_str();
         match &self.seen.queue {
@@ -107,7 +107,7 @@ impl Queue {
     pub(crate) fn sentence(self) -> String {
         let position = self.position;
         let seconds = std::time::Duration::from_millis(self.eta_ms).as_secs_f64();
-        format!("place {position}, about {seconds:.1} s")
+        format!("estimated position {position}, about {seconds:.1} s")
     }
 }
 
@@ -120,7 +120,7 @@ mod tests {
         let text = br#"{"id":"7","status":"queued","output":null,"error":null,"queue":{"position":12,"eta_ms":240},"new":1}"#;
         let job = Job::read(text).unwrap();
         assert_eq!(job.raw.get().as_bytes(), text);
-        assert_eq!(job.standing(), "queued, place 12, about 0.2 s");
+        assert_eq!(job.standing(), "queued, estimated position 12, about 0.2 s");
         assert!(!job.has_ended() && !job.is_lost());
     }
 

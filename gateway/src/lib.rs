@@ -18,7 +18,6 @@
 //! | [`stats`], [`lanes`] | the fleet in numbers, read in the background; estimates |
 //! | [`models`], [`changes`] | which model and file a request means; a file that changes |
 //! | [`dead_letters`] | messages no worker could use: taken in, listed, replayed |
-//! | `places` | where queued jobs stand |
 //! | [`start`], [`fleet`], `embedded` | from settings to a running gateway, in either mode |
 
 pub mod access;
@@ -44,7 +43,6 @@ pub mod openapi;
 pub mod options;
 mod pages;
 pub mod peer;
-mod places;
 pub mod predictions;
 pub mod prefer;
 pub mod promised;

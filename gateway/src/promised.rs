@@ -111,20 +111,21 @@ impl Promised {
         let submission = self.tasks.spawn(async move {
             let _place = place;
             let submitter = seed.id;
-            let seed = match this.record(seed).await? {
+            let record = match this.record(seed).await? {
                 Start::Earlier(record) => return Ok(*record),
-                Start::Publish(seed) => *seed,
+                Start::Publish(record) => *record,
             };
+            let id = record.seed.id;
             if let Some(output) = known {
-                return this.complete(seed.id, output).await;
+                return this.complete(id, output).await;
             }
-            job.id = seed.id;
+            job.id = id;
             this.publish(job, submitter).await?;
-            if seed.once.is_some() {
-                within(this.store.confirm(seed.id)).await?;
+            if record.seed.once.is_some() {
+                within(this.store.confirm(id)).await?;
             }
             this.metrics.promised.inc();
-            Ok(this.queued(seed))
+            Ok(record)
         });
         match submission.await {
             Ok(promised) => promised,
@@ -139,7 +140,7 @@ impl Promised {
         let mut tries = 0;
         while tries < MAX_TRIES {
             match within(self.store.submit(&seed)).await? {
-                Submitted::Recorded => return Ok(Start::Publish(Box::new(seed))),
+                Submitted::Recorded(number) => return Ok(self.queued(seed, number)),
                 Submitted::Mismatch => return Err(PromiseError::Mismatch),
                 Submitted::InProgress if Instant::now() >= until => {
                     return Err(PromiseError::InProgress);
@@ -155,7 +156,7 @@ impl Promised {
                     tries += 1;
                 }
                 Submitted::TakenOver(id) => {
-                    return Ok(Start::Publish(Box::new(Seed { id, ..seed })));
+                    return Ok(self.queued(Seed { id, ..seed }, None));
                 }
             }
         }
@@ -209,8 +210,9 @@ impl Promised {
     }
 
     /// The record as [`JobStore::submit`] wrote it.
-    fn queued(&self, seed: Seed) -> Record {
-        Record {
+    fn queued(&self, seed: Seed, number: Option<u64>) -> Start {
+        Start::Publish(Box::new(Record {
+            number,
             state: State::Queued,
             attempts: 0,
             started_at: None,
@@ -222,7 +224,7 @@ impl Promised {
             cached: false,
             delivery: None,
             seed,
-        }
+        }))
     }
 }
 
@@ -230,8 +232,8 @@ impl Promised {
 enum Start {
     /// The record of the same request's job: it is the answer.
     Earlier(Box<Record>),
-    /// The seed in the record; this submission is to publish its job.
-    Publish(Box<Seed>),
+    /// The record of this submission, which is to publish its job.
+    Publish(Box<Record>),
 }
 
 /// What the store answers within its time.

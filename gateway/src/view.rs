@@ -120,13 +120,13 @@ pub struct Failed<'a> {
     pub error: &'a ApiError,
 }
 
-/// Where a queued job stands; both are estimates.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+/// Estimates for a queued job: the order in which jobs end is not exactly the order of their submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = Queue)]
 pub struct QueueView {
-    /// Its place among the unfinished jobs of its model, in the order of their submission; 1 is next.
+    /// Estimated position among the unfinished asynchronous jobs of its model; 1 is next.
     pub position: u64,
-    /// Time until it ends at the pace its line has, in milliseconds.
+    /// Estimated time until it ends, in milliseconds.
     pub eta_ms: u64,
 }
 
@@ -287,9 +287,9 @@ impl<'a> JobView<'a> {
         }
     }
 
-    /// A job with a record. `queue` is shown while it is queued, `durable` where promises end with the process.
+    /// A job with a record. `queue` is of a queued job, `durable` where promises end with the process.
     #[must_use]
-    pub fn recorded(record: &'a Record, queue: QueueView, durable: bool) -> Self {
+    pub fn recorded(record: &'a Record, queue: Option<QueueView>, durable: bool) -> Self {
         let seed = &record.seed;
         let total = record.finished_at.map(|end| end.since(seed.created_at));
         let time = |moment: Option<UnixMillis>| moment.map(Time);
@@ -305,7 +305,7 @@ impl<'a> JobView<'a> {
             cached: record.cached,
             output: record.output.as_ref().map(Cow::Borrowed),
             error: record.failure.as_ref().map(Problem::from),
-            queue: (record.state == State::Queued).then_some(queue),
+            queue,
             timings: total.map(|total| Timings::of(&record.cost, total)),
             attempts: record.attempts,
             retry_of: seed.retry_of,

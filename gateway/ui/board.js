@@ -46,7 +46,7 @@ export class Item {
       case "retrying":
         return `${this.problem.message} Trying again in ${Math.max(1, Math.ceil((this.retryAt - Date.now()) / 1000))} s.`;
       case "queued":
-        return this.job.queue ? `Queued, place ${this.job.queue.position} or better.` : "Queued.";
+        return this.job.queue ? `Queued, estimated position ${this.job.queue.position}.` : "Queued.";
       case "running":
         return "A worker is at it.";
       case "succeeded":

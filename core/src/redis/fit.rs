@@ -122,8 +122,9 @@ fn records_probe(key: &str, has_replicas: bool) -> Pipeline {
     probe.cmd("EVALSHA").arg("0".repeat(40)).arg(0);
     // The one command that leaves something behind, until DEL.
     probe.cmd("HSET").arg(key).arg("probe").arg(0);
+    probe.cmd("HINCRBY").arg(key).arg("probe").arg(0);
     probe.cmd("PEXPIRE").arg(key).arg(PROBE_MILLIS);
-    for name in ["HGET", "HMGET", "HDEL", "ZREM", "ZRANK"] {
+    for name in ["HGET", "HMGET", "HDEL", "ZREM"] {
         probe.cmd(name).arg(key).arg("none");
     }
     for name in ["HGETALL", "PTTL", "DEL", "EXISTS", "GET", "MGET", "ZCARD"] {

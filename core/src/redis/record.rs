@@ -121,6 +121,10 @@ fn record(fields: &Fields) -> Result<Record, Damage> {
     let in_state = |wanted: State| state == wanted;
     Ok(Record {
         seed: fields.json::<Seed>("seed")?,
+        number: fields
+            .has("number")
+            .then(|| fields.number("number"))
+            .transpose()?,
         state,
         attempts: fields.number("attempts")?,
         started_at: fields.time("started")?,
@@ -171,6 +175,7 @@ mod tests {
             ("deadline", "5"),
             ("state", "succeeded"),
             ("attempts", "1"),
+            ("number", "7"),
             ("started", "3"),
             ("finished", "4"),
             ("expires", "9"),
@@ -191,8 +196,8 @@ mod tests {
         assert_sound(&record);
         assert_eq!((record.seed, record.output), (seed, Some(output())));
         assert_eq!(
-            (record.expires_at, record.cost.batch_size),
-            (UnixMillis(9), 4)
+            (record.number, record.expires_at, record.cost.batch_size),
+            (Some(7), UnixMillis(9), 4)
         );
         assert!(read(Value::Map(Vec::new())).unwrap().is_none());
     }
@@ -207,6 +212,7 @@ mod tests {
             ("seed", "{}"),
             ("state", "asleep"),
             ("attempts", "-1"),
+            ("number", "last"),
             ("started", "yesterday"),
             ("finished", "1.5"),
             ("expires", ""),

@@ -1,4 +1,4 @@
-//! Calls that callers of one moment share: to submit jobs, and to ask where they stand.
+//! Calls to submit jobs, which callers of one moment share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +14,6 @@ use crate::store::{SUBMIT_LEASE, StoreError};
 
 /// Most submissions that share one script call; it then runs for about a millisecond.
 const SUBMISSIONS: usize = 256;
-/// Most callers that share one call for their jobs' places; each asks for a page of jobs at most.
-const ASKING: usize = 64;
 
 /// The shared calls of one store.
 #[derive(Debug)]
@@ -24,15 +22,6 @@ pub(super) struct Shared {
     /// Longest time for one call, waiting for the one before included.
     budget: Duration,
     submissions: Gatherer<Entry, String, Arc<LinkError>>,
-    places: Gatherer<Vec<Asked>, Vec<u64>, Arc<LinkError>>,
-}
-
-/// A job whose place is asked for.
-#[derive(Debug)]
-pub(super) struct Asked {
-    /// Its model's line.
-    pub(super) line: String,
-    pub(super) id: String,
 }
 
 impl Shared {
@@ -47,8 +36,7 @@ impl Shared {
         retention_ms: u64,
         budget: Duration,
     ) -> Self {
-        let shared = (link.clone(), scripts.clone(), Arc::new(names.clone()));
-        let over = shared.clone();
+        let over = (link.clone(), scripts.clone(), Arc::new(names.clone()));
         let submissions = Gatherer::new(SUBMISSIONS, move |submissions: Vec<Entry>| {
             let (link, scripts, names) = over.clone();
             async move {
@@ -59,44 +47,16 @@ impl Shared {
                 link.kept_script(&call).await.map_err(Arc::new)
             }
         });
-        let over = shared;
-        let places = Gatherer::new(ASKING, move |callers: Vec<Vec<Asked>>| {
-            let (link, scripts, names) = over.clone();
-            async move {
-                let mut call = scripts.places.prepare_invoke();
-                for asked in callers.iter().flatten() {
-                    call.key(&asked.line).arg(&asked.id);
-                }
-                call.key(&names.record_prefix);
-                let places: Vec<u64> = link.script(&call).await.map_err(Arc::new)?;
-                let mut places = places.into_iter();
-                let own = |asked: &Vec<Asked>| places.by_ref().take(asked.len()).collect();
-                Ok(callers.iter().map(own).collect())
-            }
-        });
         Self {
             link: link.clone(),
             budget,
             submissions,
-            places,
         }
     }
 
     /// What `submit.lua` says of one job.
     pub(super) async fn submit(&self, submission: Entry) -> Result<String, StoreError> {
-        self.in_time(self.submissions.submit(submission)).await
-    }
-
-    /// The jobs' places from 1 on, 0 for one that stands in no line.
-    pub(super) async fn places(&self, asked: Vec<Asked>) -> Result<Vec<u64>, StoreError> {
-        self.in_time(self.places.submit(asked)).await
-    }
-
-    async fn in_time<R>(
-        &self,
-        call: impl Future<Output = Option<Result<R, Arc<LinkError>>>>,
-    ) -> Result<R, StoreError> {
-        match timeout(self.budget, call).await {
+        match timeout(self.budget, self.submissions.submit(submission)).await {
             Ok(Some(Ok(said))) => Ok(said),
             Ok(Some(Err(error))) => Err(Arc::unwrap_or_clone(error).into()),
             Ok(None) => Err(self.link.closed().into()),

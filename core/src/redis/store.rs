@@ -12,13 +12,13 @@ use super::fit::{Content, Unfit};
 use super::link::Link;
 use super::record::{self, Damage, Unreadable};
 use super::scripts::{Entry, Names, StoreScripts, millis};
-use super::shared::{Asked, Shared};
+use super::shared::Shared;
 use crate::clock::UnixMillis;
 use crate::config::{Prefix, RedisUrl};
 use crate::job::{JobId, ModelName};
 use crate::key_name::KeyName;
 use crate::store::{
-    Cancel, Claim, Completion, JobStore, MAX_ATTEMPTS, MOST_SCANNED, Page, Record, Seed, State,
+    Cancel, Claim, Completion, JobStore, MAX_ATTEMPTS, MOST_SCANNED, Page, Progress, Record, Seed, State,
     StoreError, StoreFull, Submitted,
 };
 use crate::webhook::{Delivery, Next};
@@ -115,24 +115,17 @@ impl RedisStore {
     }
 
     /// What `submit.lua` says of one job.
-    fn submitted(&self, asked: JobId, found: &str) -> Result<Submitted, StoreError> {
-        let (found, is_taken_over) = match found {
-            "" => return Ok(Submitted::Mismatch),
-            "-" => return Ok(Submitted::InProgress),
-            found => match found.strip_prefix('+') {
-                Some(taken_over) => (taken_over, true),
-                None => (found, false),
-            },
-        };
-        let found: JobId = found.parse().map_err(|_| {
-            StoreError::from(self.unreadable(Unreadable::Damaged(Damage::of("once"))))
-        })?;
-        Ok(if is_taken_over {
-            Submitted::TakenOver(found)
-        } else if found == asked {
-            Submitted::Recorded
-        } else {
-            Submitted::Existing(found)
+    fn submitted(&self, found: &str) -> Result<Submitted, StoreError> {
+        let damaged = || self.unreadable(Unreadable::Damaged(Damage::of("once")));
+        let id = |id: &str| id.parse::<JobId>().map_err(|_| damaged());
+        if let Some(taken_over) = found.strip_prefix('+') {
+            return Ok(Submitted::TakenOver(id(taken_over)?));
+        }
+        Ok(match (found, found.split_once(' ')) {
+            ("", _) => Submitted::Mismatch,
+            ("-", _) => Submitted::InProgress,
+            (_, Some((_, number))) => Submitted::Recorded(number.parse().ok()),
+            (existing, None) => Submitted::Existing(id(existing)?),
         })
     }
 
@@ -219,8 +212,8 @@ impl RedisStore {
 impl JobStore for RedisStore {
     async fn submit(&self, seed: &Seed) -> Result<Submitted, StoreError> {
         let submission = Entry::new(seed, &self.names)?;
-        let id = self.shared.submit(submission).await?;
-        self.submitted(seed.id, &id)
+        let found = self.shared.submit(submission).await?;
+        self.submitted(&found)
     }
 
     async fn confirm(&self, id: JobId) -> Result<(), StoreError> {
@@ -311,40 +304,29 @@ impl JobStore for RedisStore {
         Ok(Page { records, next })
     }
 
-    async fn places(&self, jobs: &[(ModelName, JobId)]) -> Result<Vec<Option<u64>>, StoreError> {
-        if jobs.is_empty() {
+    async fn progress(&self, models: &[ModelName]) -> Result<Vec<Progress>, StoreError> {
+        if models.is_empty() {
             return Ok(Vec::new());
         }
-        let asked = |(model, id): &(ModelName, JobId)| Asked {
-            line: self.names.line(model),
-            id: id.to_string(),
-        };
-        let asked = jobs.iter().map(asked).collect();
-        let places = self.shared.places(asked).await?;
-        Ok(places
-            .into_iter()
-            .map(|place| (place > 0).then_some(place))
-            .collect())
-    }
-
-    async fn last_in_line(&self, model: &ModelName) -> Result<Option<(JobId, u64)>, StoreError> {
-        let line = self.names.line(model);
-        let mut look = redis::Pipeline::with_capacity(2);
-        look.cmd("ZRANGE").arg(&line).arg(-1).arg(-1);
-        look.cmd("ZCARD").arg(&line);
-        let found = redis::Value::Array(self.link.pipeline(&look).await?);
-        let found = found
-            .extract_error()
-            .map_err(|error| self.link.failed(error))?;
-        let found: (Vec<String>, u64) =
-            redis::from_redis_value(found).map_err(|error| self.link.failed(error))?;
-        match found {
-            (ids, place) if place > 0 => ids
-                .first()
-                .map(|id| Ok((self.listed(id)?, place)))
-                .transpose(),
-            _ => Ok(None),
+        let mut read = redis::Pipeline::with_capacity(2);
+        let counts = read.cmd("HMGET").arg(&self.names.counts);
+        for model in models {
+            counts.arg(format!("submitted:{model}"));
+            counts.arg(format!("ended:{model}"));
         }
+        read.cmd("ZCARD").arg(&self.names.deadlines);
+        let found = redis::Value::Array(self.link.pipeline(&read).await?);
+        let found = found.extract_error().and_then(|found| {
+            redis::from_redis_value::<(Vec<Option<u64>>, u64)>(found).map_err(Into::into)
+        });
+        let (counts, unfinished) = found.map_err(|error| self.link.failed(error))?;
+        let progress = |counts: &[Option<u64>; 2]| {
+            let [submitted, ended] = counts.map(Option::unwrap_or_default);
+            // Jobs whose records were lost, or that an earlier version has ended, were not counted.
+            let ended = ended.max(submitted.saturating_sub(unfinished));
+            Progress { submitted, ended }
+        };
+        Ok(counts.as_chunks().0.iter().map(progress).collect())
     }
 
     async fn overdue(&self, limit: usize) -> Result<Vec<Record>, StoreError> {

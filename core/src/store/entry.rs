@@ -19,8 +19,9 @@ pub(super) struct Entry {
 
 impl Entry {
     /// A queued job.
-    pub(super) fn new(seed: Seed, retention: Duration) -> Self {
+    pub(super) fn new(seed: Seed, number: u64, retention: Duration) -> Self {
         let record = Record {
+            number: Some(number),
             state: State::Queued,
             attempts: 0,
             started_at: None,

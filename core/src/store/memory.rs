@@ -7,11 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::entry::Entry;
-use super::lines::Lines;
 use super::owners::Owners;
 use super::recalls::Recalls;
 use super::{
-    Cancel, Claim, Completion, JobStore, MOST_SCANNED, Page, Record, SUBMIT_LEASE, Seed, State,
+    Cancel, Claim, Completion, JobStore, MOST_SCANNED, Page, Progress, Record, SUBMIT_LEASE, Seed, State,
     StoreError, StoreFull, Submitted,
 };
 use crate::clock::{Clock, UnixMillis};
@@ -48,7 +47,7 @@ struct Records {
     untold: HashMap<JobId, UnixMillis>,
     recalls: Recalls,
     owners: Owners,
-    lines: Lines,
+    progress: HashMap<ModelName, Progress>,
 }
 
 impl MemoryStore {
@@ -116,10 +115,12 @@ impl Records {
 
     fn remove(&mut self, id: JobId) {
         self.untold.remove(&id);
-        self.lines.leave(id);
         let Some(Entry { record, .. }) = self.entries.remove(&id) else {
             return;
         };
+        if !record.state.is_terminal() {
+            self.progress(&record.seed.model).submitted -= 1;
+        }
         self.owners.remove(record.seed.owner.as_ref(), id);
         if let Some(once) = record.seed.once {
             // It may be another job's by now.
@@ -170,7 +171,7 @@ impl Records {
             entry.pending = Some((now.after(SUBMIT_LEASE), seed.id));
         }
         Ok(if written.id == seed.id {
-            Submitted::Recorded
+            Submitted::Recorded(entry.record.number)
         } else {
             Submitted::TakenOver(written.id)
         })
@@ -226,10 +227,15 @@ impl Records {
                 self.keys.insert(once.key, seed.id);
             }
             self.owners.add(seed.owner.as_ref(), seed.id);
-            self.lines.join(&seed.model, seed.id);
+            self.progress(&seed.model).submitted += 1;
         }
+        let number = self.progress(&seed.model).submitted;
         let entry = self.entries.entry(seed.id);
-        Ok(entry.or_insert_with(|| Entry::new(seed.clone(), retention)))
+        Ok(entry.or_insert_with(|| Entry::new(seed.clone(), number, retention)))
+    }
+
+    fn progress(&mut self, model: &ModelName) -> &mut Progress {
+        self.progress.entry(model.clone()).or_default()
     }
 
     /// Forgets an entry that is still queued.
@@ -252,7 +258,8 @@ impl Records {
         if entry.record.state.is_terminal() && !was_finished {
             self.unfinished.remove(&(entry.record.seed.deadline, id));
             self.finished.insert((entry.record.expires_at, id));
-            self.lines.leave(id);
+            let model = entry.record.seed.model.clone();
+            self.progress(&model).ended += 1;
             self.notify(id);
         }
         Some(result)
@@ -354,17 +361,12 @@ impl JobStore for MemoryStore {
         Ok(Page { records, next })
     }
 
-    async fn places(&self, jobs: &[(ModelName, JobId)]) -> Result<Vec<Option<u64>>, StoreError> {
-        let (records, _) = self.lock();
-        Ok(jobs
+    async fn progress(&self, models: &[ModelName]) -> Result<Vec<Progress>, StoreError> {
+        let (mut records, _) = self.lock();
+        Ok(models
             .iter()
-            .map(|(_, id)| records.lines.place(*id))
+            .map(|model| *records.progress(model))
             .collect())
-    }
-
-    async fn last_in_line(&self, model: &ModelName) -> Result<Option<(JobId, u64)>, StoreError> {
-        let (records, _) = self.lock();
-        Ok(records.lines.last(model))
     }
 
     async fn overdue(&self, limit: usize) -> Result<Vec<Record>, StoreError> {

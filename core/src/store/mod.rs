@@ -20,7 +20,6 @@
 //! Terminal states are absorbing: the first writer wins, later ones are told so.
 
 mod entry;
-mod lines;
 mod memory;
 mod owners;
 mod recalls;
@@ -132,18 +131,11 @@ pub trait JobStore: Debug + Send + Sync {
         state: Option<State>,
     ) -> Result<Page, StoreError>;
 
-    /// Where each job stands among the unfinished jobs of its model, in the order of their submission: 1 for the first,
-    /// `None` for one that has ended or is unknown.
+    /// How many jobs of each model were submitted and have ended, in the models' order.
     ///
     /// # Errors
     /// [`StoreError`].
-    async fn places(&self, jobs: &[(ModelName, JobId)]) -> Result<Vec<Option<u64>>, StoreError>;
-
-    /// The unfinished job of a model that was submitted last, and its place; `None` where there is none.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    async fn last_in_line(&self, model: &ModelName) -> Result<Option<(JobId, u64)>, StoreError>;
+    async fn progress(&self, models: &[ModelName]) -> Result<Vec<Progress>, StoreError>;
 
     /// Up to `limit` records whose deadline has passed and that have no terminal state, oldest deadline first.
     ///
@@ -308,6 +300,8 @@ impl From<&Outcome> for State {
 pub struct Record {
     /// What it was accepted with.
     pub seed: Seed,
+    /// [`Progress::submitted`] of its model when it was written, itself included; `None` in a record of an earlier version.
+    pub number: Option<u64>,
     /// Its state now.
     pub state: State,
     /// Starts so far.
@@ -330,6 +324,30 @@ pub struct Record {
     pub delivery: Option<Delivery>,
 }
 
+/// The counts of a model's jobs since the store was last empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Records that were written and not withdrawn.
+    pub submitted: u64,
+    /// Jobs of these that have ended, in whatever way.
+    pub ended: u64,
+}
+
+impl Progress {
+    /// Jobs that have not ended.
+    #[must_use]
+    pub const fn unfinished(self) -> u64 {
+        self.submitted.saturating_sub(self.ended)
+    }
+
+    /// The estimated queue position of a job with that number, from 1 on: jobs do not end in exactly the order of their
+    /// numbers.
+    #[must_use]
+    pub fn position(self, number: u64) -> u64 {
+        number.saturating_sub(self.ended).max(1)
+    }
+}
+
 /// A part of an owner's list.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Page {
@@ -342,8 +360,8 @@ pub struct Page {
 /// What became of a submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Submitted {
-    /// Its record is there.
-    Recorded,
+    /// Its record is there, with this number.
+    Recorded(Option<u64>),
     /// The same request made this job before; nothing was written.
     Existing(JobId),
     /// The same request is being submitted, and its job is not confirmed; nothing was written.

@@ -13,8 +13,8 @@ use selvage_core::store::{Cancel, End, State};
 use selvage_core::webhook::{Delivery, KEPT_FOR, Next};
 
 use crate::support::{
-    HOUR, Raw, cache_of, deadlines_name, fleet_of, fresh_prefix, job_name, shared_redis, store_of,
-    webhooks_name,
+    HOUR, Raw, cache_of, counts_name, deadlines_name, fleet_of, fresh_prefix, job_name,
+    shared_redis, store_of, webhooks_name,
 };
 
 #[tokio::test]
@@ -158,44 +158,44 @@ async fn a_record_is_kept_until_its_webhook_has_ended_or_for_a_day_and_an_hour()
 }
 
 #[tokio::test]
-async fn a_job_stands_in_line_for_as_long_as_a_deadline_can_be() {
+async fn lost_records_are_not_counted_for_ever() {
     let prefix = fresh_prefix();
     let (store, mut raw) = (store_of(&prefix), Raw::connect(&shared_redis()));
-    let (old, new) = (seed(), seed());
-    store.submit(&old).await.unwrap();
-    let line = format!("{}:line:{}", prefix.as_str(), old.model);
-    let six_days_ago = (UnixMillis::wall().0 - 6 * 86_400_000) * 1000;
-    raw.run::<()>("ZADD", (&line, six_days_ago, old.id.to_string()));
-    store.submit(&new).await.unwrap();
-    let jobs = [(old.model.clone(), old.id), (new.model.clone(), new.id)];
-    assert_eq!(store.places(&jobs).await.unwrap(), [Some(1), Some(2)]);
-}
-
-#[tokio::test]
-async fn a_record_that_was_evicted_does_not_stand_in_others_way() {
-    let prefix = fresh_prefix();
-    let (store, mut raw) = (store_of(&prefix), Raw::connect(&shared_redis()));
-    let jobs: Vec<_> = (0..40).map(|_| seed()).collect();
+    let jobs: Vec<_> = (0..40).map(|_| overdue_seed()).collect();
     for job in &jobs {
         store.submit(job).await.unwrap();
     }
     for job in &jobs[..39] {
         raw.run::<()>("DEL", job_name(&prefix, job));
     }
-    // It is tidied by a few at a time, so that no question is a long one.
-    let asked = [(jobs[39].model.clone(), jobs[39].id)];
-    let mut places = Vec::new();
-    for _ in 0..4 {
-        places.extend(store.places(&asked).await.unwrap()[0]);
-    }
-    assert_eq!(places, [24, 8, 1, 1]);
-    let list = store
-        .list(jobs[39].owner.as_ref(), None, 100, None)
-        .await
-        .unwrap();
+    // The sweeper notices it.
+    let due = store.overdue(100).await.unwrap();
+    assert_eq!((due.len(), due[0].number), (1, Some(40)));
+    let progress = store.progress(&[jobs[0].model.clone()]).await.unwrap()[0];
+    assert_eq!(progress.unfinished(), 1);
+    assert_eq!(progress.position(40), 1);
+    let owner = jobs[0].owner.as_ref();
+    let list = store.list(owner, None, 100, None).await.unwrap();
     assert_eq!((list.records.len(), list.next), (1, None));
     let listed: u64 = raw.run("ZCARD", format!("{}:owner:acme", prefix.as_str()));
     assert_eq!(listed, 1);
+}
+
+#[tokio::test]
+async fn a_record_of_an_earlier_version_is_not_counted() {
+    let prefix = fresh_prefix();
+    let (store, mut raw) = (store_of(&prefix), Raw::connect(&shared_redis()));
+    let (old, new) = (seed(), seed());
+    store.submit(&old).await.unwrap();
+    raw.run::<()>("HDEL", (job_name(&prefix, &old), "number"));
+    raw.run::<()>("DEL", counts_name(&prefix));
+    store.submit(&new).await.unwrap();
+    store.cancel(old.id).await.unwrap();
+    let records = store.get(&[old.id, new.id]).await.unwrap();
+    let numbers: Vec<_> = records.iter().flatten().map(|r| r.number).collect();
+    assert_eq!(numbers, [None, Some(1)]);
+    let progress = store.progress(&[new.model.clone()]).await.unwrap()[0];
+    assert_eq!((progress.submitted, progress.ended), (1, 0));
 }
 
 #[tokio::test]
@@ -203,17 +203,12 @@ async fn lists_are_bounded() {
     let prefix = fresh_prefix();
     let (store, mut raw) = (store_of(&prefix), Raw::connect(&shared_redis()));
     let owned = format!("{}:owner:acme", prefix.as_str());
-    let line = format!("{}:line:fashion-mnist", prefix.as_str());
     for n in 0..10_005 {
         raw.run::<()>("ZADD", (&owned, 0, format!("00000000-{n}")));
     }
-    let long_ago = (UnixMillis::wall().0 - 8 * 86_400_000) * 1_000;
-    raw.run::<()>("ZADD", (&line, long_ago, "00000000-0"));
     let job = seed();
     store.submit(&job).await.unwrap();
     assert_eq!(raw.run::<u64>("ZCARD", &owned), 10_000);
     let newest: Vec<String> = raw.run("ZRANGE", (&owned, -1, -1));
     assert_eq!(newest, [job.id.to_string()]);
-    let standing: Vec<String> = raw.run("ZRANGE", (&line, 0, -1));
-    assert_eq!(standing, [job.id.to_string()]);
 }

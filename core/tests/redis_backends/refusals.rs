@@ -172,8 +172,7 @@ async fn the_documented_permissions_are_enough() {
     suite::a_late_confirm_sends_the_webhook_of_an_expired_job(store.clone()).await;
     suite::a_release_ends_a_job_that_was_asked_to_stop(store.clone()).await;
     suite::jobs_are_listed_by_owner_newest_first(store.clone()).await;
-    suite::every_end_leaves_the_line(store.clone()).await;
-    suite::each_caller_is_told_its_own_places(store.clone()).await;
+    suite::positions_fall_as_earlier_jobs_end(store.clone()).await;
     suite::a_job_that_runs_past_its_deadline_is_overdue(store.clone()).await;
     suite::a_recalled_job_is_told_from_others(store.clone()).await;
     suite::a_store_that_is_up_says_so(store).await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use selvage_core::store::suite::once::a_repeat_takes_over_with_its_own_times;
 use selvage_core::store::suite::{answer, completion, overdue_seed, seed};
-use selvage_core::store::{Claim, End, JobStore, State};
+use selvage_core::store::{Claim, End, JobStore, Progress, State};
 
 use crate::support::{Raw, chain, deadlines_name, fresh_prefix, job_name, shared_redis, store_of};
 
@@ -25,12 +25,17 @@ async fn a_wiped_redis_loses_no_queued_job() {
     assert_eq!(
         keys.len(),
         5,
-        "two records, the list of deadlines, the line and the owner's list: {keys:?}"
+        "two records, the list of deadlines, the counts and the owner's list: {keys:?}"
     );
     raw.run::<()>("DEL", keys);
     assert_eq!(
         store.get(&[queued.id, started.id]).await.unwrap(),
         [None, None]
+    );
+    let models = [queued.model.clone()];
+    assert_eq!(
+        store.progress(&models).await.unwrap(),
+        [Progress::default()]
     );
     let jobs = [queued.clone(), started.clone()];
     assert_eq!(
@@ -40,11 +45,15 @@ async fn a_wiped_redis_loses_no_queued_job() {
     let done = jobs.map(|job| completion(job.id, End::Succeeded(answer())));
     assert_eq!(store.complete(&done).await.unwrap(), [true, true]);
     let records = store.get(&[queued.id, started.id]).await.unwrap();
-    assert!(records.iter().all(|record| {
-        record
-            .as_ref()
-            .is_some_and(|record| record.state == State::Succeeded)
-    }));
+    let ended: Vec<_> = records
+        .iter()
+        .flatten()
+        .map(|r| (r.state, r.number))
+        .collect();
+    assert_eq!(ended, [1, 2].map(|number| (State::Succeeded, Some(number))));
+    let (submitted, ended) = (2, 2);
+    let counted = Progress { submitted, ended };
+    assert_eq!(store.progress(&models).await.unwrap(), [counted]);
 }
 
 #[tokio::test]

@@ -63,6 +63,11 @@ pub(crate) fn deadlines_name(prefix: &Prefix) -> String {
     format!("{}:deadlines", prefix.as_str())
 }
 
+/// The key of the counts of jobs.
+pub(crate) fn counts_name(prefix: &Prefix) -> String {
+    format!("{}:counts", prefix.as_str())
+}
+
 /// The list of webhooks that are due.
 pub(crate) fn webhooks_name(prefix: &Prefix) -> String {
     format!("{}:webhooks", prefix.as_str())

@@ -1,4 +1,4 @@
-//! What is known of queues and workers: depths, lines and drain rates, read in the background. Estimates for people and for
+//! What is known of queues and workers: depths, counts of jobs and drain rates, read in the background. Estimates for people and for
 //! `Retry-After`; no decision of correctness is made on them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,13 +9,14 @@ use futures_util::future::join_all;
 use selvage_core::catalog::Model;
 use selvage_core::clock::{Clock, UnixMillis};
 use selvage_core::fleet::{Fleet, Members};
-use selvage_core::job::{JobId, Lane, ModelName};
+use selvage_core::job::{Lane, ModelName};
 use selvage_core::queue::Queue;
-use selvage_core::store::JobStore;
+use selvage_core::store::{JobStore, Progress, Record, State};
 use tokio::time::{Instant, timeout};
 
 use crate::admission::{Pace, retry_after, span};
 use crate::metrics::Metrics;
+use crate::view::QueueView;
 
 /// Longest time one reading may take.
 const READ_LIMIT: Duration = Duration::from_secs(2);
@@ -47,14 +48,12 @@ struct ModelLanes {
     name: ModelName,
     interactive: Backlog,
     batch: Backlog,
-    /// Promised jobs that have not ended: messages of the batch lane hold several.
-    line: AtomicU64,
     /// How fast all jobs finish.
     pace: Pace,
-    /// How fast the line of promised jobs moves.
-    line_pace: Pace,
-    /// Who stood last in the line when it was last looked at, and where.
-    mark: Mutex<Option<(JobId, u64)>>,
+    /// The counts of asynchronous jobs, once they were read: messages of the batch lane hold several.
+    progress: Mutex<Option<Progress>>,
+    /// How fast asynchronous jobs end.
+    progress_pace: Pace,
 }
 
 /// What waits in one lane.
@@ -82,8 +81,8 @@ impl Backlog {
 }
 
 impl ModelLanes {
-    fn mark(&self) -> std::sync::MutexGuard<'_, Option<(JobId, u64)>> {
-        self.mark.lock().unwrap_or_else(PoisonError::into_inner)
+    fn progress(&self) -> std::sync::MutexGuard<'_, Option<Progress>> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     const fn lane(&self, lane: Lane) -> &Backlog {
@@ -108,10 +107,9 @@ impl Lanes {
             name: model.name.clone(),
             interactive: Backlog::new(now),
             batch: Backlog::new(now),
-            line: AtomicU64::new(0),
             pace: Pace::default(),
-            line_pace: Pace::default(),
-            mark: Mutex::default(),
+            progress: Mutex::default(),
+            progress_pace: Pace::default(),
         };
         Self {
             models: models.iter().map(lanes).collect(),
@@ -124,13 +122,13 @@ impl Lanes {
         }
     }
 
-    /// Reads depths, lines and processes now.
+    /// Reads depths, counts of jobs and processes now.
     pub async fn read(&self) {
         let lanes = self
             .models
             .iter()
             .flat_map(|model| Lane::ALL.map(|lane| self.read_depth(model, lane)));
-        tokio::join!(join_all(lanes), self.read_lines(), self.read_members());
+        tokio::join!(join_all(lanes), self.read_progress(), self.read_members());
     }
 
     async fn read_depth(&self, model: &ModelLanes, lane: Lane) {
@@ -148,38 +146,25 @@ impl Lanes {
         gauge.set(oldest.as_secs_f64());
     }
 
-    async fn read_lines(&self) {
-        for model in &self.models {
+    /// Measures how fast asynchronous jobs end. Where all that were unfinished at the last look have ended, there may have been
+    /// nothing to do since, so what was measured is the least.
+    async fn read_progress(&self) {
+        let names: Vec<ModelName> = self.models.iter().map(|model| model.name.clone()).collect();
+        let Ok(Ok(found)) = timeout(READ_LIMIT, self.store.progress(&names)).await else {
             // While the store is away, what was last read is the best guess.
-            timeout(READ_LIMIT, self.read_line(model)).await.ok();
-        }
-    }
-
-    /// Measures by how much the line has moved, by the one who stood last in it. Where that one is through, the line may
-    /// have been empty since, so what it moved is the least it can.
-    async fn read_line(&self, model: &ModelLanes) {
-        let mark = model.mark().take();
-        if let Some((id, place)) = mark {
-            let asked = [(model.name.clone(), id)];
-            match self.store.places(&asked).await.as_deref() {
-                Ok([Some(now)]) => {
-                    model.line_pace.count(place.saturating_sub(*now));
-                    model.line_pace.tick();
-                }
-                Ok(_) => {
-                    model.line_pace.count(place);
-                    model.line_pace.tick_at_least();
-                }
-                Err(_) => return,
+            return;
+        };
+        for (model, now) in self.models.iter().zip(found) {
+            let before = std::mem::replace(&mut *model.progress(), Some(now));
+            let before = before.unwrap_or_default();
+            model.progress_pace.set(now.ended);
+            if before.unfinished() == 0 {
+                model.progress_pace.rest();
+            } else if now.ended >= before.submitted {
+                model.progress_pace.tick_at_least();
+            } else {
+                model.progress_pace.tick();
             }
-        } else {
-            model.line_pace.rest();
-        }
-        if let Ok(last) = self.store.last_in_line(&model.name).await {
-            model
-                .line
-                .store(last.map_or(0, |(_, place)| place), Ordering::Relaxed);
-            *model.mark() = last;
         }
     }
 
@@ -260,11 +245,25 @@ impl Lanes {
         Some(self.clock.now().since(made_after))
     }
 
-    /// How long the promised job has to wait that stands at `position` of its line; slow where no pace is known.
+    /// The estimates for a queued job, from counts that are at most a second old; `None` for another job, and where its number or
+    /// the counts are unknown.
+    #[must_use]
+    pub fn queue_view(&self, record: &Record) -> Option<QueueView> {
+        let model = &record.seed.model;
+        let number = record.number.filter(|_| record.state == State::Queued)?;
+        let progress = *self.find(model)?.progress();
+        let position = progress?.position(number);
+        let eta = self.eta(model, position);
+        Some(QueueView {
+            position,
+            eta_ms: u64::try_from(eta.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+
+    /// How long the asynchronous job at this queue position has to wait; slow where no pace is known.
     #[must_use]
     pub fn eta(&self, model: &ModelName, position: u64) -> Duration {
-        let of_line = span(position, self.line_per_second(model));
-        of_line
+        span(position, self.progress_per_second(model))
             .or_else(|| span(position, self.per_second(model)))
             .or_else(|| span(position, UNKNOWN_PACE))
             .unwrap_or_default()
@@ -273,10 +272,10 @@ impl Lanes {
     /// Jobs that wait in a lane, or `known` of them where that is more.
     #[must_use]
     pub fn waiting(&self, model: &ModelName, lane: Lane, known: u64) -> u64 {
-        let line = |model: &ModelLanes| model.line.load(Ordering::Relaxed);
+        let unfinished = |model: &ModelLanes| model.progress().unwrap_or_default().unfinished();
         let counted = match lane {
             Lane::Interactive => known,
-            Lane::Batch => self.find(model).map_or(0, line),
+            Lane::Batch => self.find(model).map_or(0, unfinished),
         };
         // What was last read may be older than the crowd.
         self.depth(model, lane).max(counted)
@@ -286,7 +285,7 @@ impl Lanes {
     #[must_use]
     pub fn retry_after(&self, model: &ModelName, lane: Lane, waiting: u64) -> Duration {
         let pace = match lane {
-            Lane::Batch => self.line_per_second(model),
+            Lane::Batch => self.progress_per_second(model),
             Lane::Interactive => 0.0,
         };
         let pace = if pace > 0.0 {
@@ -297,8 +296,8 @@ impl Lanes {
         retry_after(waiting, pace)
     }
 
-    fn line_per_second(&self, model: &ModelName) -> f64 {
-        let pace = |model: &ModelLanes| model.line_pace.per_second();
+    fn progress_per_second(&self, model: &ModelName) -> f64 {
+        let pace = |model: &ModelLanes| model.progress_pace.per_second();
         self.find(model).map_or(0.0, pace)
     }
 

@@ -8,7 +8,7 @@ use prometheus::Registry;
 use selvage_core::catalog::Catalog;
 use selvage_core::clock::{Clock, UnixMillis};
 use selvage_core::fleet::{Ends, HeldModel, Member, MemoryFleet, Taken, WorkerStatus};
-use selvage_core::job::CachePolicy;
+use selvage_core::job::{CachePolicy, JobId};
 use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::outcome::Cost;
 use selvage_core::queue::memory::MemoryQueue;

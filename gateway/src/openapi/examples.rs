@@ -14,10 +14,10 @@ use crate::view::{JobView, QueueView};
 #[must_use]
 pub fn job(state: State) -> Option<Value> {
     let record = record(state)?;
-    let queue = QueueView {
+    let queue = (state == State::Queued).then_some(QueueView {
         position: 12,
         eta_ms: 240,
-    };
+    });
     serde_json::to_value(JobView::recorded(&record, queue, true)).ok()
 }
 
@@ -57,6 +57,7 @@ fn record(state: State) -> Option<Record> {
     let ended = state.is_terminal();
     Some(Record {
         seed,
+        number: Some(5012),
         state,
         attempts: u32::from(state != State::Queued),
         started_at: (state != State::Queued).then(|| moment(2)),

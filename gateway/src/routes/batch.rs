@@ -49,7 +49,7 @@ pub(super) async fn predict_batch(
     let received = receive(&app, (id, caller), (&uri, &headers), body, Count::Batch).await?;
     let manner = Manner::waiting(&app.limits, &headers, received.options.wait);
     let items = answer(&app, &received, &manner).await?;
-    respond(&app, &received, &items, &manner).await
+    respond(&app, &received, &items, &manner)
 }
 
 async fn answer(app: &App, received: &Received, manner: &Manner) -> Result<Vec<Item>, ApiError> {
@@ -100,19 +100,13 @@ fn overload(item: &Item) -> Option<&ApiError> {
     }
 }
 
-async fn respond(
+fn respond(
     app: &App,
     received: &Received,
     items: &[Item],
     manner: &Manner,
 ) -> Result<Response, ApiError> {
     let now = app.predictions.clock.now();
-    let recorded = items.iter().filter_map(|item| match item {
-        Item::Recorded(record) => Some(record.as_ref()),
-        Item::Finished(_) | Item::Failed(..) => None,
-    });
-    let places = app.places_in_queue(&recorded.collect::<Vec<_>>()).await;
-    let mut places = places.into_iter();
     let mut next_poll = None;
     let mut views = Vec::with_capacity(items.len());
     for (item, image) in items.iter().zip(&received.images) {
@@ -123,7 +117,7 @@ async fn respond(
                 JobView::finished(ask, finished, timings)
             }
             Item::Recorded(record) => {
-                let queue = places.next().unwrap_or_default();
+                let queue = app.predictions.lanes.queue_view(record);
                 if !record.state.is_terminal() {
                     next_poll = next_poll.max(Some(super::jobs::next_poll(queue)));
                 }

@@ -60,7 +60,7 @@ pub(super) async fn replay(
         replayed.map_err(|error| refused(&replaying, error))
     });
     let record: Record = replayed.await.map_err(broken)??;
-    let mut response = promised_response(&app, &record).await?;
+    let mut response = promised_response(&app, &record)?;
     response
         .headers_mut()
         .insert(header::CACHE_CONTROL, NOT_KEPT);

@@ -83,7 +83,7 @@ fn changes(
             Told::Already(known) => app.predictions.watch.changed(id, known).await?,
             Told::End => return None,
         };
-        let event = event(&app, &record).await?;
+        let event = event(&app, &record)?;
         let told = if record.state.is_terminal() {
             Told::End
         } else {
@@ -93,8 +93,8 @@ fn changes(
     })
 }
 
-async fn event(app: &App, record: &Record) -> Option<Event> {
-    let queue = app.place_in_queue(record).await;
+fn event(app: &App, record: &Record) -> Option<Event> {
+    let queue = app.predictions.lanes.queue_view(record);
     let job = JobView::recorded(record, queue, app.predictions.durable);
     let event = Event::default()
         .event("status")

@@ -51,7 +51,7 @@ pub(super) async fn show(
             None => find(&app, &caller, id).await?,
         };
     }
-    let mut response = record_response(&app, StatusCode::OK, &record).await?;
+    let mut response = record_response(&app, StatusCode::OK, &record)?;
     if preferred.is_some() {
         response
             .headers_mut()
@@ -77,11 +77,9 @@ pub(super) async fn cancel(
         .map_err(ApiError::store)?;
     app.predictions.watch.nudge(id);
     match canceled {
-        Cancel::Canceled => {
-            record_response(&app, StatusCode::OK, &find(&app, &caller, id).await?).await
-        }
+        Cancel::Canceled => record_response(&app, StatusCode::OK, &find(&app, &caller, id).await?),
         Cancel::Requested => {
-            record_response(&app, StatusCode::ACCEPTED, &find(&app, &caller, id).await?).await
+            record_response(&app, StatusCode::ACCEPTED, &find(&app, &caller, id).await?)
         }
         Cancel::Finished(state) => {
             let detail = format!("the job has ended already: {}", state.as_str());
@@ -124,12 +122,8 @@ fn unknown(app: &App, id: JobId) -> ApiError {
     ApiError::new(Code::JobNotFound, detail)
 }
 
-async fn record_response(
-    app: &App,
-    status: StatusCode,
-    record: &Record,
-) -> Result<Response, ApiError> {
-    let queue = app.place_in_queue(record).await;
+fn record_response(app: &App, status: StatusCode, record: &Record) -> Result<Response, ApiError> {
+    let queue = app.predictions.lanes.queue_view(record);
     let job = JobView::recorded(record, queue, app.predictions.durable);
     let mut response = json(status, &job)?;
     response
@@ -144,8 +138,9 @@ async fn record_response(
 }
 
 /// When a client should ask again.
-pub(super) fn next_poll(queue: QueueView) -> Duration {
-    Duration::from_millis(queue.eta_ms).clamp(POLL.0, POLL.1)
+pub(super) fn next_poll(queue: Option<QueueView>) -> Duration {
+    let eta_ms = queue.map_or(0, |queue| queue.eta_ms);
+    Duration::from_millis(eta_ms).clamp(POLL.0, POLL.1)
 }
 
 /// A JSON answer, written once into one buffer.

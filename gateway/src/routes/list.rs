@@ -61,11 +61,14 @@ pub(super) async fn list(
     let reading = app.store.list(owner, cursor, wanted.limit, wanted.state);
     let read = timeout(LIST_LIMIT, reading).await;
     let page = read.map_err(ApiError::store)?.map_err(ApiError::store)?;
-    let records: Vec<&Record> = page.records.iter().collect();
-    let places = app.places_in_queue(&records).await;
-    let durable = app.predictions.durable;
-    let views = records.iter().zip(places);
-    let items = views.map(|(record, queue)| JobView::recorded(record, queue, durable));
+    let predictions = &app.predictions;
+    let items = page.records.iter().map(|record| {
+        JobView::recorded(
+            record,
+            predictions.lanes.queue_view(record),
+            predictions.durable,
+        )
+    });
     let jobs = Jobs {
         items: items.collect(),
         next_cursor: page.next,

@@ -16,7 +16,7 @@ use crate::access::Caller;
 use crate::error::{ApiError, Code, retry_after};
 use crate::predictions::{Answer, Ask, Finished, Source};
 use crate::upload::Count;
-use crate::view::{JobView, QueueView, Timings};
+use crate::view::{JobView, Timings};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
@@ -58,7 +58,7 @@ async fn answer(app: &App, received: &Received, manner: &Manner) -> Result<Respo
             (ended_response(app, &ask, &record)?, true)
         }
         Answer::Recorded(record) => {
-            let mut response = promised_response(app, &record).await?;
+            let mut response = promised_response(app, &record)?;
             let status = cache_status(ask.policy, source(&ask, &record));
             let status = status.map(|value| (CACHE_STATUS, value));
             response.headers_mut().extend(status);
@@ -90,7 +90,7 @@ fn finished_response(ask: &Ask, finished: &Finished) -> Result<Response, ApiErro
 
 /// A job with a record that has ended within the wait, or before a repeat of its request.
 fn ended_response(app: &App, ask: &Ask, record: &Record) -> Result<Response, ApiError> {
-    let job = JobView::recorded(record, QueueView::default(), app.predictions.durable);
+    let job = JobView::recorded(record, None, app.predictions.durable);
     let timings = job.timings();
     let mut response = super::jobs::json(StatusCode::OK, &job)?;
     let timing = timings.and_then(|timings| HeaderValue::try_from(timings.server_timing()).ok());
@@ -130,8 +130,8 @@ fn cache_status(policy: CachePolicy, source: Source) -> Option<HeaderValue> {
     HeaderValue::try_from(text).ok()
 }
 
-pub(super) async fn promised_response(app: &App, record: &Record) -> Result<Response, ApiError> {
-    let queue = app.place_in_queue(record).await;
+pub(super) fn promised_response(app: &App, record: &Record) -> Result<Response, ApiError> {
+    let queue = app.predictions.lanes.queue_view(record);
     let job = JobView::recorded(record, queue, app.predictions.durable);
     let mut response = super::jobs::json(StatusCode::ACCEPTED, &job)?;
     let headers = response.headers_mut();

@@ -36,6 +36,7 @@ fn record(state: State) -> Record {
     let ended = state.is_terminal().then_some(UnixMillis(1_700_000_000_010));
     Record {
         seed,
+        number: Some(12),
         state,
         attempts: 1,
         started_at: None,
@@ -57,7 +58,7 @@ fn record(state: State) -> Record {
 #[test]
 fn fields_come_in_the_order_of_the_api() {
     let record = record(State::Queued);
-    let text = serde_json::to_string(&JobView::recorded(&record, QUEUE, true)).unwrap();
+    let text = serde_json::to_string(&JobView::recorded(&record, Some(QUEUE), true)).unwrap();
     let value: Map<String, Value> = serde_json::from_str(&text).unwrap();
     let names = [
         "id",
@@ -95,7 +96,7 @@ fn fields_come_in_the_order_of_the_api() {
 fn a_failed_job_carries_its_problem() {
     let mut record = record(State::Failed);
     record.failure = Some(Failure::new(FailureCode::InvalidImage, "cut"));
-    let value = serde_json::to_value(JobView::recorded(&record, QUEUE, false)).unwrap();
+    let value = serde_json::to_value(JobView::recorded(&record, None, false)).unwrap();
     let problem = json!({
         "type": "/problems/invalid_image", "title": "The image is broken", "status": 422,
         "code": "invalid_image", "detail": "cut",

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::secret::Secrets;
 use crate::App;
-use crate::view::{JobView, QueueView, Time};
+use crate::view::{JobView, Time};
 
 /// A signed message.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(super) fn message(app: &App, record: &Record, secrets: &Secrets) -> Option<M
     let body = Body {
         r#type: format!("job.{state}"),
         timestamp: Time(record.finished_at.unwrap_or(now)),
-        data: JobView::recorded(record, QueueView::default(), app.predictions.durable),
+        data: JobView::recorded(record, None, app.predictions.durable),
     };
     let body = serde_json::to_vec(&body).ok()?;
     let id = format!("{}.{state}", record.seed.id);

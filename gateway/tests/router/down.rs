@@ -13,7 +13,7 @@ use selvage_core::key_name::KeyName;
 use selvage_core::outcome::Report;
 use selvage_core::queue::{Consumer, Health, PublishError, Queue, QueueError};
 use selvage_core::store::{
-    Cancel, Claim, Completion, JobStore, Page, Record, Seed, State, StoreError, Submitted,
+    Cancel, Claim, Completion, JobStore, Page, Progress, Record, Seed, State, StoreError, Submitted,
 };
 use selvage_core::webhook::{Delivery as Told, Next};
 use tokio_util::sync::CancellationToken;
@@ -118,11 +118,7 @@ impl JobStore for StoreDown {
         away()
     }
 
-    async fn places(&self, _: &[(ModelName, JobId)]) -> Result<Vec<Option<u64>>, StoreError> {
-        away()
-    }
-
-    async fn last_in_line(&self, _: &ModelName) -> Result<Option<(JobId, u64)>, StoreError> {
+    async fn progress(&self, _: &[ModelName]) -> Result<Vec<Progress>, StoreError> {
         away()
     }
 

@@ -12,8 +12,8 @@ use selvage_core::job::{Job, JobId, ModelName};
 use selvage_core::key_name::KeyName;
 use selvage_core::outcome::Outcome;
 use selvage_core::store::{
-    Cancel, Claim, Completion, JobStore, MemoryStore, Page, Record, Seed, State, StoreError,
-    Submitted,
+    Cancel, Claim, Completion, JobStore, MemoryStore, Page, Progress, Record, Seed, State,
+    StoreError, Submitted,
 };
 use selvage_core::webhook::{Delivery, Next};
 
@@ -108,12 +108,8 @@ impl JobStore for Flaky {
         self.inner.list(owner, before, limit, state).await
     }
 
-    async fn places(&self, jobs: &[(ModelName, JobId)]) -> Result<Vec<Option<u64>>, StoreError> {
-        self.inner.places(jobs).await
-    }
-
-    async fn last_in_line(&self, model: &ModelName) -> Result<Option<(JobId, u64)>, StoreError> {
-        self.inner.last_in_line(model).await
+    async fn progress(&self, models: &[ModelName]) -> Result<Vec<Progress>, StoreError> {
+        self.inner.progress(models).await
     }
 
     async fn overdue(&self, limit: usize) -> Result<Vec<Record>, StoreError> {

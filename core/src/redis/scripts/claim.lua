@@ -14,7 +14,9 @@ local function claim(key, once, id, given_deadline, seed, fingerprint)
   if attempts >= most then return -2 end
   if deadline <= now then return -1 end
   if found[4] then return -3 end
-  if not state then
+  if state then
+    list(deadlines, id, deadline, retention, now)
+  else
     create(deadlines, key, once, id, deadline, seed, fingerprint, retention, now)
   end
   if counts then
@@ -25,7 +27,6 @@ local function claim(key, once, id, given_deadline, seed, fingerprint)
   if found[6] then
     redis.call('HDEL', key, 'pending')
   end
-  list(deadlines, id, deadline, retention, now)
   return attempts + 1
 end
 
@@ -34,5 +35,5 @@ for i = 1, (#KEYS - 1) / 2 do
   local at = 4 * i
   claims[i] = claim(KEYS[2 * i], KEYS[2 * i + 1], ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3])
 end
-settle(now)
+settle(deadlines, now)
 return claims

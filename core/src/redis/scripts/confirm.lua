@@ -4,7 +4,7 @@ local found, now = redis.call('HMGET', KEYS[2], 'pending', 'state', 'hook', 'exp
 if found[1] then
   if found[2] == 'expired' then
     notify(KEYS[1], KEYS[2], ARGV[2], found[3], found[2], now, tonumber(found[4]))
-    settle(now)
+    settle(KEYS[1], now)
   end
   redis.call('HDEL', KEYS[2], 'pending')
 end

@@ -4,7 +4,7 @@ use redis::{Script, ScriptInvocation};
 
 use crate::clock::UnixMillis;
 use crate::config::Prefix;
-use crate::job::{JobId, ModelName};
+use crate::job::JobId;
 use crate::key_name::KeyName;
 use crate::store::Seed;
 
@@ -34,7 +34,6 @@ pub(super) struct StoreScripts {
     pub(super) withdraw: Script,
     pub(super) untold: Script,
     pub(super) told: Script,
-    pub(super) places: Script,
     pub(super) scan: Script,
 }
 
@@ -52,7 +51,6 @@ impl StoreScripts {
             withdraw: script!("withdraw"),
             untold: script!("untold"),
             told: script!("told"),
-            places: script!("places"),
             scan: script!("scan"),
         }
     }
@@ -70,10 +68,10 @@ pub(super) struct Names {
     pub(super) deadlines: String,
     /// The list of webhooks by when they are due.
     pub(super) webhooks: String,
-    /// What the names of records begin with.
-    pub(super) record_prefix: String,
+    /// Each model's counts of submitted and ended jobs.
+    pub(super) counts: String,
+    record_prefix: String,
     owner_prefix: String,
-    line_prefix: String,
     once_prefix: String,
     recall_prefix: String,
 }
@@ -84,9 +82,9 @@ impl Names {
         Self {
             deadlines: format!("{prefix}:deadlines"),
             webhooks: format!("{prefix}:webhooks"),
+            counts: format!("{prefix}:counts"),
             record_prefix: format!("{prefix}:job:"),
             owner_prefix: format!("{prefix}:owner:"),
-            line_prefix: format!("{prefix}:line:"),
             once_prefix: format!("{prefix}:once:"),
             recall_prefix: format!("{prefix}:recalled:"),
         }
@@ -96,11 +94,6 @@ impl Names {
     pub(super) fn owned(&self, owner: Option<&KeyName>) -> String {
         let owner = owner.map_or("", KeyName::as_str);
         format!("{}{owner}", self.owner_prefix)
-    }
-
-    /// A model's unfinished jobs in the order of their submission.
-    pub(super) fn line(&self, model: &ModelName) -> String {
-        format!("{}{model}", self.line_prefix)
     }
 
     /// The note that a job was recalled.

@@ -1,8 +1,8 @@
 -- What every script below begins with. Names here are local to the one script they are put before.
 --
--- A record is a hash: seed (JSON), deadline, state, attempts, expires, model; later started, finished, cost (JSON), cached,
--- answer (JSON: the output or the failure), cancel (present once a running job was asked to stop), hook (the states its
--- webhook is told of, between spaces) and delivery (JSON: what has become of that).
+-- A record is a hash: seed (JSON), deadline, state, attempts, expires, model, number (records of earlier versions have none);
+-- later started, finished, cost (JSON), cached, answer (JSON: the output or the failure), cancel (present once a running job was
+-- asked to stop), hook (the states its webhook is told of, between spaces) and delivery (JSON: what has become of that).
 -- A job with an idempotency key has `pending` until it is confirmed: the end of the submitter's lease, and the submitter's id.
 -- One that expires before that has no client: it sends no webhook and does not keep its key.
 -- Times are Unix milliseconds by this server's clock. Each script's first write is one that a full server refuses, so
@@ -17,7 +17,7 @@ local function is_open(state)
   return state == 'queued' or state == 'running'
 end
 
--- Names beside the list of deadlines, under the same prefix: webhooks, an owner's jobs, a model's line.
+-- Names beside the list of deadlines, under the same prefix: webhooks, an owner's jobs, the counts of jobs.
 local function beside(deadlines, name)
   return string.sub(deadlines, 1, #deadlines - #'deadlines') .. name
 end
@@ -62,35 +62,39 @@ local function call_with(command, set, arguments)
   end
 end
 
-local function settle(now)
+-- What a script adds to the hash `counts`: per model how many jobs were submitted, and how many of these have ended. A withdrawn
+-- job was never submitted: thousands of refusals a second are no progress. `settle` does this at its end, too.
+local submitted, counted = {}, {}
+local function count(field, by)
+  counted[field] = (counted[field] or 0) + by
+  return counted[field]
+end
+
+-- A job's number: how many of its model were submitted, itself included.
+local function next_number(deadlines, model)
+  local field = 'submitted:' .. model
+  submitted[field] = submitted[field] or tonumber(redis.call('HGET', beside(deadlines, 'counts'), field)) or 0
+  return submitted[field] + count(field, 1)
+end
+
+local function settle(deadlines, now)
   for set, more in pairs(added) do
     call_with('ZADD', set, more)
     if more.most then
       redis.call('ZREMRANGEBYRANK', set, 0, -1 - more.most)
-    end
-    if more.since then
-      redis.call('ZREMRANGEBYSCORE', set, '-inf', string.format('%.0f', more.since))
     end
     keep(set, more.expires, now)
   end
   for set, gone in pairs(removed) do
     call_with('ZREM', set, gone)
   end
-end
-
--- A model's unfinished jobs in the order of submission. Scores are the microseconds of that moment, and always grow. No job
--- lives longer than a week, the longest deadline there is: what is left of an older one has lost its record.
-local longest_us = 604860 * 1000000
-local function line_of(deadlines, model)
-  return beside(deadlines, 'line:' .. model)
-end
-
-local function join(line, id, expires, now)
-  local last = added[line] and added[line].last
-    or tonumber(redis.call('ZRANGE', line, -1, -1, 'WITHSCORES')[2]) or 0
-  local score = math.max(now * 1000, last + 1)
-  local more = add(line, string.format('%.0f', score), id, expires)
-  more.last, more.since = score, score - longest_us
+  local counts = beside(deadlines, 'counts')
+  for field, by in pairs(counted) do
+    redis.call('HINCRBY', counts, field, by)
+  end
+  if next(submitted) then
+    keep(counts, added[deadlines].expires, now)
+  end
 end
 
 -- The job that has the key, as long as its record is there; nothing where the key is free or this job's own, or where that
@@ -106,12 +110,18 @@ local function earlier(key, once, id, fingerprint)
   return wanted == fingerprint and other or ''
 end
 
--- Writes a record in state `queued`, takes its idempotency key if that is free, lists it for its owner and puts it into its
--- model's line. The fingerprint is '' where there is no idempotency key.
+-- Lists an unfinished job under its deadline; the list outlives its last record.
+local function list(deadlines, id, deadline, retention, now)
+  add(deadlines, deadline, id, math.max(deadline, now) + retention)
+end
+
+-- Writes a record in state `queued`, takes its idempotency key if that is free, and lists it for its owner and under its
+-- deadline; its number. The fingerprint is '' where there is no idempotency key.
 local function create(deadlines, key, once, id, deadline, seed, fingerprint, retention, now)
   local expires, told = deadline + retention, cjson.decode(seed)
+  local number = next_number(deadlines, told.model)
   redis.call('HSET', key, 'seed', seed, 'deadline', deadline, 'state', 'queued', 'attempts', 0, 'expires', expires,
-    'model', told.model)
+    'model', told.model, 'number', number)
   redis.call('PEXPIREAT', key, expires)
   if type(told.webhook) == 'table' then
     redis.call('HSET', key, 'hook', ' ' .. table.concat(told.webhook.events, ' ') .. ' ')
@@ -119,14 +129,9 @@ local function create(deadlines, key, once, id, deadline, seed, fingerprint, ret
   if fingerprint ~= '' and not earlier(key, once, id, fingerprint) then
     redis.call('SET', once, id .. ' ' .. fingerprint, 'PXAT', expires)
   end
-  local listed_until = math.max(expires, now + retention)
-  add(owned(deadlines, told), 0, id, listed_until).most = most_owned
-  join(line_of(deadlines, told.model), id, listed_until, now)
-end
-
--- Lists an unfinished job under its deadline; the list outlives its last record.
-local function list(deadlines, id, deadline, retention, now)
-  add(deadlines, deadline, id, math.max(deadline, now) + retention)
+  add(owned(deadlines, told), 0, id, math.max(expires, now + retention)).most = most_owned
+  list(deadlines, id, deadline, retention, now)
+  return number
 end
 
 -- A record is kept for so long after its job's end until its webhook has ended: an hour more than the day it is tried for.
@@ -141,14 +146,14 @@ local function notify(deadlines, key, id, hook, state, now, expires)
   end
 end
 
--- Puts a record into a terminal state: one with that hook and model. `more` are further fields and values.
-local function finish(deadlines, key, id, hook, model, state, now, retention, more)
+-- Puts a record into a terminal state: one with that hook, model and number. `more` are further fields and values.
+local function finish(deadlines, key, id, hook, model, number, state, now, retention, more)
   local expires = now + retention
   redis.call('HSET', key, 'state', state, 'finished', now, 'expires', expires, unpack(more))
   redis.call('PEXPIREAT', key, expires)
   remove(deadlines, id)
-  if model then
-    remove(line_of(deadlines, model), id)
+  if number then
+    count('ended:' .. model, 1)
   end
   notify(deadlines, key, id, hook, state, now, expires)
 end

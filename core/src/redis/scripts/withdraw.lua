@@ -1,12 +1,15 @@
 -- Forgets a job that is still queued; one with an idempotency key only where it is unconfirmed and this submitter's.
 -- KEYS: deadlines, record. ARGV: retention, id, submitter.
-local found = redis.call('HMGET', KEYS[2], 'state', 'seed', 'pending')
+local found = redis.call('HMGET', KEYS[2], 'state', 'seed', 'pending', 'number')
 if found[1] == 'queued' then
   local told = cjson.decode(found[2])
   if told.once and string.match(found[3] or '', ' (%S+)$') ~= ARGV[3] then return 0 end
   redis.call('DEL', KEYS[2])
-  redis.call('ZREM', KEYS[1], ARGV[2])
-  redis.call('ZREM', line_of(KEYS[1], told.model), ARGV[2])
-  redis.call('ZREM', owned(KEYS[1], told), ARGV[2])
+  remove(KEYS[1], ARGV[2])
+  remove(owned(KEYS[1], told), ARGV[2])
+  if found[4] then
+    count('submitted:' .. told.model, -1)
+  end
+  settle(KEYS[1], now_ms())
 end
 return 0

@@ -1,12 +1,12 @@
-//! Lists of an owner's jobs, and where unfinished ones stand.
+//! Lists of an owner's jobs, and each model's counts of jobs.
 
 use super::{
-    Store, canceled, claimed, completed, completion, every_end, finished_jobs, released, seed,
-    submitted, withdrawn,
+    Store, canceled, claimed, completed, completion, every_end, finished_jobs, overdue_seed,
+    record, released, running, seed, submitted, withdrawn,
 };
-use crate::job::{JobId, ModelName};
+use crate::job::JobId;
 use crate::key_name::KeyName;
-use crate::store::{Claim, End, MOST_SCANNED, Seed, State};
+use crate::store::{Cancel, Claim, End, MOST_SCANNED, Progress, Seed, State};
 
 /// A fresh job of that owner.
 fn owned(owner: Option<&str>) -> Seed {
@@ -50,9 +50,20 @@ async fn listed(
     }
 }
 
-async fn place(store: &Store, seed: &Seed) -> Option<u64> {
-    let asked = [(seed.model.clone(), seed.id)];
-    store.places(&asked).await.expect("it is up")[0]
+/// The counts of that job's model.
+async fn progress(store: &Store, seed: &Seed) -> Progress {
+    let counts = store.progress(std::slice::from_ref(&seed.model)).await;
+    counts.expect("it is up")[0]
+}
+
+/// The estimated queue position of each job.
+async fn positions(store: &Store, jobs: &[Seed]) -> Vec<u64> {
+    let mut positions = Vec::new();
+    for job in jobs {
+        let number = record(store, job.id).await.number.expect("it has one");
+        positions.push(progress(store, job).await.position(number));
+    }
+    positions
 }
 
 /// Each owner, and nobody, has a list of its own: newest first, whole whatever the size of its pages.
@@ -142,9 +153,9 @@ pub async fn a_list_can_be_of_one_state(store: Store) {
     assert!(none.is_empty());
 }
 
-/// Unfinished jobs of a model stand in the order of their submission, the first at 1, and move up by every end.
-pub async fn unfinished_jobs_stand_in_line(store: Store) {
-    let mut jobs: Vec<Seed> = (0..6).map(|_| of_model("first")).collect();
+/// Jobs are numbered by model in the order of their submission, and their positions fall as jobs end, to 1 and no further.
+pub async fn positions_fall_as_earlier_jobs_end(store: Store) {
+    let mut jobs: Vec<Seed> = (0..4).map(|_| of_model("first")).collect();
     // Not the order of ids: another gateway's clock may be behind.
     jobs.swap(0, 3);
     let other = of_model("second");
@@ -152,71 +163,61 @@ pub async fn unfinished_jobs_stand_in_line(store: Store) {
         submitted(&store, seed).await;
         submitted(&store, seed).await;
     }
-    let places = async || {
-        let asked: Vec<_> = jobs.iter().map(|s| (s.model.clone(), s.id)).collect();
-        store.places(&asked).await.expect("it is up")
-    };
-    assert_eq!(places().await, (1..=6).map(Some).collect::<Vec<_>>());
-    assert_eq!(place(&store, &other).await, Some(1));
-    let first: ModelName = "first".parse().expect("a good name");
-    let last = async || store.last_in_line(&first).await.expect("it is up");
-    assert_eq!(last().await, Some((jobs[5].id, 6)));
-
-    // Who runs is still ahead of the others, and keeps its place when it goes back.
+    assert_eq!(positions(&store, &jobs).await, [1, 2, 3, 4]);
+    // Running jobs are ahead of the others, and a released one keeps its number.
     assert_eq!(claimed(&store, &jobs[0]).await, Claim::Run(1));
     assert_eq!(claimed(&store, &jobs[1]).await, Claim::Run(1));
     released(&store, jobs[1].id).await;
-    assert_eq!(places().await, (1..=6).map(Some).collect::<Vec<_>>());
+    assert_eq!(positions(&store, &jobs).await, [1, 2, 3, 4]);
     assert!(completed(&store, jobs[0].id, End::Expired).await);
-    canceled(&store, jobs[4].id).await;
-    let expected = [None, Some(1), Some(2), Some(3), None, Some(4)];
-    assert_eq!(places().await, expected);
-    withdrawn(&store, jobs[2].id).await;
-    submitted(&store, &jobs[0]).await;
-    let expected = [None, Some(1), None, Some(2), None, Some(3)];
-    assert_eq!(places().await, expected);
-    assert_eq!(last().await, Some((jobs[5].id, 3)));
-    for n in [1, 3, 5] {
-        assert!(completed(&store, jobs[n].id, End::Canceled).await);
-    }
-    assert_eq!((places().await, last().await), (vec![None; 6], None));
-    assert_eq!(place(&store, &other).await, Some(1));
-    assert!(store.places(&[]).await.expect("it is up").is_empty());
+    assert_eq!(positions(&store, &jobs[1..]).await, [1, 2, 3]);
+    // The estimate knows how many jobs have ended, not which.
+    canceled(&store, jobs[3].id).await;
+    assert_eq!(positions(&store, &jobs[1..3]).await, [1, 1]);
+    assert_eq!(positions(&store, std::slice::from_ref(&other)).await, [1]);
+    let models = [
+        other.model.clone(),
+        jobs[0].model.clone(),
+        "third".parse().expect("a good name"),
+    ];
+    let counts = store.progress(&models).await.expect("it is up");
+    let counted = |submitted, ended| Progress { submitted, ended };
+    assert_eq!(counts, [counted(1, 0), counted(4, 2), Progress::default()]);
+    assert!(store.progress(&[]).await.expect("it is up").is_empty());
 }
 
-/// However a job ends, it leaves its line.
-pub async fn every_end_leaves_the_line(store: Store) {
+/// However a job ends, and however often it is said, it is counted once. A withdrawn job leaves no trace in the counts.
+pub async fn every_job_is_counted_once(store: Store) {
+    let mut expected = Progress::default();
     for end in every_end() {
-        let (job, behind) = (of_model("first"), of_model("first"));
-        submitted(&store, &job).await;
-        assert_eq!(claimed(&store, &behind).await, Claim::Run(1));
-        assert_eq!(place(&store, &behind).await, Some(2));
-        assert!(completed(&store, job.id, end.clone()).await);
-        assert_eq!(place(&store, &behind).await, Some(1));
-        assert!(completed(&store, behind.id, end).await);
+        let (queued, started) = (overdue_seed(), running(&store).await);
+        submitted(&store, &queued).await;
+        expected.submitted += 2;
+        assert_eq!(progress(&store, &queued).await, expected);
+        let ends = [queued.id, started.id, queued.id].map(|id| completion(id, end.clone()));
+        for _ in 0..2 {
+            store.complete(&ends).await.expect("it is up");
+        }
+        canceled(&store, queued.id).await;
+        withdrawn(&store, queued.id).await;
+        submitted(&store, &queued).await;
+        assert_eq!(claimed(&store, &queued).await, Claim::Finished);
+        expected.ended += 2;
+        assert_eq!(progress(&store, &queued).await, expected);
     }
-}
-
-/// However many ask at once, each is told the places of its own jobs.
-pub async fn each_caller_is_told_its_own_places(store: Store) {
-    let mut jobs = Vec::new();
-    for n in 0..60_u64 {
-        let seed = of_model(["first", "second", "third"][n as usize % 3]);
-        submitted(&store, &seed).await;
-        jobs.push(((seed.model, seed.id), Some(n / 3 + 1)));
+    let (canceled_job, stopped, withdrawn_job) = (seed(), running(&store).await, seed());
+    for job in [&canceled_job, &withdrawn_job] {
+        submitted(&store, job).await;
     }
-    let mut tasks = tokio::task::JoinSet::new();
-    for from in 0..60 {
-        let (store, own) = (
-            store.clone(),
-            jobs[from..60.min(from + 1 + from % 5)].to_vec(),
-        );
-        tasks.spawn(async move {
-            let (asked, expected): (Vec<_>, Vec<_>) = own.into_iter().unzip();
-            assert_eq!(store.places(&asked).await.expect("it is up"), expected);
-        });
+    for _ in 0..2 {
+        assert_eq!(canceled(&store, canceled_job.id).await, Cancel::Canceled);
+        canceled(&store, stopped.id).await;
+        released(&store, stopped.id).await;
+        withdrawn(&store, withdrawn_job.id).await;
     }
-    tasks.join_all().await;
+    expected.submitted += 2;
+    expected.ended += 2;
+    assert_eq!(progress(&store, &canceled_job).await, expected);
 }
 
 /// A batch may be larger than what a store changes in one go.
@@ -224,13 +225,17 @@ pub async fn thousands_of_jobs_share_a_call(store: Store) {
     let jobs: Vec<Seed> = (0..5000).map(|_| of_model("first")).collect();
     let claims = store.claim(&jobs).await.expect("it is up");
     assert!(claims.iter().all(|claim| *claim == Claim::Run(1)));
-    let asked: Vec<_> = jobs.iter().map(|s| (s.model.clone(), s.id)).collect();
-    let places = store.places(&asked).await.expect("it is up");
-    assert!(places.into_iter().eq((1..=5000).map(Some)));
+    let ids: Vec<_> = jobs.iter().map(|seed| seed.id).collect();
+    let records = store.get(&ids).await.expect("it is up");
+    let numbers = records.iter().map(|found| found.as_ref()?.number);
+    assert!(numbers.eq((1..=5000).map(Some)));
     let ends = jobs.iter().map(|s| completion(s.id, End::Expired));
     let done = store.complete(&ends.collect::<Vec<_>>()).await;
     assert_eq!(done.expect("it is up"), vec![true; 5000]);
-    let places = store.places(&asked).await.expect("it is up");
-    assert_eq!(places, vec![None; 5000]);
+    let (submitted, ended) = (5000, 5000);
+    assert_eq!(
+        progress(&store, &jobs[0]).await,
+        Progress { submitted, ended }
+    );
     assert!(store.overdue(10).await.expect("it is up").is_empty());
 }

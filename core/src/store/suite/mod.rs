@@ -71,10 +71,9 @@ macro_rules! job_store_suite {
             jobs_are_listed_by_owner_newest_first
             a_job_is_listed_as_long_as_its_record_is_there
             a_list_can_be_of_one_state
-            unfinished_jobs_stand_in_line
-            each_caller_is_told_its_own_places
+            positions_fall_as_earlier_jobs_end
+            every_job_is_counted_once
             thousands_of_jobs_share_a_call
-            every_end_leaves_the_line
             overdue_jobs_come_oldest_first_up_to_the_limit
             a_job_that_runs_past_its_deadline_is_overdue
             finished_jobs_are_never_overdue

@@ -12,7 +12,7 @@ use super::{
 use crate::clock::UnixMillis;
 use crate::job::{JobId, Once};
 use crate::key::Digest;
-use crate::store::{Claim, End, Seed, State, Submitted};
+use crate::store::{Claim, End, Progress, Seed, State, Submitted};
 
 /// A fresh job whose request had an idempotency key.
 #[must_use]
@@ -38,16 +38,21 @@ async fn told(store: &Store, seed: &Seed) -> Submitted {
         .expect("a store that is up answers")
 }
 
+/// A job's number, where its record is there.
+async fn recorded(store: &Store, seed: &Seed) -> u64 {
+    match told(store, seed).await {
+        Submitted::Recorded(Some(number)) => number,
+        other => unreachable!("it is to be recorded: {other:?}"),
+    }
+}
+
 /// A repeat writes nothing and is told the first one's job, whatever has become of it.
 pub async fn a_repeated_request_finds_its_first_job(store: Store) {
     let key = unique();
     let (first, repeat) = (keyed(&key, b"request"), keyed(&key, b"request"));
-    assert_eq!(told(&store, &first).await, Submitted::Recorded);
-    assert_eq!(
-        told(&store, &first).await,
-        Submitted::Recorded,
-        "a retried call"
-    );
+    let number = recorded(&store, &first).await;
+    assert_eq!(recorded(&store, &first).await, number, "a retried call");
+    assert_eq!(record(&store, first.id).await.number, Some(number));
     confirmed(&store, first.id).await;
     assert_eq!(told(&store, &repeat).await, Submitted::Existing(first.id));
     assert!(completed(&store, first.id, End::Succeeded(answer())).await);
@@ -64,7 +69,7 @@ pub async fn an_idempotency_key_belongs_to_one_request(store: Store) {
     assert_eq!(told(&store, &other).await, Submitted::Mismatch);
     assert!(find(&store, other.id).await.is_none());
     for free in [keyed(&unique(), b"request"), seed()] {
-        assert_eq!(told(&store, &free).await, Submitted::Recorded);
+        recorded(&store, &free).await;
         assert!(find(&store, free.id).await.is_some());
     }
 }
@@ -75,7 +80,7 @@ pub async fn a_withdrawn_job_frees_its_key(store: Store) {
     let (first, repeat) = (keyed(&key, b"request"), keyed(&key, b"another"));
     submitted(&store, &first).await;
     withdrawn(&store, first.id).await;
-    assert_eq!(told(&store, &repeat).await, Submitted::Recorded);
+    recorded(&store, &repeat).await;
     assert!(find(&store, repeat.id).await.is_some());
 }
 
@@ -90,7 +95,7 @@ pub async fn a_repeat_is_not_given_an_unconfirmed_job(store: Store) {
         Submitted::Mismatch
     );
     withdrawn(&store, first.id).await;
-    assert_eq!(told(&store, &repeat).await, Submitted::Recorded);
+    recorded(&store, &repeat).await;
     confirmed(&store, repeat.id).await;
     assert_eq!(told(&store, &first).await, Submitted::Existing(repeat.id));
 }
@@ -126,7 +131,7 @@ pub async fn a_job_that_expires_unconfirmed_sends_no_webhook_and_frees_its_key(s
     submitted(&store, &first).await;
     assert!(completed(&store, first.id, End::Expired).await);
     assert!(!untold(&store, Duration::ZERO).await.contains(&first.id));
-    assert_eq!(told(&store, &repeat).await, Submitted::Recorded);
+    recorded(&store, &repeat).await;
     confirmed(&store, repeat.id).await;
     let third = keyed_and_hooked(&key);
     assert_eq!(told(&store, &third).await, Submitted::Existing(repeat.id));
@@ -201,8 +206,12 @@ pub async fn a_repeat_takes_over_with_its_own_times<F: Future<Output = ()>>(
         assert_eq!((record.seed, record.state), (expected, State::Queued));
         assert!(record.expires_at > taker.deadline);
         assert!(find(&store, taker.id).await.is_none());
-        let place = store.places(&[(taker.model.clone(), first.id)]).await;
-        assert!(place.expect("it is up")[0].is_some());
+        let progress = store.progress(std::slice::from_ref(&taker.model)).await;
+        let once = Progress {
+            submitted: 1,
+            ended: 0,
+        };
+        assert_eq!(progress.expect("it is up"), [once]);
         store.withdraw(first.id, first.id).await.expect("it is up");
         assert!(find(&store, first.id).await.is_some(), "another's by now");
         if taker.id == other_file.id {
@@ -237,7 +246,7 @@ pub async fn many_repeats_at_once_make_one_job(store: Store) {
         tasks.spawn(async move {
             loop {
                 match told(&store, &seed).await {
-                    Submitted::Recorded => {
+                    Submitted::Recorded(_) => {
                         confirmed(&store, seed.id).await;
                         return (true, seed.id);
                     }
