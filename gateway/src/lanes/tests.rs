@@ -316,3 +316,28 @@ async fn a_line_that_was_seldom_used_is_not_taken_for_a_slow_one() {
     tasks.close();
     tasks.wait().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_position_is_shown_of_queued_jobs_with_a_number_once_the_counts_were_read() {
+    let tasks = tokio_util::task::TaskTracker::new();
+    let mut scene = Scene::new(1, &tasks);
+    scene.submit(3).await;
+    let found = scene.store.get(&[scene.line[2]]).await.unwrap();
+    let last = found.into_iter().flatten().next().unwrap();
+    assert_eq!(scene.lanes.queue_view(&last), None);
+    scene.lanes.read().await;
+    let view = scene.lanes.queue_view(&last).unwrap();
+    assert_eq!((view.position, view.eta_ms), (3, 3_000));
+    let state = State::Running;
+    let number = None;
+    for other in [
+        Record {
+            state,
+            ..last.clone()
+        },
+        Record { number, ..last },
+    ] {
+        assert_eq!(scene.lanes.queue_view(&other), None);
+    }
+    drop(scene.stop);
+}

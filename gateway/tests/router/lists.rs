@@ -165,6 +165,7 @@ async fn each_key_has_a_list_of_its_own() {
 #[tokio::test]
 async fn positions_are_estimates_that_only_fall() {
     let rig = Rig::new(Plan::default());
+    rig.app.predictions.lanes.read().await;
     let mut jobs = Vec::new();
     for seed in 0..12 {
         let job = rig.post("/jobs", png(seed)).await.expect(202);
