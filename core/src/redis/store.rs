@@ -18,8 +18,8 @@ use crate::config::{Prefix, RedisUrl};
 use crate::job::{JobId, ModelName};
 use crate::key_name::KeyName;
 use crate::store::{
-    Cancel, Claim, Completion, JobStore, MAX_ATTEMPTS, MOST_SCANNED, Page, Progress, Record, Seed, State,
-    StoreError, StoreFull, Submitted,
+    Cancel, Claim, Completion, JobStore, MAX_ATTEMPTS, MOST_SCANNED, Page, Progress, Record, Seed,
+    State, StoreError, StoreFull, Submitted,
 };
 use crate::webhook::{Delivery, Next};
 

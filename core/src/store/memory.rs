@@ -10,8 +10,8 @@ use super::entry::Entry;
 use super::owners::Owners;
 use super::recalls::Recalls;
 use super::{
-    Cancel, Claim, Completion, JobStore, MOST_SCANNED, Page, Progress, Record, SUBMIT_LEASE, Seed, State,
-    StoreError, StoreFull, Submitted,
+    Cancel, Claim, Completion, JobStore, MOST_SCANNED, Page, Progress, Record, SUBMIT_LEASE, Seed,
+    State, StoreError, StoreFull, Submitted,
 };
 use crate::clock::{Clock, UnixMillis};
 use crate::job::{JobId, ModelName};
