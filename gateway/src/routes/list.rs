@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use selvage_core::job::JobId;
-use selvage_core::store::{Record, State as JobState};
+use selvage_core::store::State as JobState;
 use serde::Serialize;
 use tokio::time::timeout;
 use utoipa::ToSchema;

@@ -70,7 +70,7 @@ pub(super) struct Names {
     pub(super) webhooks: String,
     /// Each model's counts of submitted and ended jobs.
     pub(super) counts: String,
-    record_prefix: String,
+    pub(super) record_prefix: String,
     owner_prefix: String,
     once_prefix: String,
     recall_prefix: String,
