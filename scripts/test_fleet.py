@@ -66,7 +66,7 @@ class Fleet(unittest.TestCase):
         ready = fleet.wait_for(r"^Ready: gateway (\d+), workers (\d+) (\d+)\.")
         gateway, victim, other = map(int, ready.groups())
         before = fleet.lines[: next(at for at, line in enumerate(fleet.lines) if line.startswith("Ready:"))]
-        self.assertTrue(any("consuming all lanes" in line for line in before), "ready before a worker consumes")
+        self.assertTrue(any("consuming all queues" in line for line in before), "ready before a worker consumes")
 
         os.kill(victim, signal.SIGKILL)
         fleet.wait_for(rf"worker {victim} ended with status -9, 1 left")

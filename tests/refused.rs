@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use selvage_core::job::Lane;
+use selvage_core::job::Priority;
 use selvage_core::queue::rabbit::testing::Broker;
 use selvage_tests::private::Private;
 use selvage_tests::program::{Program, leaked_secrets};
@@ -65,11 +65,11 @@ fn is_refused(name: &'static str, environment: &Environment, names: &[&str]) {
     }
     // Never for a moment had it offered to serve.
     assert!(!log.contains("listening on"), "{name}: {log}");
-    assert!(!log.contains("consuming all lanes"), "{name}: {log}");
+    assert!(!log.contains("consuming all queues"), "{name}: {log}");
     assert!(!log.contains("panicked"), "{name}: {log}");
 }
 
-/// Both programs, started anew on what refused them before, answer a request together.
+/// Both programs, started again on what refused them before, answer a request together.
 async fn serve(environment: &Environment) {
     let gateway = Program::start("selvage-gateway", environment);
     let worker = Program::start("selvage-worker", environment);
@@ -137,8 +137,8 @@ async fn a_queue_with_other_arguments_ends_the_start_and_is_left_as_it_is() {
     let model = "fashion-mnist".parse().unwrap();
     let broker = Broker::connect(&url, prefix, vec![model]).await.unwrap();
     let model = "fashion-mnist".parse().unwrap();
-    let lanes = Lane::ALL.map(|lane| broker.lane(&model, lane));
-    for queue in lanes.into_iter().chain([broker.dead()]) {
+    let queues = Priority::ALL.map(|priority| broker.priority(&model, priority));
+    for queue in queues.into_iter().chain([broker.dead()]) {
         // An earlier start got as far as this.
         broker.delete(&queue).await.unwrap();
         broker.declare_classic(&queue).await.unwrap();

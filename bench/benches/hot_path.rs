@@ -12,10 +12,10 @@ use image::imageops::FilterType;
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use selvage_core::catalog::{Channels, Input, Layout, Polarity, Resize};
 use selvage_core::clock::UnixMillis;
-use selvage_core::job::{CachePolicy, Job, JobId, Lane, ReplyAddress};
+use selvage_core::job::{CachePolicy, Job, JobId, Priority, ReplyAddress};
 use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::queue::wire::{decode_jobs, encode_jobs};
-use selvage_worker::engine::batch::{Lanes, Raw, choose};
+use selvage_worker::engine::batch::{Queues, Raw, choose};
 use selvage_worker::image::decode::Limits;
 use selvage_worker::image::tensor::Normaliser;
 use selvage_worker::image::{Prepared, Preparer};
@@ -66,7 +66,7 @@ fn job() -> Job {
         reply_to: Some(ReplyAddress(Arc::from("amq.gen-0123456789abcdef"))),
         request_id: Some(Arc::from("01929f3e-0000-7000-8000-000000000000")),
         traceparent: None,
-        promise: None,
+        submission: None,
         image,
     }
 }
@@ -124,16 +124,16 @@ fn batch(criterion: &mut Criterion) {
     const JOBS: u64 = 256;
     let mut group = criterion.benchmark_group("batch");
     group.throughput(Throughput::Elements(JOBS));
-    group.bench_function("fill and empty two lanes", |bencher| {
+    group.bench_function("fill and empty two queues", |bencher| {
         bencher.iter(|| {
-            let (mut raw, mut decoded) = (Lanes::default(), Lanes::<()>::default());
+            let (mut raw, mut decoded) = (Queues::default(), Queues::<()>::default());
             for number in 0..JOBS {
-                let lane = if number % 2 == 0 {
-                    Lane::Interactive
+                let priority = if number % 2 == 0 {
+                    Priority::Interactive
                 } else {
-                    Lane::Batch
+                    Priority::Batch
                 };
-                raw.push(lane, Undecoded);
+                raw.push(priority, Undecoded);
             }
             while let Some(step) = choose(&mut raw, &mut decoded, 32, 1) {
                 black_box(step);

@@ -33,7 +33,7 @@ pub(crate) struct Wait<'a> {
 /// How a stream came to its end.
 enum Streamed {
     /// With the job's.
-    Ended(Job),
+    Completed(Job),
     /// Without it, after so many events.
     Broken(u32),
     /// There is none to be had.
@@ -70,7 +70,7 @@ impl Wait<'_> {
         let mut breaks = 0;
         while breaks < MOST_BREAKS {
             match self.stream(id, &mut seen).await? {
-                Streamed::Ended(job) => return Ok(job),
+                Streamed::Completed(job) => return Ok(job),
                 Streamed::None => break,
                 Streamed::Broken(0) => breaks += 1,
                 Streamed::Broken(_) => breaks = 1,
@@ -107,7 +107,7 @@ impl Wait<'_> {
             count += 1;
             self.topic.say(job.standing());
             if job.has_ended() {
-                return Ok(Streamed::Ended(job));
+                return Ok(Streamed::Completed(job));
             }
         }
         Ok(Streamed::Broken(count))

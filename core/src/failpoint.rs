@@ -5,7 +5,7 @@
 //!
 //! | point | process | what has happened by then |
 //! |---|---|---|
-//! | `after_record` | gateway | a promised job's record is written, nothing is published |
+//! | `after_record` | gateway | an asynchronous job's record is written, nothing is published |
 //! | `after_publish` | gateway | the message is on its way to the broker, its confirm is not back |
 //! | `after_confirm` | gateway | the broker has confirmed it, the client has no answer |
 //! | `after_claim` | worker | the record says `running` |

@@ -139,18 +139,18 @@ impl fmt::Display for ModelName {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Lane {
+pub enum Priority {
     /// Work somebody waits for now; it has no record and is dropped at its deadline.
     Interactive,
     /// Work that was promised with a 202; it has a record and ends in a terminal state.
     Batch,
 }
 
-impl Lane {
-    /// Both lanes, in the order in which workers prefer them.
+impl Priority {
+    /// Both queues, in the order in which workers prefer them.
     pub const ALL: [Self; 2] = [Self::Interactive, Self::Batch];
 
-    /// The lane's name in queue names, metrics and logs.
+    /// The queue's name in queue names, metrics and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -180,16 +180,16 @@ impl Default for CachePolicy {
 
 /// What makes a repeated request the same job: at most one job has this key while its record is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Once {
+pub struct Idempotency {
     /// Digest of the client's key and of all that scopes it.
     pub key: Digest,
     /// Digest of what was asked; the same key with another one is a client's mistake.
     pub fingerprint: Digest,
 }
 
-/// What a promised job carries besides its image: all that is needed to write its record anew.
+/// What an asynchronous job carries besides its image: all that is needed to write its record again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Promise {
+pub struct Submission {
     /// Version of the model, as its `model.toml` names it.
     pub version: String,
     /// How many labels the answer lists.
@@ -198,7 +198,7 @@ pub struct Promise {
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// Present where the request had an idempotency key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub once: Option<Once>,
+    pub idempotency: Option<Idempotency>,
     /// The API key it was asked for with; nobody else is shown it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<KeyName>,
@@ -222,7 +222,7 @@ pub struct ReplyAddress(pub Arc<str>);
 pub struct Job {
     /// Identity; a redelivered job keeps it.
     pub id: JobId,
-    /// The model's name: it picks the lane's queue.
+    /// The model's name: it picks its queue.
     pub model: ModelName,
     /// What the answer depends on, and the key it is cached under.
     pub key: PredictionKey,
@@ -240,19 +240,19 @@ pub struct Job {
     pub request_id: Option<Arc<str>>,
     /// W3C trace context of the request.
     pub traceparent: Option<Arc<str>>,
-    /// Present exactly for jobs on the batch lane.
-    pub promise: Option<Promise>,
+    /// Present exactly for jobs on the batch queue.
+    pub submission: Option<Submission>,
     /// The encoded image, as it was sent.
     pub image: Bytes,
 }
 
 impl Job {
-    /// The lane this job travels through: promised work and waited-for work never share one.
+    /// The queue this job travels through: asynchronous work and waited-for work never share one.
     #[must_use]
-    pub const fn lane(&self) -> Lane {
-        match self.promise {
-            Some(_) => Lane::Batch,
-            None => Lane::Interactive,
+    pub const fn priority(&self) -> Priority {
+        match self.submission {
+            Some(_) => Priority::Batch,
+            None => Priority::Interactive,
         }
     }
 }

@@ -121,21 +121,21 @@ impl<'de> Deserialize<'de> for Digest {
 pub struct PredictionKey {
     /// Digest of the model file.
     pub model: Digest,
-    /// Preparation: see [`crate::catalog::Model::prep`].
-    pub prep: u64,
+    /// Preparation: see [`crate::catalog::Model::preprocessing`].
+    pub preprocessing: u64,
     /// Digest of the image's bytes as they were sent; of these and the API key's name where each key has its own cache.
     /// Only gateways know which, so nothing else may compare it with the bytes.
     pub image: Digest,
 }
 
 impl fmt::Display for PredictionKey {
-    /// `<model hex>:<prep hex>:<image hex>`: the tail of the key in Redis.
+    /// `<model hex>:<preprocessing hex>:<image hex>`: the tail of the key in Redis.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "{}:{:016x}:{}",
             self.model.hex().as_str(),
-            self.prep,
+            self.preprocessing,
             self.image.hex().as_str()
         )
     }
@@ -167,7 +167,7 @@ mod tests {
     fn each_part_of_the_key_changes_its_text() {
         let key = PredictionKey {
             model: Digest::of(b"m"),
-            prep: 1,
+            preprocessing: 1,
             image: Digest::of(b"i"),
         };
         let others = [
@@ -175,7 +175,10 @@ mod tests {
                 model: Digest::of(b"n"),
                 ..key
             },
-            PredictionKey { prep: 2, ..key },
+            PredictionKey {
+                preprocessing: 2,
+                ..key
+            },
             PredictionKey {
                 image: Digest::of(b"j"),
                 ..key

@@ -9,14 +9,14 @@
 //! | [`catalog`] | the models folder: `model.toml`, checked |
 //! | [`queue`] | trait [`queue::Queue`], wire format, in-memory and RabbitMQ backends |
 //! | [`cache`] | trait [`cache::Cache`] and its in-memory backend |
-//! | [`store`] | trait [`store::JobStore`]: records of promised jobs, and its in-memory backend |
+//! | [`store`] | trait [`store::JobStore`]: records of asynchronous jobs, and its in-memory backend |
 //! | [`dead_letters`] | trait [`dead_letters::DeadLetterStore`]: messages no worker could use, and its in-memory backend |
 //! | [`tensor`] | a tensor in the place of an image |
 //! | [`preview`] | asking what a model is given to see |
 //! | [`fleet`] | trait [`fleet::Fleet`]: which workers exist and what they hold |
 //! | [`redis`] | the Redis backends of cache, store, dead letters and fleet |
 //! | [`clock`] | the time deadlines are measured by |
-//! | [`key_name`] | who a promised job belongs to |
+//! | [`key_name`] | who an asynchronous job belongs to |
 //! | [`config`], [`telemetry`], [`trace`], [`shutdown`] | what both programs do the same way |
 //! | [`failpoint`] | places at which a fault test ends a process |
 

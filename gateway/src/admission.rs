@@ -24,7 +24,7 @@ const RETRY_UNKNOWN: Duration = Duration::from_secs(1);
 
 /// A place in flight; free again when it is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct Permit {
     _permit: OwnedSemaphorePermit,
 }
 
@@ -62,9 +62,9 @@ impl Admission {
     ///
     /// # Errors
     /// [`Full`] where all are taken.
-    pub fn admit(&self) -> Result<Place, Full> {
+    pub fn admit(&self) -> Result<Permit, Full> {
         match Arc::clone(&self.places).try_acquire_owned() {
-            Ok(permit) => Ok(Place { _permit: permit }),
+            Ok(permit) => Ok(Permit { _permit: permit }),
             Err(_all_taken) => {
                 let in_flight = self.in_flight();
                 let retry_after = retry_after(in_flight as u64, self.pace.per_second());
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_counter_that_starts_anew_is_not_a_rate() {
+    async fn a_counter_that_starts_again_is_not_a_rate() {
         let pace = Pace::default();
         pace.set(1000);
         pace.tick();

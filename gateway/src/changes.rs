@@ -1,7 +1,7 @@
 //! Changes models while the gateway runs: follows the folder, and takes a new file once the workers have it.
 
 use selvage_core::catalog::follow::{Change, Follow};
-use selvage_core::fleet::{HeldModel, Members};
+use selvage_core::fleet::{Members, ModelStatus};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +38,7 @@ pub(crate) fn look_at(app: &App, members: &Members) {
     }
     for model in app.models.catalog().models() {
         let held = members.workers.iter().flat_map(|worker| &worker.models);
-        let held: Vec<&HeldModel> = held.filter(|held| held.name == model.name).collect();
+        let held: Vec<&ModelStatus> = held.filter(|held| held.name == model.name).collect();
         let current = held.iter().filter(|held| held.is(model)).count();
         for (file, count) in [("current", current), ("other", held.len() - current)] {
             let labels = [model.name.as_str(), file];

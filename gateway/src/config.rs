@@ -67,7 +67,7 @@ pub struct Settings {
     #[arg(long, env = "SELVAGE_MAX_IN_FLIGHT", default_value_t = 1024, value_name = "JOBS",
           value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     pub max_in_flight: usize,
-    /// Life of a promised job, in seconds; one that has not ended by then ends as `expired`.
+    /// Life of an asynchronous job, in seconds; one that has not ended by then ends as `expired`.
     #[arg(long, env = "SELVAGE_JOB_DEADLINE", default_value_t = 900, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=604_800))]
     pub job_deadline: u64,
@@ -116,7 +116,7 @@ pub struct Settings {
           value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     pub max_connections_per_address: Option<usize>,
     /// File of API keys; without it everybody may ask. `selvage-gateway key NAME` makes a key and its line. SIGHUP reads the
-    /// file anew.
+    /// file again.
     #[arg(long, env = "SELVAGE_API_KEYS", value_name = "FILE")]
     pub api_keys: Option<PathBuf>,
     /// Lets API keys share one cache: an answer computed for one is given to all, who see by it that somebody asked before.
@@ -150,9 +150,9 @@ pub struct Settings {
     )]
     pub cors_origins: Vec<AllowedOrigin>,
     /// Memory for results kept in this process, in bytes; in embedded mode there is no other cache.
-    #[arg(long, env = "SELVAGE_NEAR_CACHE", default_value_t = 64 * 1024 * 1024, value_name = "BYTES")]
-    pub near_cache: u64,
-    /// Most jobs waiting in each of a model's two lanes, in embedded mode; beyond it requests are answered with 429.
+    #[arg(long, env = "SELVAGE_LOCAL_CACHE", default_value_t = 64 * 1024 * 1024, value_name = "BYTES")]
+    pub local_cache: u64,
+    /// Most jobs waiting in each of a model's two queues, in embedded mode; beyond it requests are answered with 429.
     #[cfg(feature = "embedded")]
     #[arg(long, env = "SELVAGE_QUEUE_CAPACITY", default_value_t = 10_000, value_name = "JOBS",
           value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000_000), help_heading = "Embedded mode")]
@@ -176,7 +176,7 @@ pub enum Command {
     Key(MakeKey),
     /// Show the secret that signs the webhooks of one API key.
     WebhookSecret(ShowSecret),
-    /// List, replay or purge messages that were set aside.
+    /// List, replay or purge messages that were dead-lettered.
     DeadLetters(DeadLettersCommand),
     /// Ask the gateway that runs here, by the same settings, whether it is ready; for health checks.
     Check,
@@ -298,7 +298,7 @@ pub struct Limits {
     pub max_wait: Duration,
     /// Most jobs that are waited for.
     pub max_in_flight: usize,
-    /// Life of a promised job.
+    /// Life of an asynchronous job.
     pub job_deadline: Duration,
     /// How long the record of a finished job is kept.
     pub retention: Duration,

@@ -21,26 +21,26 @@ use tokio::time::{Instant, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
-use crate::start::{Failure, Ports, Prepared, start};
+use crate::start::{Ports, Prepared, StartError, start};
 use crate::{App, Backends, serve};
 
 /// Records kept in memory, finished and unfinished; about a kilobyte each.
 const MAX_RECORDS: usize = 50_000;
 /// Longest time from a warm worker to one that consumes; nothing but task switches lies between.
 const READY_LIMIT: Duration = Duration::from_secs(10);
-/// How often the end of promised jobs is looked for during a drain.
+/// How often the end of asynchronous jobs is looked for during a drain.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Runs gateway and worker until `shutdown` fires and both have drained.
 ///
 /// # Errors
-/// See [`Failure`]; a worker that ends by itself takes the gateway along.
+/// See [`StartError`]; a worker that ends by itself takes the gateway along.
 pub async fn run(
     settings: &Settings,
     prepared: Prepared,
     ports: Ports,
     shutdown: CancellationToken,
-) -> Result<(), Failure> {
+) -> Result<(), StartError> {
     tracing::info!(
         "embedded: no broker URL set (SELVAGE_AMQP_URL); jobs and results live in this process and end with it"
     );
@@ -58,7 +58,7 @@ pub async fn run(
     if shutdown.is_cancelled() {
         // It consumes nothing; it only ends its sessions, without which the process could crash at its end.
         let ended = worker.run(shutdown).await;
-        return ended.map_err(|error| Failure::Internal(error.into()));
+        return ended.map_err(|error| StartError::Internal(error.into()));
     }
     let (store, queue) = (Arc::clone(&memory.store), Arc::clone(&memory.queue));
     let app = start(settings, prepared, memory.for_gateway(), &registry)?;
@@ -87,15 +87,15 @@ async fn together(
     listener: TcpListener,
     shutdown: &CancellationToken,
     working: &mut JoinSet<Result<(), RunError>>,
-) -> Result<(), Failure> {
+) -> Result<(), StartError> {
     let serving = serve(app.clone(), listener, shutdown.clone());
     tokio::pin!(serving);
     tokio::select! {
-        served = &mut serving => served.map_err(|error| Failure::Internal(error.into())),
+        served = &mut serving => served.map_err(|error| StartError::Internal(error.into())),
         worker = working.join_next() => {
             shutdown.cancel();
-            serving.await.map_err(|error| Failure::Internal(error.into()))?;
-            Err(Failure::Internal(match worker {
+            serving.await.map_err(|error| StartError::Internal(error.into()))?;
+            Err(StartError::Internal(match worker {
                 Some(Ok(Err(error))) => anyhow::Error::new(error).context("the worker ended"),
                 Some(Err(error)) => anyhow::Error::new(error).context("the worker ended"),
                 Some(Ok(Ok(()))) | None => anyhow::anyhow!("the worker ended by itself"),
@@ -104,16 +104,16 @@ async fn together(
     }
 }
 
-async fn until_ready(mut ready: watch::Receiver<bool>) -> Result<(), Failure> {
+async fn until_ready(mut ready: watch::Receiver<bool>) -> Result<(), StartError> {
     match timeout(READY_LIMIT, ready.wait_for(|ready| *ready)).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(_)) | Err(_) => Err(Failure::Internal(anyhow::anyhow!(
+        Ok(Err(_)) | Err(_) => Err(StartError::Internal(anyhow::anyhow!(
             "the worker does not consume"
         ))),
     }
 }
 
-/// Waits for the promised jobs, which nobody could take over.
+/// Waits for the asynchronous jobs, which nobody could take over.
 async fn until_finished(store: &MemoryStore, end: Instant) {
     let mut looks = interval(LOOK_EVERY);
     let finished = async {
@@ -141,12 +141,12 @@ fn worker_settings(settings: &Settings) -> WorkerSettings {
 }
 
 /// The worker knows which of its troubles are whose.
-fn unprepared(error: selvage_worker::PrepareError) -> Failure {
-    use selvage_worker::start::Failure as Worker;
+fn unprepared(error: selvage_worker::PrepareError) -> StartError {
+    use selvage_worker::start::StartError as Worker;
     match Worker::from(error) {
-        Worker::Usage(error) => Failure::Usage(error),
-        Worker::Refused(error) => Failure::Refused(error),
-        Worker::Internal(error) => Failure::Internal(error),
+        Worker::Usage(error) => StartError::Usage(error),
+        Worker::Refused(error) => StartError::Refused(error),
+        Worker::Internal(error) => StartError::Internal(error),
     }
 }
 
@@ -169,7 +169,7 @@ impl Memory {
         Self {
             queue,
             reports,
-            cache: MemoryCache::new(settings.near_cache, ttl),
+            cache: MemoryCache::new(settings.local_cache, ttl),
             store: Arc::new(MemoryStore::new(MAX_RECORDS, retention, clock.clone())),
             fleet: Arc::new(MemoryFleet::new(clock.clone())),
             clock,
@@ -194,7 +194,7 @@ impl Memory {
             reports: self.reports,
             cache: Arc::new(self.cache),
             // The worker writes into this very cache.
-            near: None,
+            local_cache: None,
             store: self.store,
             fleet: self.fleet,
             clock: self.clock,

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Backends;
 use crate::config::Settings;
-use crate::start::Failure;
+use crate::start::StartError;
 
 /// How long the start waits for a broker that is away; then the gateway says that it is not ready and goes on.
 const BROKER_WAIT: Duration = Duration::from_secs(3);
@@ -32,33 +32,33 @@ const ANCHOR_LIMIT: Duration = Duration::from_secs(1);
 /// Opens the backends at these addresses. Redis need not be up, nor need RabbitMQ.
 ///
 /// # Errors
-/// [`Failure::Usage`] for an address that cannot be used, [`Failure::Refused`] where the broker refuses us for good or Redis evicts records.
+/// [`StartError::Usage`] for an address that cannot be used, [`StartError::Refused`] where the broker refuses us for good or Redis evicts records.
 pub async fn open(
     settings: &Settings,
     (amqp, redis): (&AmqpUrls, &RedisUrl),
     catalog: &Catalog,
     registry: &Registry,
-) -> Result<Backends, Failure> {
+) -> Result<Backends, StartError> {
     let shared = &settings.shared;
     let cache_url = shared.cache_url.as_ref().unwrap_or(redis);
     let ttl = Duration::from_secs(shared.cache_ttl);
     let retention = Duration::from_secs(shared.job_ttl);
-    let far = RedisCache::new(cache_url, &shared.prefix, ttl)
+    let shared_cache = RedisCache::new(cache_url, &shared.prefix, ttl)
         .context("--cache-url / SELVAGE_CACHE_URL")
-        .map_err(Failure::Usage)?;
+        .map_err(StartError::Usage)?;
     let redis_url = "--redis-url / SELVAGE_REDIS_URL";
     let store = RedisStore::new(redis, &shared.prefix, retention)
         .context(redis_url)
-        .map_err(Failure::Usage)?;
+        .map_err(StartError::Usage)?;
     let dead_letters = RedisDeadLetters::new(redis, &shared.prefix, Bounds::default())
         .context(redis_url)
-        .map_err(Failure::Usage)?;
+        .map_err(StartError::Usage)?;
     let fleet = RedisFleet::new(redis, &shared.prefix).context(redis_url);
-    let fleet: Arc<dyn Fleet> = Arc::new(fleet.map_err(Failure::Usage)?);
+    let fleet: Arc<dyn Fleet> = Arc::new(fleet.map_err(StartError::Usage)?);
     let clock = Clock::default();
     anchor_once(&clock, fleet.as_ref()).await;
     let fit = store.fit(ANCHOR_LIMIT).await.context(redis_url);
-    fit.map_err(Failure::Refused)?;
+    fit.map_err(StartError::Refused)?;
     let names = catalog.models().iter().map(|model| model.name.clone());
     let mut rabbit = RabbitSettings::new(
         amqp.clone(),
@@ -69,17 +69,17 @@ pub async fn open(
     rabbit.start_up = BROKER_WAIT;
     rabbit.counters = QueueCounters::register(registry)
         .context("the queue's metrics")
-        .map_err(Failure::Internal)?;
+        .map_err(StartError::Internal)?;
     let (queue, reports) = RabbitQueue::connect(rabbit).await.map_err(refused)?;
-    let near = MemoryCache::new(settings.near_cache, ttl);
-    let cache: Arc<dyn Cache> = Arc::new(Layered::new(near.clone(), Arc::new(far)));
+    let local_cache = MemoryCache::new(settings.local_cache, ttl);
+    let cache: Arc<dyn Cache> = Arc::new(Layered::new(local_cache.clone(), Arc::new(shared_cache)));
     Ok(Backends {
         dead_letter_queue: queue.dead_letters(),
         dead_letters: Arc::new(dead_letters),
         queue,
         reports,
         cache,
-        near: Some(near),
+        local_cache: Some(local_cache),
         store: Arc::new(store),
         fleet,
         clock,
@@ -87,11 +87,13 @@ pub async fn open(
     })
 }
 
-fn refused(error: QueueError) -> Failure {
+fn refused(error: QueueError) -> StartError {
     let setting = "--amqp-url / SELVAGE_AMQP_URL";
     match error {
-        QueueError::Refused(_) => Failure::Refused(anyhow::Error::new(error).context(setting)),
-        QueueError::Unavailable(_) => Failure::Internal(anyhow::Error::new(error).context(setting)),
+        QueueError::Refused(_) => StartError::Refused(anyhow::Error::new(error).context(setting)),
+        QueueError::Unavailable(_) => {
+            StartError::Internal(anyhow::Error::new(error).context(setting))
+        }
     }
 }
 

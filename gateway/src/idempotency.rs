@@ -1,7 +1,7 @@
 //! The `Idempotency-Key` request header: what makes a repeated request the same job. The store keeps which job a key has.
 
 use axum::http::{HeaderMap, HeaderName};
-use selvage_core::job::Once;
+use selvage_core::job::Idempotency;
 use selvage_core::key::Digest;
 
 use crate::error::{ApiError, Code};
@@ -36,10 +36,10 @@ impl IdempotencyKey {
 
     /// The key of the job at that place of the request, made by a request with that fingerprint.
     #[must_use]
-    pub fn once(&self, place: usize, fingerprint: Digest) -> Once {
-        let place = place.to_be_bytes();
-        Once {
-            key: joined(&[self.0.as_bytes(), &place]),
+    pub fn idempotency(&self, index: usize, fingerprint: Digest) -> Idempotency {
+        let index = index.to_be_bytes();
+        Idempotency {
+            key: joined(&[self.0.as_bytes(), &index]),
             fingerprint,
         }
     }
@@ -136,8 +136,8 @@ mod tests {
         assert_ne!(of("ann"), of("bob"));
         assert_ne!(joined(&[b"ab", b"c"]), joined(&[b"a", b"bc"]));
         let (first, second) = (
-            of("ann").once(0, Digest::of(b"r")),
-            of("ann").once(1, Digest::of(b"r")),
+            of("ann").idempotency(0, Digest::of(b"r")),
+            of("ann").idempotency(1, Digest::of(b"r")),
         );
         assert!(first.key != second.key && first.fingerprint == second.fingerprint);
     }

@@ -12,7 +12,7 @@ use selvage_core::queue::PublishError;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::admission::{Full, Place};
+use crate::admission::{Full, Permit};
 
 /// What became of a job.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,14 +21,14 @@ pub enum Verdict {
     Report(Report),
     /// It was not queued.
     Refused(Refusal),
-    /// Nobody waits for this computation any more: who still wants the answer asks anew.
-    Lapsed,
+    /// Nobody waits for this computation any more: who still wants the answer asks again.
+    Expired,
 }
 
 /// Why a job was not queued; [`PublishError`] without its source, so that all who share it can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The lane is at its bound.
+    /// The queue is at its bound.
     Full,
     /// It does not fit into a message.
     TooLarge,
@@ -60,7 +60,7 @@ pub enum Entered {
 
 /// What a flight is registered with.
 #[derive(Clone, Copy, Debug)]
-pub struct Ticket {
+pub struct InFlightEntry {
     /// The job.
     pub id: JobId,
     /// What it computes.
@@ -75,10 +75,10 @@ pub struct Ticket {
 
 #[derive(Debug)]
 struct Flight {
-    ticket: Ticket,
+    entry: InFlightEntry,
     waiters: Vec<oneshot::Sender<Verdict>>,
     /// Held as long as the job may be on its way, whether its client is still there or not.
-    _place: Place,
+    _permit: Permit,
 }
 
 /// All flights of this gateway.
@@ -100,44 +100,44 @@ impl Inflight {
     /// [`Full`], from `admit`.
     pub fn enter(
         &self,
-        ticket: Ticket,
-        admit: impl FnOnce() -> Result<Place, Full>,
+        entry: InFlightEntry,
+        admit: impl FnOnce() -> Result<Permit, Full>,
     ) -> Result<Entered, Full> {
         let (sender, receiver) = oneshot::channel();
         let mut table = self.lock();
-        if ticket.shared
-            && let Some(flight) = table.shared_flight(&ticket.key)
+        if entry.shared
+            && let Some(flight) = table.shared_flight(&entry.key)
         {
             flight.waiters.push(sender);
-            return Ok(Entered::Follows(flight.ticket.id, receiver));
+            return Ok(Entered::Follows(flight.entry.id, receiver));
         }
-        let place = admit()?;
-        if ticket.shared {
-            table.shared.insert(ticket.key, ticket.id);
+        let permit = admit()?;
+        if entry.shared {
+            table.shared.insert(entry.key, entry.id);
         }
         let flight = Flight {
-            ticket,
+            entry,
             waiters: vec![sender],
-            _place: place,
+            _permit: permit,
         };
-        table.flights.insert(ticket.id, flight);
+        table.flights.insert(entry.id, flight);
         Ok(Entered::Leads(receiver))
     }
 
     /// What a flight was registered with, while it lasts.
-    pub fn ticket(&self, id: JobId) -> Option<Ticket> {
-        Some(self.lock().flights.get(&id)?.ticket)
+    pub fn entry(&self, id: JobId) -> Option<InFlightEntry> {
+        Some(self.lock().flights.get(&id)?.entry)
     }
 
     /// Ends a flight and tells all who wait; its ticket, or `None` where it had ended before.
-    pub fn settle(&self, id: JobId, verdict: &Verdict) -> Option<Ticket> {
+    pub fn settle(&self, id: JobId, verdict: &Verdict) -> Option<InFlightEntry> {
         let flight = self.lock().remove(id)?;
         Some(flight.tell(verdict))
     }
 
     /// Says that a waiter has left, with its receiver dropped. The ticket where it was the last one: nobody can join that
     /// flight any more. Its place is held until its job is heard of, or its time is over.
-    pub fn leave(&self, id: JobId) -> Option<Ticket> {
+    pub fn leave(&self, id: JobId) -> Option<InFlightEntry> {
         let mut table = self.lock();
         let flight = table.flights.get_mut(&id)?;
         let is_left = flight.waiters.is_empty();
@@ -145,25 +145,25 @@ impl Inflight {
         if is_left || !flight.waiters.is_empty() {
             return None;
         }
-        let ticket = flight.ticket;
-        table.unshare(&ticket);
-        Some(ticket)
+        let entry = flight.entry;
+        table.unshare(&entry);
+        Some(entry)
     }
 
     /// Ends the flights whose time is over, or all of them.
-    pub fn lapse(&self, due: Option<Instant>) {
+    pub fn expire(&self, due: Option<Instant>) {
         let mut table = self.lock();
-        let over = |flight: &&Flight| due.is_none_or(|now| flight.ticket.until <= now);
+        let over = |flight: &&Flight| due.is_none_or(|now| flight.entry.until <= now);
         let ids: Vec<JobId> = table
             .flights
             .values()
             .filter(over)
-            .map(|f| f.ticket.id)
+            .map(|f| f.entry.id)
             .collect();
         let flights: Vec<Flight> = ids.into_iter().filter_map(|id| table.remove(id)).collect();
         drop(table);
         for flight in flights {
-            flight.tell(&Verdict::Lapsed);
+            flight.tell(&Verdict::Expired);
         }
     }
 
@@ -189,30 +189,30 @@ impl Table {
     fn shared_flight(&mut self, key: &PredictionKey) -> Option<&mut Flight> {
         let id = self.shared.get(key)?;
         let flight = self.flights.get_mut(id)?;
-        (flight.ticket.until > Instant::now()).then_some(flight)
+        (flight.entry.until > Instant::now()).then_some(flight)
     }
 
     fn remove(&mut self, id: JobId) -> Option<Flight> {
         let flight = self.flights.remove(&id)?;
-        self.unshare(&flight.ticket);
+        self.unshare(&flight.entry);
         Some(flight)
     }
 
     /// Lets nobody join that flight any more.
-    fn unshare(&mut self, ticket: &Ticket) {
-        if self.shared.get(&ticket.key) == Some(&ticket.id) {
-            self.shared.remove(&ticket.key);
+    fn unshare(&mut self, entry: &InFlightEntry) {
+        if self.shared.get(&entry.key) == Some(&entry.id) {
+            self.shared.remove(&entry.key);
         }
     }
 }
 
 impl Flight {
-    fn tell(self, verdict: &Verdict) -> Ticket {
+    fn tell(self, verdict: &Verdict) -> InFlightEntry {
         for waiter in self.waiters {
             // A waiter whose client has gone is no error.
             waiter.send(verdict.clone()).ok();
         }
-        self.ticket
+        self.entry
     }
 }
 
@@ -225,13 +225,13 @@ mod tests {
     use super::*;
     use crate::admission::Admission;
 
-    fn ticket(image: &[u8], shared: bool) -> Ticket {
+    fn entry(image: &[u8], shared: bool) -> InFlightEntry {
         let key = PredictionKey {
             model: Digest::of(b"model"),
-            prep: 1,
+            preprocessing: 1,
             image: Digest::of(image),
         };
-        Ticket {
+        InFlightEntry {
             id: JobId::new(),
             key,
             shared,
@@ -257,12 +257,12 @@ mod tests {
     #[tokio::test]
     async fn equal_keys_share_one_flight_and_one_place() {
         let (inflight, admission) = (Inflight::default(), Admission::new(1));
-        let first = ticket(b"a", true);
+        let first = entry(b"a", true);
         let leader = leads(inflight.enter(first, || admission.admit()));
-        let follower = follows(inflight.enter(ticket(b"a", true), || admission.admit()));
+        let follower = follows(inflight.enter(entry(b"a", true), || admission.admit()));
         assert!(
             inflight
-                .enter(ticket(b"b", true), || admission.admit())
+                .enter(entry(b"b", true), || admission.admit())
                 .is_err()
         );
         let verdict = Verdict::Refused(Refusal::Full);
@@ -281,54 +281,54 @@ mod tests {
     #[tokio::test]
     async fn unshared_flights_neither_lead_nor_follow_others() {
         let (inflight, admission) = (Inflight::default(), Admission::new(9));
-        leads(inflight.enter(ticket(b"a", false), || admission.admit()));
-        leads(inflight.enter(ticket(b"a", true), || admission.admit()));
-        leads(inflight.enter(ticket(b"a", false), || admission.admit()));
-        follows(inflight.enter(ticket(b"a", true), || admission.admit()));
+        leads(inflight.enter(entry(b"a", false), || admission.admit()));
+        leads(inflight.enter(entry(b"a", true), || admission.admit()));
+        leads(inflight.enter(entry(b"a", false), || admission.admit()));
+        follows(inflight.enter(entry(b"a", true), || admission.admit()));
         assert_eq!(inflight.len(), 3);
     }
 
     #[tokio::test]
     async fn a_flight_is_left_by_its_last_waiter_only() {
         let (inflight, admission) = (Inflight::default(), Admission::new(2));
-        let first = ticket(b"a", true);
+        let first = entry(b"a", true);
         drop(leads(inflight.enter(first, || admission.admit())));
-        let follower = follows(inflight.enter(ticket(b"a", true), || admission.admit()));
+        let follower = follows(inflight.enter(entry(b"a", true), || admission.admit()));
         assert!(inflight.leave(first.id).is_none(), "another one waits");
         drop(follower);
         assert_eq!(inflight.leave(first.id).unwrap().id, first.id);
         assert!(inflight.leave(first.id).is_none(), "it is left once");
         assert_eq!(admission.in_flight(), 1, "its job is still on its way");
-        let second = leads(inflight.enter(ticket(b"a", true), || admission.admit()));
+        let second = leads(inflight.enter(entry(b"a", true), || admission.admit()));
         assert!(
             inflight
-                .enter(ticket(b"b", true), || admission.admit())
+                .enter(entry(b"b", true), || admission.admit())
                 .is_err()
         );
         assert_eq!(
-            inflight.settle(first.id, &Verdict::Lapsed).unwrap().id,
+            inflight.settle(first.id, &Verdict::Expired).unwrap().id,
             first.id
         );
         assert_eq!(admission.in_flight(), 1);
-        follows(inflight.enter(ticket(b"a", true), || admission.admit()));
-        inflight.lapse(None);
-        assert_eq!(second.await.unwrap(), Verdict::Lapsed);
+        follows(inflight.enter(entry(b"a", true), || admission.admit()));
+        inflight.expire(None);
+        assert_eq!(second.await.unwrap(), Verdict::Expired);
         assert!(inflight.leave(first.id).is_none());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn flights_lapse_when_their_time_is_over() {
+    async fn flights_expire_when_their_time_is_over() {
         let (inflight, admission) = (Inflight::default(), Admission::new(9));
-        let waiting = leads(inflight.enter(ticket(b"a", true), || admission.admit()));
-        inflight.lapse(Some(Instant::now()));
+        let waiting = leads(inflight.enter(entry(b"a", true), || admission.admit()));
+        inflight.expire(Some(Instant::now()));
         assert_eq!(inflight.len(), 1);
         tokio::time::advance(Duration::from_secs(11)).await;
-        leads(inflight.enter(ticket(b"a", true), || admission.admit()));
-        inflight.lapse(Some(Instant::now()));
-        assert_eq!(waiting.await.unwrap(), Verdict::Lapsed);
+        leads(inflight.enter(entry(b"a", true), || admission.admit()));
+        inflight.expire(Some(Instant::now()));
+        assert_eq!(waiting.await.unwrap(), Verdict::Expired);
         assert_eq!(inflight.len(), 1, "the younger one of the same key stays");
-        follows(inflight.enter(ticket(b"a", true), || admission.admit()));
-        inflight.lapse(None);
+        follows(inflight.enter(entry(b"a", true), || admission.admit()));
+        inflight.expire(None);
         assert!(inflight.is_empty());
     }
 }

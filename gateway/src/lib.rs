@@ -13,9 +13,9 @@
 //! | [`openapi`] | what routes are described with, and the document made of it |
 //! | [`oip`] | the Open Inference Protocol: reading and writing its tensors |
 //! | [`predictions`] | the service: cache, computation, promise |
-//! | [`inflight`], [`admission`], [`promised`] | its parts: who shares, who may begin, how a promise is made |
+//! | [`inflight`], [`admission`], [`submitter`] | its parts: who shares, who may begin, how a promise is made |
 //! | [`watch`], [`sweeper`], [`webhooks`] | background tasks: polls and streams, overdue records, telling |
-//! | [`stats`], [`lanes`] | the fleet in numbers, read in the background; estimates |
+//! | [`stats`], [`queues`] | the fleet in numbers, read in the background; estimates |
 //! | [`models`], [`changes`] | which model and file a request means; a file that changes |
 //! | [`dead_letters`] | messages no worker could use: taken in, listed, replayed |
 //! | [`start`], [`fleet`], `embedded` | from settings to a running gateway, in either mode |
@@ -34,7 +34,6 @@ pub mod error;
 pub mod fleet;
 pub mod idempotency;
 pub mod inflight;
-pub mod lanes;
 pub mod lifecycle;
 pub mod metrics;
 pub mod models;
@@ -45,11 +44,12 @@ mod pages;
 pub mod peer;
 pub mod predictions;
 pub mod prefer;
-pub mod promised;
+pub mod queues;
 mod routes;
 pub mod server;
 pub mod start;
 pub mod stats;
+pub mod submit;
 pub mod sweeper;
 pub mod upload;
 pub mod view;
@@ -79,20 +79,20 @@ use crate::admission::{Admission, Lists};
 use crate::config::Limits;
 use crate::dead_letters::{DeadLetterService, Intake};
 use crate::inflight::Inflight;
-use crate::lanes::Lanes;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Metrics;
 use crate::models::Models;
 use crate::predictions::Predictions;
-use crate::promised::Promised;
+use crate::queues::Queues;
 use crate::stats::Stats;
+use crate::submit::Submitter;
 use crate::sweeper::Sweeper;
 use crate::upload::BodyLimits;
 use crate::watch::Watch;
 use crate::webhooks::Webhooks;
 
 /// How often flights nobody waits for any more are ended; it bounds how long a client that left keeps its place.
-const LAPSE_EVERY: Duration = Duration::from_millis(250);
+const EXPIRE_EVERY: Duration = Duration::from_millis(250);
 
 /// What a gateway stands on.
 #[derive(Debug)]
@@ -108,8 +108,8 @@ pub struct Backends {
     /// Results.
     pub cache: Arc<dyn Cache>,
     /// The part of the cache that is in this process, where workers are not.
-    pub near: Option<MemoryCache>,
-    /// Records of promised jobs.
+    pub local_cache: Option<MemoryCache>,
+    /// Records of asynchronous jobs.
     pub store: Arc<dyn JobStore>,
     /// Who works.
     pub fleet: Arc<dyn Fleet>,
@@ -134,7 +134,7 @@ pub struct Gateway {
     pub models: Models,
     /// The service.
     pub predictions: Predictions,
-    /// Records of promised jobs.
+    /// Records of asynchronous jobs.
     pub store: Arc<dyn JobStore>,
     /// Dead letters.
     pub dead_letters: DeadLetterService,
@@ -180,7 +180,7 @@ impl App {
             dead_letters,
             reports,
             cache,
-            near,
+            local_cache,
             store,
             fleet,
             clock,
@@ -189,14 +189,14 @@ impl App {
         let queue = selvage_core::trace::traced(queue);
         let metrics = Metrics::register(registry)?;
         let life = Arc::new(Lifecycle::default());
-        let lanes = Lanes::new(
+        let queues = Queues::new(
             models.catalog().models(),
             (Arc::clone(&queue), Arc::clone(&store), fleet),
             clock.clone(),
             metrics.clone(),
         );
         let stats = Stats::new(clock.now());
-        let promised = Promised::new(
+        let submitter = Submitter::new(
             (Arc::clone(&store), Arc::clone(&queue), clock.clone()),
             limits.retention,
             life.tasks.clone(),
@@ -211,7 +211,7 @@ impl App {
         let (watch, watching) = Watch::new(Arc::clone(&store), life.draining.clone());
         let intake = Intake {
             queue: dead_letter_queue,
-            letters: Arc::clone(&dead_letters),
+            dead_letters: Arc::clone(&dead_letters),
             store: Arc::clone(&store),
             cache: Arc::clone(&cache),
             models: models.clone(),
@@ -220,7 +220,7 @@ impl App {
         };
         let dead_letters = DeadLetterService::new(
             dead_letters,
-            promised.clone(),
+            submitter.clone(),
             models.clone(),
             clock.clone(),
             limits.job_deadline,
@@ -228,14 +228,14 @@ impl App {
         let bodies = BodyLimits::new(limits.max_body, limits.max_buffered, life.tasks.clone());
         let predictions = Predictions {
             cache,
-            near,
+            local_cache,
             queue,
             clock,
             inflight: Arc::new(Inflight::default()),
             admission: Arc::new(Admission::new(limits.max_in_flight)),
-            lanes: Arc::new(lanes),
+            queues: Arc::new(queues),
             store: Arc::clone(&store),
-            promised,
+            submitter,
             watch,
             life: Arc::clone(&life),
             metrics: metrics.clone(),
@@ -276,7 +276,7 @@ impl App {
         tasks.spawn(sweeper.run(stop.clone()));
         tasks.spawn(intake.run(stop.clone()));
         tasks.spawn(take_reports(self.clone(), reports, stop.clone()));
-        tasks.spawn(lapse(self.clone(), stop.clone()));
+        tasks.spawn(expire(self.clone(), stop.clone()));
         tasks.spawn(webhooks::run(self.clone(), stop.clone()));
         tasks.spawn(stats::read(self.clone(), stop.clone()));
         tasks.spawn(stats::announce(self.clone(), stop.clone()));
@@ -319,9 +319,9 @@ async fn take_reports(app: App, mut reports: Reports, stop: CancellationToken) {
 }
 
 /// Ends flights nobody waits for any more. Where replies go to another queue than before, what was on its way to the old
-/// one is lost: then all flights end, and whoever waits looks into the cache and asks anew.
-async fn lapse(app: App, stop: CancellationToken) {
-    let mut ticks = interval(LAPSE_EVERY);
+/// one is lost: then all flights end, and whoever waits looks into the cache and asks again.
+async fn expire(app: App, stop: CancellationToken) {
+    let mut ticks = interval(EXPIRE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut address = None;
     while let Some(now) = stop.run_until_cancelled(ticks.tick()).await {
@@ -329,6 +329,6 @@ async fn lapse(app: App, stop: CancellationToken) {
         let current = predictions.queue.reply_address();
         let moved = current.is_some() && address.is_some() && current != address;
         address = current.or(address);
-        predictions.inflight.lapse((!moved).then_some(now));
+        predictions.inflight.expire((!moved).then_some(now));
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use selvage_core::config::EXIT_USAGE;
 use selvage_core::{config, probe, shutdown, telemetry, trace};
 use selvage_gateway::config::{Command, Settings};
-use selvage_gateway::start::{self, Failure};
+use selvage_gateway::start::{self, StartError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         .build()
     {
         Ok(runtime) => runtime,
-        Err(error) => return Failure::Internal(error.into()).report(),
+        Err(error) => return StartError::Internal(error.into()).report(),
     };
     let ended = runtime.block_on(async {
         match settings.command.clone() {
@@ -68,7 +68,7 @@ fn complain(error: &dyn Display) -> ExitCode {
     ExitCode::from(EXIT_USAGE)
 }
 
-async fn run(settings: Settings) -> Result<(), Failure> {
+async fn run(settings: Settings) -> Result<(), StartError> {
     let shutdown = CancellationToken::new();
     let signals = TaskTracker::new();
     signals.spawn(shutdown::on_signal(shutdown.clone()));

@@ -42,9 +42,9 @@ pub struct Metrics {
     /// Requests that shared another one's computation.
     pub collapsed: IntCounter,
     /// Jobs that nobody waited for any more before their answer.
-    pub recalled: IntCounter,
+    pub abandoned: IntCounter,
     /// Jobs promised with a 202.
-    pub promised: IntCounter,
+    pub submitted: IntCounter,
     /// Requests refused, by error code.
     pub refused: IntCounterVec,
     /// Reports nobody waited for any more.
@@ -55,11 +55,11 @@ pub struct Metrics {
     pub dead_letters: IntCounterVec,
     /// Dead letters there are in the fleet.
     pub dead_letters_kept: IntGauge,
-    /// Messages waiting, by model and lane.
+    /// Messages waiting, by model and queue.
     pub queue_depth: IntGaugeVec,
     /// Jobs finished per second, as measured, by model.
     pub drain_rate: prometheus::GaugeVec,
-    /// How long the oldest message of a lane waits at most, in seconds, by model and lane.
+    /// How long the oldest message of a queue waits at most, in seconds, by model and queue.
     pub queue_oldest: prometheus::GaugeVec,
     /// Workers that announce themselves.
     pub workers: IntGauge,
@@ -140,11 +140,11 @@ impl Metrics {
                 "collapsed_total",
                 "Requests that shared another one's computation",
             )?,
-            recalled: counter(
-                "recalled_total",
-                "Jobs recalled because every client that waited for them had left",
+            abandoned: counter(
+                "jobs_abandoned_total",
+                "Jobs abandoned because every client that waited for them had left",
             )?,
-            promised: counter("promised_total", "Jobs promised with a 202")?,
+            submitted: counter("jobs_submitted_total", "Jobs promised with a 202")?,
             refused: counters(
                 "refused_total",
                 "Requests refused, by error code",
@@ -161,8 +161,8 @@ impl Metrics {
             queue_depth: registered(
                 registry,
                 IntGaugeVec::new(
-                    opts("queue_depth", "Messages waiting in a lane"),
-                    &["model", "lane"],
+                    opts("queue_depth", "Messages waiting in a queue"),
+                    &["model", "priority"],
                 )?,
             )?,
             drain_rate: registered(
@@ -180,9 +180,9 @@ impl Metrics {
                 prometheus::GaugeVec::new(
                     opts(
                         "queue_oldest_seconds",
-                        "How long the oldest message of a lane waits at most; 0 for an empty lane",
+                        "How long the oldest message of a queue waits at most; 0 for an empty queue",
                     ),
-                    &["model", "lane"],
+                    &["model", "priority"],
                 )?,
             )?,
             workers: gauge("workers", "Workers that announce themselves")?,
@@ -250,7 +250,7 @@ impl Metrics {
     pub fn traffic(&self) -> Traffic {
         let refused = |code: &Code| self.refused.with_label_values(&[code.as_str()]).get();
         Traffic {
-            promised: self.promised.get(),
+            submitted: self.submitted.get(),
             refused: TURNED_AWAY.iter().map(refused).sum(),
             expired: self.swept.with_label_values(&["expired"]).get(),
             cache_hits: self.cache_hits.get(),

@@ -1,19 +1,19 @@
 //! Which model a request means, and which file of it.
 //!
 //! Where a model's file has changed on disk, requests go on with the old one until every worker that holds the model holds
-//! the new one too: a lane's next job may go to any of them.
+//! the new one too: a queue's next job may go to any of them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use selvage_core::catalog::{Catalog, Model};
-use selvage_core::fleet::{AskedModel, HeldModel, Members};
+use selvage_core::fleet::{AskedModel, Members, ModelStatus};
 use selvage_core::job::ModelName;
 use selvage_core::key::PredictionKey;
 
 use crate::config::Settings;
 use crate::error::{ApiError, Code};
-use crate::start::Failure;
+use crate::start::StartError;
 
 /// The model that answers where several could and none is named.
 const PREFERRED: &str = "fashion-mnist";
@@ -65,13 +65,13 @@ impl Models {
     /// The models of these settings.
     ///
     /// # Errors
-    /// [`Failure::Usage`] where the folder, a model in it or the default model is wrong.
-    pub fn of(settings: &Settings) -> Result<Self, Failure> {
+    /// [`StartError::Usage`] where the folder, a model in it or the default model is wrong.
+    pub fn of(settings: &Settings) -> Result<Self, StartError> {
         let catalog = Catalog::read(&settings.shared.models).map_err(|error| {
-            Failure::Usage(anyhow::Error::new(error).context("--models / SELVAGE_MODELS"))
+            StartError::Usage(anyhow::Error::new(error).context("--models / SELVAGE_MODELS"))
         })?;
         let models = Self::new(Arc::new(catalog), settings.default_model.as_ref());
-        models.map_err(|name| Failure::Usage(no_such_model(name.as_ref())))
+        models.map_err(|name| StartError::Usage(no_such_model(name.as_ref())))
     }
 
     /// The model of that name and version; the default model's where no name is given.
@@ -169,7 +169,7 @@ impl Models {
 
 /// Whether the model has workers, and each has this file.
 fn is_held_by_all(model: &Model, members: &Members) -> bool {
-    let of_name = |held: &&HeldModel| held.name == model.name;
+    let of_name = |held: &&ModelStatus| held.name == model.name;
     let mut holders = members
         .workers
         .iter()
@@ -237,11 +237,11 @@ mod tests {
     }
 
     fn workers(files: &[&[&Model]]) -> Members {
-        let held = |model: &&Model| HeldModel {
+        let held = |model: &&Model| ModelStatus {
             name: model.name.clone(),
             version: model.version.clone(),
             digest: model.digest,
-            prep: Some(model.prep),
+            preprocessing: Some(model.preprocessing),
             sessions: 1,
             busy: 0,
             jobs: 0,
@@ -289,7 +289,7 @@ mod tests {
         let models = models();
         let old = models.find(None, None).unwrap();
         let new = Arc::new(Model {
-            prep: old.prep + 1,
+            preprocessing: old.preprocessing + 1,
             ..old.as_ref().clone()
         });
         models.comes(&new);
@@ -323,7 +323,7 @@ mod tests {
         assert_eq!(digests(), [new.digest, old.digest]);
         let key = PredictionKey {
             model: old.digest,
-            prep: old.prep,
+            preprocessing: old.preprocessing,
             image: Digest::of(b"image"),
         };
         drop(old);

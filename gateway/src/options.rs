@@ -67,7 +67,7 @@ impl Default for Options {
 
 /// Where an option was given; it decides the form of the pointer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ParameterSource {
     /// A field of the body.
     Body,
     /// A query parameter.
@@ -76,14 +76,14 @@ pub enum Place {
 
 /// A value as it was given.
 #[derive(Clone, Copy, Debug)]
-pub enum Given<'a> {
+pub enum ParameterValue<'a> {
     /// Text of a query parameter or a multipart field.
     Text(&'a str),
     /// A JSON value, not yet read.
     Json(&'a str),
 }
 
-impl Given<'_> {
+impl ParameterValue<'_> {
     fn string(self) -> Option<String> {
         match self {
             Self::Text(text) => Some(text.to_owned()),
@@ -130,16 +130,21 @@ impl Reader {
     ///
     /// # Errors
     /// `invalid_option` for an unknown name, a wrong value, or one that was given before.
-    pub fn take(&mut self, place: Place, name: &str, given: Given<'_>) -> Result<(), ApiError> {
-        let wrong = |detail: &'static str| ApiError::option(pointer(place, name), detail);
+    pub fn take(
+        &mut self,
+        source: ParameterSource,
+        name: &str,
+        given: ParameterValue<'_>,
+    ) -> Result<(), ApiError> {
+        let wrong = |detail: &'static str| ApiError::option(pointer(source, name), detail);
         let known = match name {
             "model" => "model",
             "version" => "version",
             "top_k" => "top_k",
             "timeout_ms" => "timeout_ms",
             "metadata" => "metadata",
-            "wait" if matches!(given, Given::Text(_)) => "wait",
-            "webhook" if matches!(given, Given::Json(_)) => "webhook",
+            "wait" if matches!(given, ParameterValue::Text(_)) => "wait",
+            "webhook" if matches!(given, ParameterValue::Json(_)) => "webhook",
             "webhook" => return Err(wrong("a webhook can only be given in a JSON body")),
             _ => return Err(wrong("there is no such option")),
         };
@@ -163,8 +168,8 @@ impl Reader {
             }
             "wait" => {
                 let wait = match given {
-                    Given::Text(text) => seconds(text),
-                    Given::Json(_) => None,
+                    ParameterValue::Text(text) => seconds(text),
+                    ParameterValue::Json(_) => None,
                 };
                 options.wait = Some(wait.ok_or_else(|| wrong("must be seconds, 0 or more"))?);
             }
@@ -185,7 +190,7 @@ impl Reader {
     /// As [`Reader::take`].
     pub fn take_query(&mut self, query: &Query) -> Result<(), ApiError> {
         for (name, value) in &query.0 {
-            self.take(Place::Query, name, Given::Text(value))?;
+            self.take(ParameterSource::Query, name, ParameterValue::Text(value))?;
         }
         Ok(())
     }
@@ -206,8 +211,8 @@ struct WebhookOption {
     events: Option<Vec<State>>,
 }
 
-fn webhook(given: Given<'_>) -> Result<Webhook, &'static str> {
-    let (Given::Text(text) | Given::Json(text)) = given;
+fn webhook(given: ParameterValue<'_>) -> Result<Webhook, &'static str> {
+    let (ParameterValue::Text(text) | ParameterValue::Json(text)) = given;
     let WebhookOption { url, events } = serde_json::from_str(text)
         .map_err(|_| "must be an object of `url` and, if wanted, `events`")?;
     let mut events = events.unwrap_or_else(|| ENDS.to_vec());
@@ -221,7 +226,7 @@ fn webhook(given: Given<'_>) -> Result<Webhook, &'static str> {
     Ok(Webhook { url, events })
 }
 
-fn top_k(given: Given<'_>) -> Option<u16> {
+fn top_k(given: ParameterValue<'_>) -> Option<u16> {
     let number = u16::try_from(given.integer()?).ok()?;
     (1..=MAX_TOP_K).contains(&number).then_some(number)
 }
@@ -237,11 +242,11 @@ fn seconds(text: &str) -> Option<Duration> {
 }
 
 /// A place in a request, for `errors[].pointer`: `#/name` in a body (RFC 6901), `?name` in a query.
-fn pointer(place: Place, name: &str) -> String {
+fn pointer(source: ParameterSource, name: &str) -> String {
     let shown: String = name.chars().take(64).collect();
-    match place {
-        Place::Body => format!("#/{}", shown.replace('~', "~0").replace('/', "~1")),
-        Place::Query => format!("?{shown}"),
+    match source {
+        ParameterSource::Body => format!("#/{}", shown.replace('~', "~0").replace('/', "~1")),
+        ParameterSource::Query => format!("?{shown}"),
     }
 }
 
@@ -273,10 +278,10 @@ impl Query {
         let mut reader = Reader::default();
         for (name, value) in &self.0 {
             if name != "wait" {
-                let pointer = pointer(Place::Query, name);
+                let pointer = pointer(ParameterSource::Query, name);
                 return Err(ApiError::option(pointer, "there is no such option here"));
             }
-            reader.take(Place::Query, name, Given::Text(value))?;
+            reader.take(ParameterSource::Query, name, ParameterValue::Text(value))?;
         }
         Ok(reader.finish().wait)
     }
@@ -291,15 +296,16 @@ impl Query {
     ) -> Result<[Option<u64>; N], ApiError> {
         let mut numbers = [None; N];
         for (name, value) in &self.0 {
-            let wrong = |detail: String| ApiError::option(pointer(Place::Query, name), detail);
-            let place = known.iter().position(|(known, _)| known == name);
-            let place = place.ok_or_else(|| wrong("there is no such option here".to_owned()))?;
-            let (_, bounds) = &known[place];
-            let number = Given::Text(value).integer();
+            let wrong =
+                |detail: String| ApiError::option(pointer(ParameterSource::Query, name), detail);
+            let source = known.iter().position(|(known, _)| known == name);
+            let source = source.ok_or_else(|| wrong("there is no such option here".to_owned()))?;
+            let (_, bounds) = &known[source];
+            let number = ParameterValue::Text(value).integer();
             let number = number.filter(|number| bounds.contains(number));
             let (least, most) = (bounds.start(), bounds.end());
             let number = number.ok_or_else(|| wrong(format!("must be {least} to {most}")))?;
-            if numbers[place].replace(number).is_some() {
+            if numbers[source].replace(number).is_some() {
                 return Err(wrong("was given twice".to_owned()));
             }
         }
@@ -313,8 +319,9 @@ impl Query {
     pub fn once_each(&self, names: &[&str]) -> Result<Vec<(&str, &str)>, ApiError> {
         let mut taken: Vec<(&str, &str)> = Vec::new();
         for (name, value) in &self.0 {
-            let wrong =
-                |detail: &'static str| ApiError::option(pointer(Place::Query, name), detail);
+            let wrong = |detail: &'static str| {
+                ApiError::option(pointer(ParameterSource::Query, name), detail)
+            };
             if !names.contains(&name.as_str()) {
                 return Err(wrong("there is no such option here"));
             }
@@ -334,14 +341,14 @@ impl Query {
         match self.0.first() {
             None => Ok(()),
             Some((name, _)) => {
-                let pointer = pointer(Place::Query, name);
+                let pointer = pointer(ParameterSource::Query, name);
                 Err(ApiError::option(pointer, "there is no such option here"))
             }
         }
     }
 }
 
-/// How the request may use the cache: `Cache-Control: no-cache` computes anew, `no-store` leaves the cache alone.
+/// How the request may use the cache: `Cache-Control: no-cache` computes again, `no-store` leaves the cache alone.
 #[must_use]
 pub fn cache_policy(headers: &HeaderMap) -> CachePolicy {
     let mut policy = CachePolicy::default();

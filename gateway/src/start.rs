@@ -28,7 +28,7 @@ const LISTEN_SETTING: &str = "--listen / SELVAGE_LISTEN";
 
 /// Why a start failed; each ends with another exit code.
 #[derive(Debug)]
-pub enum Failure {
+pub enum StartError {
     /// A setting, or a file a setting points to, is wrong.
     Usage(anyhow::Error),
     /// A dependency refused us for good.
@@ -37,7 +37,7 @@ pub enum Failure {
     Internal(anyhow::Error),
 }
 
-impl Failure {
+impl StartError {
     /// Logs it, and gives the code to end with.
     #[must_use]
     pub fn report(&self) -> ExitCode {
@@ -61,11 +61,11 @@ pub struct Prepared {
 /// Runs a gateway until `shutdown` fires and it has drained.
 ///
 /// # Errors
-/// See [`Failure`].
-pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), Failure> {
+/// See [`StartError`].
+pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), StartError> {
     let mode = settings
         .mode()
-        .map_err(|error| Failure::Usage(error.into()))?;
+        .map_err(|error| StartError::Usage(error.into()))?;
     let models = Models::of(&settings)?;
     let access = access(&settings)?;
     descriptors::make_room(settings.max_connections);
@@ -87,7 +87,7 @@ pub struct Ports {
 
 impl Ports {
     /// Takes the addresses, so that one that is taken ends the start at once.
-    fn bind(settings: &Settings) -> Result<Self, Failure> {
+    fn bind(settings: &Settings) -> Result<Self, StartError> {
         let main = bind(settings.listen)
             .and_then(|socket| {
                 // Connections inherit it.
@@ -105,11 +105,11 @@ impl Ports {
     }
 
     /// Opens the ports, and logs the addresses as they are: a port may have been 0. The operator's is served from now on.
-    pub(crate) fn listen(self, settings: &Settings, app: &App) -> Result<TcpListener, Failure> {
+    pub(crate) fn listen(self, settings: &Settings, app: &App) -> Result<TcpListener, StartError> {
         if let Some(socket) = self.ops {
             let address = socket
                 .local_addr()
-                .map_err(|error| Failure::Internal(error.into()))?;
+                .map_err(|error| StartError::Internal(error.into()))?;
             let listener = socket.listen(BACKLOG);
             let listener = listener.map_err(|error| unusable(OPS_SETTING, address, error))?;
             tracing::info!(ops_addr = %address, "health and metrics on http://{address}");
@@ -135,9 +135,9 @@ fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-fn unusable(setting: &str, address: SocketAddr, error: io::Error) -> Failure {
+fn unusable(setting: &str, address: SocketAddr, error: io::Error) -> StartError {
     let context = format!("{setting}: cannot listen on {address}");
-    Failure::Usage(anyhow::Error::new(error).context(context))
+    StartError::Usage(anyhow::Error::new(error).context(context))
 }
 
 /// One line with the settings as they are in effect; addresses show neither user nor password.
@@ -186,10 +186,10 @@ async fn run_fleet(
     prepared: Prepared,
     ports: Ports,
     shutdown: CancellationToken,
-) -> Result<(), Failure> {
+) -> Result<(), StartError> {
     let registry = Registry::new();
     let (Some(amqp), Some(redis)) = (&settings.shared.amqp_url, &settings.shared.redis_url) else {
-        return Err(Failure::Usage(anyhow::anyhow!(
+        return Err(StartError::Usage(anyhow::anyhow!(
             "a fleet needs a broker and a store"
         )));
     };
@@ -210,7 +210,7 @@ async fn run_fleet(
     let listener = ports.listen(settings, &app)?;
     let served = serve(app, listener, shutdown).await;
     queue.close().await;
-    served.map_err(|error| Failure::Internal(error.into()))
+    served.map_err(|error| StartError::Internal(error.into()))
 }
 
 /// Puts the gateway together.
@@ -219,7 +219,7 @@ pub(crate) fn start(
     prepared: Prepared,
     backends: Backends,
     registry: &Registry,
-) -> Result<App, Failure> {
+) -> Result<App, StartError> {
     let Prepared { access, models } = prepared;
     let follow = Follow::new(
         settings.shared.models_source(),
@@ -227,22 +227,22 @@ pub(crate) fn start(
     );
     let app = App::start(settings.limits(), access, models, backends, registry)
         .context("the gateway's metrics")
-        .map_err(Failure::Internal)?;
+        .map_err(StartError::Internal)?;
     selvage_core::trace::register(registry)
         .context("the metrics of traces")
-        .map_err(Failure::Internal)?;
+        .map_err(StartError::Internal)?;
     let life = &app.life;
     life.tasks
         .spawn(changes::run(app.clone(), follow, life.stop.clone()));
     Ok(app)
 }
 
-fn access(settings: &Settings) -> Result<Access, Failure> {
+fn access(settings: &Settings) -> Result<Access, StartError> {
     let Some(file) = &settings.api_keys else {
         return Ok(Access::open(settings.rate_per_address));
     };
     let read = Access::from_file(file).context("--api-keys / SELVAGE_API_KEYS");
-    read.map_err(Failure::Usage)
+    read.map_err(StartError::Usage)
 }
 
 #[cfg(feature = "embedded")]
@@ -258,8 +258,8 @@ async fn run_embedded(
     _prepared: Prepared,
     _ports: Ports,
     _shutdown: CancellationToken,
-) -> Result<(), Failure> {
-    Err(Failure::Usage(anyhow::anyhow!(
+) -> Result<(), StartError> {
+    Err(StartError::Usage(anyhow::anyhow!(
         "--amqp-url / SELVAGE_AMQP_URL and --redis-url / SELVAGE_REDIS_URL are not set, and this program was built \
          without embedded mode"
     )))

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::error::{ApiError, Problem};
-use crate::predictions::{Ask, Finished};
+use crate::predictions::{Finished, PredictRequest};
 
 /// The job object.
 #[derive(Debug, Serialize, ToSchema)]
@@ -227,7 +227,7 @@ fn millis(span: Duration) -> f64 {
 impl<'a> JobView<'a> {
     /// A job that ended within its client's wait: it has no address unless it has a record.
     #[must_use]
-    pub fn finished(ask: &'a Ask, finished: &'a Finished, timings: Timings) -> Self {
+    pub fn finished(ask: &'a PredictRequest, finished: &'a Finished, timings: Timings) -> Self {
         let finished_at = ask.created_at.after(finished.total);
         let run = u64::from(finished.cost.decode_us) + u64::from(finished.cost.inference_us);
         let ran = finished.attempts > 0;

@@ -56,7 +56,7 @@ pub struct Watch {
 
 /// What somebody waits for.
 #[derive(Clone, Copy, Debug)]
-enum Wanted {
+enum WatchTarget {
     /// The job's end.
     End,
     /// Anything but what is known.
@@ -66,14 +66,14 @@ enum Wanted {
 #[derive(Debug)]
 struct Poll {
     id: JobId,
-    wanted: Wanted,
+    wanted: WatchTarget,
     since: Instant,
     next: Instant,
     found: oneshot::Sender<Record>,
 }
 
 impl Poll {
-    fn new(id: JobId, wanted: Wanted) -> (Self, oneshot::Receiver<Record>) {
+    fn new(id: JobId, wanted: WatchTarget) -> (Self, oneshot::Receiver<Record>) {
         let (found, finding) = oneshot::channel();
         let since = Instant::now();
         let poll = Self {
@@ -88,8 +88,8 @@ impl Poll {
 
     fn is_answered_by(&self, record: &Record) -> bool {
         match self.wanted {
-            Wanted::End => record.state.is_terminal(),
-            Wanted::Change(known) => Version::of(record) != known,
+            WatchTarget::End => record.state.is_terminal(),
+            WatchTarget::Change(known) => Version::of(record) != known,
         }
     }
 
@@ -113,7 +113,7 @@ impl Watch {
 
     /// The job's record once it has ended; `None` where it has not by `until`, or nothing can be waited for now.
     pub async fn ended(&self, id: JobId, until: Instant) -> Option<Record> {
-        let (poll, finding) = Poll::new(id, Wanted::End);
+        let (poll, finding) = Poll::new(id, WatchTarget::End);
         self.polls.try_send(poll).ok()?;
         timeout_at(until, finding).await.ok()?.ok()
     }
@@ -121,7 +121,7 @@ impl Watch {
     /// The job's record as soon as it is another than the one that is known; `None` where it is gone, or this gateway
     /// drains.
     pub async fn changed(&self, id: JobId, known: Version) -> Option<Record> {
-        let (poll, finding) = Poll::new(id, Wanted::Change(known));
+        let (poll, finding) = Poll::new(id, WatchTarget::Change(known));
         self.polls.send(poll).await.ok()?;
         finding.await.ok()
     }
@@ -185,8 +185,8 @@ async fn look(store: &dyn JobStore, polls: Vec<Poll>) -> Vec<Poll> {
                     poll.found.send(record).ok();
                 }
                 // Dropping it tells its waiter that there is nothing more to come.
-                (None, Wanted::Change(_)) => {}
-                (None, Wanted::End) | (Some(_), _) => remaining.push(poll.look_again()),
+                (None, WatchTarget::Change(_)) => {}
+                (None, WatchTarget::End) | (Some(_), _) => remaining.push(poll.look_again()),
             }
         }
     }

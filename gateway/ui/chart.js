@@ -6,7 +6,7 @@ const WIDTH = 320;
 const HEIGHT = 96;
 const MARGIN = 4;
 
-/** A chart that is drawn anew by `draw`. `series` are `{ name, kind }`; `format` writes a value. */
+/** A chart that `draw` redraws. `series` are `{ name, kind }`; `format` writes a value. */
 export class Chart {
   constructor({ title, series, format, top = 0 }) {
     this.format = format;

@@ -14,7 +14,7 @@ const PAUSE_MS = 10_000;
 /** What it means that something the gateway depends on is not well. */
 const TROUBLE = {
   broker: { down: "The broker is down: nothing new is taken.", blocked: "The broker takes no messages: it is short of memory or disk." },
-  store: { down: "The store is down: who waits is answered, nothing new is promised, and the list of processes is as last read." },
+  store: { down: "The store is down: synchronous requests are answered, new asynchronous jobs are rejected, and the list of processes is out of date." },
   cache: { down: "The cache is down: every picture is computed." },
 };
 const count = (value) => (value >= 100 || Number.isInteger(value) ? String(Math.round(value)) : value.toFixed(1));
@@ -24,7 +24,7 @@ const milliseconds = (value) => `${value >= 100 ? Math.round(value) : value.toFi
 
 const history = new History();
 const sum = (list, read) => list.reduce((total, entry) => total + read(entry), 0);
-const depth = (lane) => (stats) => sum(stats.lanes.filter((entry) => entry.lane === lane), (entry) => entry.depth);
+const depth = (priority) => (stats) => sum(stats.queues.filter((entry) => entry.priority === priority), (entry) => entry.depth);
 
 /** Charts: what is drawn, and how each series is read from the history. */
 const CHARTS = [
@@ -43,7 +43,7 @@ const CHARTS = [
     format: perSecond,
     series: [
       { name: "answered", kind: "decode", read: () => history.values(({ rates }) => rates.answered_per_s) },
-      { name: "promised", kind: "queue", read: () => history.values(({ rates }) => rates.promised_per_s) },
+      { name: "submitted", kind: "queue", read: () => history.values(({ rates }) => rates.submitted_per_s) },
       { name: "refused", kind: "bad", read: () => history.rates(({ jobs }) => jobs.refused) },
     ],
   },
@@ -53,7 +53,7 @@ const CHARTS = [
     series: ["p50", "p90", "p99"].map((name, index) => ({ name, kind: ["infer", "decode", "batch"][index], read: () => history.values(({ latency_ms: latency }) => latency[name]) })),
   },
   {
-    title: "Depth of lanes",
+    title: "Queue depth",
     format: count,
     top: 1,
     series: [
@@ -94,7 +94,7 @@ function troubles({ dependencies, workers, jobs }) {
     found.push("No worker is there: what is asked for waits.");
   }
   if (jobs.dead_letters > 0) {
-    found.push(`${many(jobs.dead_letters, "message")} set aside as dead letters.`);
+    found.push(`${many(jobs.dead_letters, "message")} dead-lettered.`);
   }
   return found.filter(Boolean);
 }
@@ -107,7 +107,7 @@ function show(stats) {
   for (const { chart, series } of CHARTS) {
     chart.draw(series.map(({ read }) => read()), history.now - SPAN_MS, history.now);
   }
-  $("lanes").replaceChildren(...stats.lanes.map(lane));
+  $("queues").replaceChildren(...stats.queues.map(queue));
   $("workers").replaceChildren(...(stats.workers ?? []).flatMap(worker));
   $("worker-count").textContent = stats.workers ? String(stats.workers.length) : "unknown";
   $("gateways").replaceChildren(...stats.gateways.map(gateway));
@@ -123,7 +123,7 @@ function facts({ jobs, cache }) {
   return [fact("in flight", `${jobs.in_flight} of ${jobs.in_flight_limit}`), fact("cache hits", ratio), fact("dead letters", count(jobs.dead_letters))];
 }
 
-function lane({ model, lane: name, depth: waiting, oldest_ms: oldest }) {
+function queue({ model, priority: name, depth: waiting, oldest_ms: oldest }) {
   return h("tr", {}, h("th", { scope: "row", text: model }), h("td", { text: name }), number(count(waiting)), number(oldest === null ? "–" : span(oldest / 1000)));
 }
 

@@ -9,7 +9,7 @@ const RATE_MS = 6_000;
 export class History {
   samples = [];
 
-  /** Takes a sample in; one of an older time means that another gateway's clock speaks, and the past starts anew. */
+  /** Takes a sample in; one of an older time means that another gateway's clock speaks, and the history starts again. */
   add(at, stats) {
     const last = this.samples.at(-1);
     if (last && at <= last.at) {

@@ -73,7 +73,7 @@ function call(blob) {
     query.delete("model");
   }
   const headers = { "content-type": blob.type || "application/octet-stream" };
-  if ($("anew").checked) {
+  if ($("skip-cache").checked) {
     headers["cache-control"] = "no-cache";
   }
   return { path: $("background").checked ? "/jobs" : "/predict", query: query.toString(), headers };
@@ -92,7 +92,7 @@ function again({ blob }) {
   take([blob]);
 }
 
-/** Jobs that were followed before the page was loaded anew. */
+/** Jobs that were followed before the page was reloaded. */
 function resume() {
   const items = kept().map(({ url, name, call: made, thumb }) => {
     const job = { status: "queued", urls: { self: url, events: `${url}/events`, cancel: `${url}/cancel` } };

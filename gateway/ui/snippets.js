@@ -60,7 +60,7 @@ async function copy(text) {
 }
 
 const url = ({ call }) => `${location.origin}${call.path}${call.query ? `?${call.query}` : ""}`;
-const promised = ({ call }) => call.path === "/jobs";
+const asynchronous = ({ call }) => call.path === "/jobs";
 const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 const quoted = (text) => JSON.stringify(text);
 
@@ -74,7 +74,7 @@ function curl(item) {
     name === "authorization" ? ` -H "${name}: ${value}"` : ` -H ${shell(`${name}: ${value}`)}`,
   );
   const call = `curl --data-binary ${shell(`@${item.name}`)}${given.join("")} ${shell(url(item))}`;
-  return promised(item) ? `${call}\n# then, with "urls"."events" of the answer:\ncurl -N ${location.origin}/jobs/ID/events` : call;
+  return asynchronous(item) ? `${call}\n# then, with "urls"."events" of the answer:\ncurl -N ${location.origin}/jobs/ID/events` : call;
 }
 
 function python(item) {
@@ -89,7 +89,7 @@ function python(item) {
     "with urllib.request.urlopen(request, timeout=70) as answer:",
     "    job = json.load(answer)",
   ];
-  if (promised(item)) {
+  if (asynchronous(item)) {
     lines.push(
       'while job["status"] in ("queued", "running"):',
       `    request = urllib.request.Request(${quoted(location.origin)} + job["urls"]["self"] + "?wait=30", headers=request.headers)`,
@@ -108,9 +108,9 @@ function javascript(item) {
     `const headers = { ${given.join(", ")} };`,
     `const body = await readFile(${quoted(item.name)});`,
     `const answer = await fetch(${quoted(url(item))}, { method: "POST", headers, body });`,
-    `${promised(item) ? "let" : "const"} job = await answer.json();`,
+    `${asynchronous(item) ? "let" : "const"} job = await answer.json();`,
   ];
-  if (promised(item)) {
+  if (asynchronous(item)) {
     lines.push(
       'while (job.status === "queued" || job.status === "running") {',
       `  const polled = await fetch(${quoted(location.origin)} + job.urls.self + "?wait=30", { headers });`,

@@ -1,4 +1,4 @@
-//! The cluster of `deploy/cluster/`: the node that leads a lane is killed, then Redis' primary, under load.
+//! The cluster of `deploy/cluster/`: the node that leads a queue is killed, then Redis' primary, under load.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use selvage_tests::load::{Load, Mix};
 use crate::engine::docker;
 use crate::stack::Stack;
 
-/// The lane that is to lose its leader: that of jobs.
+/// The queue that is to lose its leader: that of jobs.
 const LANE: &str = "selvage.v1.fashion-mnist.batch";
 const WORKERS: usize = 4;
 const NODES: [&str; 3] = ["rabbitmq-1", "rabbitmq-2", "rabbitmq-3"];
@@ -32,10 +32,10 @@ pub(crate) async fn on(stack: &Stack) -> anyhow::Result<()> {
 
 async fn lose_leaders(stack: &Stack, history: &History) -> anyhow::Result<()> {
     serves(stack, history, "before any loss").await;
-    let leader = leader_of(stack).context("no node says who leads the lane")?;
+    let leader = leader_of(stack).context("no node says who leads the queue")?;
     kill(stack, &leader)?;
     let other = async || leader_of(stack).filter(|next| *next != leader);
-    let next = eventually("another node leads the lane", LIMIT, other).await;
+    let next = eventually("another node leads the queue", LIMIT, other).await;
     let what = format!("{leader}, which led {LANE}, is killed; {next} leads it");
     serves(stack, history, &what).await;
     let primary = primary_of(stack).context("no sentinel says who is the primary")?;
@@ -84,7 +84,7 @@ fn asked(stack: &Stack, services: &[&str], command: &[&str]) -> Option<String> {
     })
 }
 
-/// The node that leads the lane, as a node that is there says.
+/// The node that leads the queue, as a node that is there says.
 fn leader_of(stack: &Stack) -> Option<String> {
     let list = [
         "rabbitmqctl",

@@ -52,7 +52,7 @@ pub(super) async fn disk_alarm(stage: Arc<Stage>, duration: Duration) {
     ctl(&stage, &["set_disk_free_limit", "50MB"]);
 }
 
-/// Leaves the lanes room for two messages, and nobody to empty them.
+/// Leaves the queues room for two messages, and nobody to empty them.
 pub(super) async fn queue_full(stage: Arc<Stage>, duration: Duration) {
     let policy = [
         "set_policy",
@@ -71,18 +71,18 @@ pub(super) async fn queue_full(stage: Arc<Stage>, duration: Duration) {
         let answer = client.post_image("/jobs", pictures::unique()).await.ok()?;
         (answer.status == 429).then_some(answer)
     };
-    let answer = eventually("a full lane refuses", EFFECT_LIMIT, refused).await;
+    let answer = eventually("a full queue refuses", EFFECT_LIMIT, refused).await;
     answer.expect_problem(429, "queue_full");
     sleep(duration).await;
     ctl(&stage, &["clear_policy", "tiny"]);
     stage.fleet.revive_workers();
 }
 
-/// Deletes the lanes while they are in use, again and again.
+/// Deletes the queues while they are in use, again and again.
 pub(super) async fn queue_deleted(stage: Arc<Stage>, duration: Duration) {
     let end = Instant::now() + duration;
     while Instant::now() < end {
-        for queue in lanes(&stage) {
+        for queue in queues(&stage) {
             ctl(&stage, &["delete_queue", &queue]);
         }
         sleep(Duration::from_secs(2)).await;
@@ -182,15 +182,16 @@ pub(super) async fn connections_closed(stage: Arc<Stage>, duration: Duration) {
     }
 }
 
-fn lanes(stage: &Stage) -> Vec<String> {
+fn queues(stage: &Stage) -> Vec<String> {
     let list = ctl(
         stage,
         &["--quiet", "list_queues", "--no-table-headers", "name"],
     );
-    let is_lane = |name: &&str| name.ends_with(".interactive") || name.ends_with(".batch");
+    let is_priority_queue =
+        |name: &&str| name.ends_with(".interactive") || name.ends_with(".batch");
     list.lines()
         .map(str::trim)
-        .filter(is_lane)
+        .filter(is_priority_queue)
         .map(str::to_owned)
         .collect()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use selvage_core::config::Prefix;
 use selvage_core::dead_letters::{Bounds, DeadLetterStore as _};
-use selvage_core::job::Lane;
+use selvage_core::job::Priority;
 use selvage_core::key::Digest;
 use selvage_core::queue::rabbit::testing::Broker;
 use selvage_core::redis::RedisDeadLetters;
@@ -19,7 +19,7 @@ use super::Stage;
 use super::programs::Kind::Worker;
 use super::programs::kill_every;
 
-/// Longest time until a poisonous job is set aside: three starts, each with a worker's start before it.
+/// Longest time until a poisonous job is dead-lettered: three starts, each with a worker's start before it.
 const END_LIMIT: Duration = Duration::from_secs(90);
 
 /// More than the workers can begin at once.
@@ -69,7 +69,7 @@ async fn submit_poison(stage: &Stage) -> (u64, usize) {
         .expect(202);
     let url = format!("/jobs/{}", job.id());
     let mut crashes = 0;
-    let ended = eventually("the poisonous job is set aside", END_LIMIT, || {
+    let ended = eventually("the poisonous job is dead-lettered", END_LIMIT, || {
         crashes += stage.fleet.revive_workers();
         let client = client.clone();
         let url = &url;
@@ -128,18 +128,18 @@ pub(super) async fn kills(stage: Arc<Stage>, duration: Duration) {
     );
 }
 
-/// Somebody puts messages into the lanes that are none of ours; all of them end among the dead letters.
+/// Somebody puts messages into the queues that are none of ours; all of them end among the dead letters.
 pub(super) async fn foreign_messages(stage: Arc<Stage>, duration: Duration) {
     let url = stage.private.services().amqp_url.parse();
     let url = url.expect("the broker's address");
     let redis = stage.private.services().redis_url.parse();
     let prefix: Prefix = stage.fleet.prefix().parse().expect("the fleet's prefix");
-    let letters = RedisDeadLetters::new(
+    let dead_letters = RedisDeadLetters::new(
         &redis.expect("the address of Redis"),
         &prefix,
         Bounds::default(),
     );
-    let letters = letters.expect("the address of Redis");
+    let dead_letters = dead_letters.expect("the address of Redis");
     let model = "fashion-mnist".parse().expect("a good name");
     let broker = Broker::connect(&url, prefix, vec![model]);
     let broker = broker.await.expect("the broker answers");
@@ -156,8 +156,8 @@ pub(super) async fn foreign_messages(stage: Arc<Stage>, duration: Duration) {
     let end = Instant::now() + duration;
     let mut sent = 0;
     while Instant::now() < end {
-        for (lane, junk) in Lane::ALL.iter().cycle().zip(kinds) {
-            let queue = broker.lane(&model, *lane);
+        for (priority, junk) in Priority::ALL.iter().cycle().zip(kinds) {
+            let queue = broker.priority(&model, *priority);
             broker
                 .publish(&queue, junk)
                 .await
@@ -168,7 +168,7 @@ pub(super) async fn foreign_messages(stage: Arc<Stage>, duration: Duration) {
         sleep(Duration::from_millis(250)).await;
     }
     let stored = || async {
-        let stored = letters.count().await.ok()?;
+        let stored = dead_letters.count().await.ok()?;
         (stored >= sent).then_some(stored)
     };
     let stored = eventually("all of them are stored", STORED_LIMIT, stored).await;

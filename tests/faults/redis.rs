@@ -24,7 +24,7 @@ pub(super) async fn pause(stage: Arc<Stage>, duration: Duration) {
     stage.control(Service::Redis, "resume");
 }
 
-/// Wipes the store while jobs are queued: each still runs, and its record is written anew from its message. Jobs that had
+/// Wipes the store while jobs are queued: each still runs, and its record is written again from its message. Jobs that had
 /// ended may be forgotten by a wipe, so the load around this one asks for none.
 pub(super) async fn flush(stage: Arc<Stage>, _: Duration) {
     let (client, other) = (stage.fleet.client(), stage.fleet.other_client());

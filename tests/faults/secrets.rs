@@ -36,7 +36,7 @@ pub(super) fn with_a_key() -> Mix {
     }
 }
 
-/// Shows every key, right and wrong, in every place; has a webhook told, with a failure between; has the keys read anew; and
+/// Shows every key, right and wrong, in every place; has a webhook told, with a failure between; has the keys read again; and
 /// has the connections to the broker made again and again.
 pub(super) async fn used(stage: Arc<Stage>, duration: Duration) {
     let receiver = Receiver::start(&[Reply::Status(500)]).await;

@@ -188,8 +188,8 @@ impl Stage {
         });
         let busy = |line: &str| {
             let (name, messages) = line.split_once('\t')?;
-            let is_lane = name.ends_with(".interactive") || name.ends_with(".batch");
-            (is_lane && messages.trim() != "0")
+            let is_priority_queue = name.ends_with(".interactive") || name.ends_with(".batch");
+            (is_priority_queue && messages.trim() != "0")
                 .then(|| format!("{name} still holds {}", messages.trim()))
         };
         list.lines().filter_map(busy).collect()

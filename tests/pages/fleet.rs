@@ -65,7 +65,7 @@ pub(super) async fn one_process_is_shown_too(
         .await;
     let rows = page
         .value(
-            "[...document.querySelectorAll('#lanes tr')].map((row) => row.children[1].textContent)",
+            "[...document.querySelectorAll('#queues tr')].map((row) => row.children[1].textContent)",
         )
         .await?;
     ensure!(rows == json!(["interactive", "batch"].repeat(3)), "{rows}");

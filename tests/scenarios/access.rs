@@ -131,7 +131,7 @@ pub(super) async fn a_key_beyond_its_rate_is_told_when_to_come_back(
         anyhow::Ok(())
     };
     limited().await?;
-    // Neither another key nor what needs none is touched, and reading the file anew gives nobody a new rate.
+    // Neither another key nor what needs none is touched, and reading the file again gives nobody a new rate.
     bob.post_image("/predict", pictures::boot())
         .await?
         .expect(200);
@@ -143,7 +143,7 @@ pub(super) async fn a_key_beyond_its_rate_is_told_when_to_come_back(
             .contains("SIGHUP: the API keys were read")
             .then_some(())
     };
-    eventually("the keys are read anew", REREAD_LIMIT, reread).await;
+    eventually("the keys are read again", REREAD_LIMIT, reread).await;
     limited().await?;
     let refused = ops
         .metric("selvage_gateway_refused_total", "rate_limited")

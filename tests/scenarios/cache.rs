@@ -95,7 +95,7 @@ pub(super) async fn cache_control_is_obeyed(on: Arc<Deployment>) -> anyhow::Resu
         .expect(200);
     assert_eq!(plain.json["cached"], false, "no-store wrote nothing");
     let anew = ask("no-cache").await?;
-    assert_eq!(anew.json["cached"], false, "no-cache computes anew");
+    assert_eq!(anew.json["cached"], false, "no-cache computes again");
     assert!(
         anew.header("cache-status")
             .starts_with("selvage; fwd=request"),

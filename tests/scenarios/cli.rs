@@ -192,11 +192,11 @@ pub(super) async fn a_full_gateway_is_asked_again(on: Arc<Deployment>) -> anyhow
             (stats.json["jobs"]["in_flight"] == 1).then_some(())
         };
         eventually("the place is taken", super::jobs::END_LIMIT, taken).await;
-        let once = cli.run(&["predict", "trouser.png", "--tries", "1"]).await;
-        let once = once.expect(5);
+        let idempotency = cli.run(&["predict", "trouser.png", "--tries", "1"]).await;
+        let idempotency = idempotency.expect(5);
         assert!(
-            once.stderr.contains("(429 queue_full); try again"),
-            "{once:?}"
+            idempotency.stderr.contains("(429 queue_full); try again"),
+            "{idempotency:?}"
         );
         let mut patient = cli.start(&["predict", "boot.png", "--tries", "50"]);
         patient.wait_for("boot.png: queue_full, trying again").await;
@@ -332,10 +332,12 @@ pub(super) async fn an_interrupted_wait_leaves_no_work(on: Arc<Deployment>) -> a
         ended.stderr.contains("1 failed and 1 not sent of 2 images"),
         "{ended:?}"
     );
-    let recalled = || async {
-        let recalled = client.metric("selvage_gateway_recalled_total", "").await;
-        (recalled.ok()? >= 1.0).then_some(())
+    let abandoned = || async {
+        let abandoned = client
+            .metric("selvage_gateway_jobs_abandoned_total", "")
+            .await;
+        (abandoned.ok()? >= 1.0).then_some(())
     };
-    eventually("its job is recalled", super::jobs::END_LIMIT, recalled).await;
+    eventually("its job is abandoned", super::jobs::END_LIMIT, abandoned).await;
     Ok(())
 }

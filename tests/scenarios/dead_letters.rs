@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Method;
-use selvage_core::job::Lane;
+use selvage_core::job::Priority;
 use selvage_core::key::Digest;
 use selvage_core::queue::rabbit::testing::Broker;
 use selvage_tests::keys::OPS;
@@ -75,21 +75,21 @@ pub(super) async fn a_poisonous_job_is_listed_and_replayed(
     .await;
     assert_eq!(ended.json["error"]["code"], "poison", "{}", ended.json);
     let list = listed(&admin, 1).await?;
-    let letter = &list.json["items"][0];
-    assert_eq!(letter["id"], id.as_str(), "{letter}");
+    let dead_letter = &list.json["items"][0];
+    assert_eq!(dead_letter["id"], id.as_str(), "{dead_letter}");
     assert_eq!(
-        (&letter["reason"], &letter["attempts"]),
+        (&dead_letter["reason"], &dead_letter["attempts"]),
         (&"poison".into(), &3.into())
     );
     assert_eq!(
-        (&letter["lane"], &letter["owner"]),
+        (&dead_letter["priority"], &dead_letter["owner"]),
         (&"batch".into(), &"ann".into())
     );
     let table = command(&on, &["list"]);
     assert!(table.contains(&id) && table.contains("poison"), "{table}");
     assert!(table.contains("1 of 1 dead letters"), "{table}");
     let metrics = eventually("both metrics tell of it", LIMIT, || async {
-        // Whichever gateway took the letter in has counted it.
+        // Whichever gateway took the dead letter in has counted it.
         let mut metrics = String::new();
         for client in [on.client(), on.other_client()] {
             metrics += &String::from_utf8(client.get("/metrics").await.ok()?.body).ok()?;
@@ -130,12 +130,12 @@ pub(super) async fn a_poisonous_job_is_listed_and_replayed(
     Ok(())
 }
 
-pub(super) async fn foreign_messages_are_set_aside_and_harm_nobody(
+pub(super) async fn foreign_messages_are_dead_lettered_and_harm_nobody(
     on: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     let (ann, admin) = (on.client(), on.client().with_key(OPS));
     let broker = broker(&on).await?;
-    let queue = broker.lane(&"fashion-mnist".parse()?, Lane::Batch);
+    let queue = broker.priority(&"fashion-mnist".parse()?, Priority::Batch);
     let large = vec![7; 4 << 20];
     for junk in [&b""[..], b"junk", b"\x63SJ\x01\x00", &large] {
         let published = broker.publish(&queue, junk).await;
@@ -144,22 +144,22 @@ pub(super) async fn foreign_messages_are_set_aside_and_harm_nobody(
     let published = broker.publish_with_strange_headers(&queue, b"junk").await;
     published.map_err(anyhow::Error::from_boxed)?;
     let list = listed(&admin, 5).await?;
-    let letters = list.json["items"].as_array().expect("items");
-    for letter in letters {
-        assert_eq!(letter["reason"], "undecodable", "{letter}");
+    let dead_letters = list.json["items"].as_array().expect("items");
+    for dead_letter in dead_letters {
+        assert_eq!(dead_letter["reason"], "undecodable", "{dead_letter}");
         assert_eq!(
-            (&letter["replayable"], letter["model"].is_null()),
+            (&dead_letter["replayable"], dead_letter["model"].is_null()),
             (&false.into(), true)
         );
-        assert_eq!(letter["queue"], queue.as_str());
+        assert_eq!(dead_letter["queue"], queue.as_str());
     }
-    let mut sizes: Vec<_> = letters
+    let mut sizes: Vec<_> = dead_letters
         .iter()
-        .filter_map(|letter| letter["size"].as_u64())
+        .filter_map(|dead_letter| dead_letter["size"].as_u64())
         .collect();
     sizes.sort_unstable();
     assert_eq!(sizes, [0, 4, 4, 5, 4 << 20]);
-    let id = letters[0]["id"].as_str().unwrap_or_default();
+    let id = dead_letters[0]["id"].as_str().unwrap_or_default();
     let refused = admin.post(&format!("{ALL}/{id}/replay")).await?;
     refused.expect_problem(409, "not_replayable");
     let refused = ann.post(&format!("{ALL}/{id}/replay")).await?;

@@ -101,7 +101,7 @@ pub(super) async fn one_address_leaves_places_to_others(on: Arc<Deployment>) -> 
         let mut socket = connect_from("127.0.0.2", gateway).await.ok()?;
         read_until(&mut socket, "200 OK").await.ok()
     };
-    eventually("a place that is free is given anew", LIMIT, again).await;
+    eventually("a place that is free is given again", LIMIT, again).await;
     Ok(())
 }
 

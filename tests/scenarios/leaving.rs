@@ -51,8 +51,8 @@ pub(super) async fn what_nobody_waits_for_is_not_run(on: Arc<Deployment>) -> any
     };
     until(&client, "all came", came, |jobs| jobs == JOBS).await;
     waiting.shutdown().await;
-    let recalled = "selvage_gateway_recalled_total";
-    until(&client, "jobs are recalled", recalled, |jobs| jobs >= 1.0).await;
+    let abandoned = "selvage_gateway_jobs_abandoned_total";
+    until(&client, "jobs are abandoned", abandoned, |jobs| jobs >= 1.0).await;
     if on.shape == Shape::Fleet {
         on.add_workers(1);
     }
@@ -67,10 +67,10 @@ pub(super) async fn what_nobody_waits_for_is_not_run(on: Arc<Deployment>) -> any
             .expect(200);
         misses += usize::from(answer.header("cache-status").contains("fwd=uri-miss"));
     }
-    let recalled = client.metric(recalled, "").await?;
-    println!("{recalled} of {JOBS} jobs were recalled");
+    let abandoned = client.metric(abandoned, "").await?;
+    println!("{abandoned} of {JOBS} jobs were abandoned");
     match on.shape {
-        Shape::Fleet => assert_eq!((misses, recalled), (BATCHES, JOBS)),
+        Shape::Fleet => assert_eq!((misses, abandoned), (BATCHES, JOBS)),
         Shape::Embedded => assert!(misses >= 1, "all were run for nobody"),
     }
     Ok(())

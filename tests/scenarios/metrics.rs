@@ -20,7 +20,7 @@ const LABELS: [&str; 14] = [
     "code",
     "dependency",
     "file",
-    "lane",
+    "priority",
     "le",
     "method",
     "model",
@@ -57,8 +57,8 @@ enum See {
 use See::{Any, None as Never, Some as Seen};
 
 const MODEL: (&str, &str) = ("model", "fashion-mnist");
-const INTERACTIVE: (&str, &str) = ("lane", "interactive");
-const BATCH: (&str, &str) = ("lane", "batch");
+const INTERACTIVE: (&str, &str) = ("priority", "interactive");
+const BATCH: (&str, &str) = ("priority", "batch");
 
 const GATEWAY: [Line<'static>; 23] = [
     (
@@ -172,9 +172,9 @@ const WORKER: [Line<'static>; 15] = [
 pub(super) async fn everything_worth_a_look_is_measured(on: Arc<Deployment>) -> anyhow::Result<()> {
     let client = on.client();
     something_of_each(&client).await?;
-    let (gateway, workers) = until_all_is_told(&on, &client).await?;
+    let (gateway, workers) = until_all_are_delivered(&on, &client).await?;
     // Image by image and job by job, nothing is counted twice.
-    let count = |name: &str, lane| workers.sum(name, &[MODEL, lane]);
+    let count = |name: &str, priority| workers.sum(name, &[MODEL, priority]);
     for name in [
         "selvage_worker_queue_wait_seconds_count",
         "selvage_worker_total_seconds_count",
@@ -254,7 +254,10 @@ async fn something_of_each(client: &Client) -> anyhow::Result<()> {
 
 /// Both scrapes, once everything of the list is on them: depths, workers and dependencies are looked at every now and then, and a
 /// job is counted after its answer.
-async fn until_all_is_told(on: &Deployment, client: &Client) -> anyhow::Result<(Scrape, Scrape)> {
+async fn until_all_are_delivered(
+    on: &Deployment,
+    client: &Client,
+) -> anyhow::Result<(Scrape, Scrape)> {
     let wrong = Mutex::new(String::new());
     let told = || async {
         let gateway = Scrape::of(client).await.ok()?;

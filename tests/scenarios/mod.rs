@@ -140,7 +140,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         oip::colours_are_taken_in_the_layout_of_the_model;
         dead_letters::an_idle_deployment_has_none with keys::guarded;
         dead_letters::a_poisonous_job_is_listed_and_replayed on Fleet with dead_letters::poisonous;
-        dead_letters::foreign_messages_are_set_aside_and_harm_nobody on Fleet with keys::guarded;
+        dead_letters::foreign_messages_are_dead_lettered_and_harm_nobody on Fleet with keys::guarded;
         discovery::the_home_page_needs_nothing_from_elsewhere;
         discovery::health_and_metrics_are_served;
         discovery::request_ids_are_kept_or_made;

@@ -52,7 +52,7 @@ pub(super) async fn colours_are_taken_in_the_layout_of_the_model(
     on: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     let client = on.client();
-    for (place, color) in [[250, 3, 7], [4, 240, 9], [1, 2, 230]]
+    for (index, color) in [[250, 3, 7], [4, 240, 9], [1, 2, 230]]
         .into_iter()
         .enumerate()
     {
@@ -73,9 +73,9 @@ pub(super) async fn colours_are_taken_in_the_layout_of_the_model(
         let scores = answer.json["outputs"][0]["data"]
             .as_array()
             .context("data")?;
-        assert_eq!(predicted.json["output"]["index"], place);
+        assert_eq!(predicted.json["output"]["index"], index);
         assert_eq!(
-            scores[place], predicted.json["output"]["score"],
+            scores[index], predicted.json["output"]["score"],
             "{}",
             answer.json
         );

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Longest time the tester may take; alone on two cores it takes about a minute and a half.
 const TESTER_LIMIT: Duration = Duration::from_secs(600);
-/// How often a message is set aside while the tester runs: it throws all of them away now and then.
+/// How often a message is dead-lettered while the tester runs: it throws all of them away now and then.
 const EACH_LETTER: Duration = Duration::from_millis(500);
 const FORMATS: [(&str, ImageFormat); 5] = [
     ("png", ImageFormat::Png),
@@ -52,9 +52,9 @@ pub(super) async fn every_answer_is_as_described(on: Arc<Deployment>) -> anyhow:
                 let _until_tested = stop.clone().drop_guard();
                 tested(&on, None).await
             };
-            let letters = letters(on.prefix(), stop.clone());
-            let (tested, set_aside) = tokio::join!(testing, letters);
-            tested.and(set_aside)
+            let dead_letters = dead_letters(on.prefix(), stop.clone());
+            let (tested, dead_letter) = tokio::join!(testing, dead_letters);
+            tested.and(dead_letter)
         }
     }
 }
@@ -66,8 +66,8 @@ pub(super) async fn what_admins_are_answered_is_as_described(
     tested(&on, Some("^/admin/")).await
 }
 
-/// Sets messages aside until `stop` fires, some with a job and some without, so that admins always have letters.
-async fn letters(prefix: String, stop: CancellationToken) -> anyhow::Result<()> {
+/// Sets messages aside until `stop` fires, some with a job and some without, so that admins always have dead letters.
+async fn dead_letters(prefix: String, stop: CancellationToken) -> anyhow::Result<()> {
     let url = Services::from_environment().amqp_url.parse();
     let url = url.map_err(anyhow::Error::msg)?;
     let prefix = prefix.parse().map_err(anyhow::Error::msg)?;
@@ -76,7 +76,7 @@ async fn letters(prefix: String, stop: CancellationToken) -> anyhow::Result<()> 
     let broker = broker.map_err(anyhow::Error::from_boxed)?;
     let mut pace = interval(EACH_LETTER);
     while stop.run_until_cancelled(pace.tick()).await.is_some() {
-        let mut job = suite::promised(suite::job(&model, 0));
+        let mut job = suite::submitted(suite::job(&model, 0));
         job.image = pictures::unique().into();
         for message in [&wire::encode_jobs(&[job])?[..], b"junk"] {
             let published = broker.publish(&broker.dead(), message).await;

@@ -62,10 +62,10 @@ pub(super) fn one<'a>(spans: &'a [Span], name: &str) -> &'a Span {
 }
 
 /// One job: each span has its parent, its program and its place in time.
-pub(super) fn check(spans: &[Span], route: &str, lane: &str, shape: Shape) {
+pub(super) fn check(spans: &[Span], route: &str, priority: &str, shape: Shape) {
     let root = one(spans, &format!("POST {route}"));
-    let sent = one(spans, &format!("send {lane}"));
-    let processed = one(spans, &format!("process {lane}"));
+    let sent = one(spans, &format!("send {priority}"));
+    let processed = one(spans, &format!("process {priority}"));
     assert_eq!(root.parent, CALLER);
     assert_eq!((&sent.parent, &processed.parent), (&root.id, &sent.id));
     assert_eq!(root.attribute("http.route"), route);
@@ -122,7 +122,7 @@ pub(super) async fn a_request_is_one_tree_from_http_to_inference(
         .post_image("/predict?wait=60", pictures::unique())
         .await?
         .expect(200);
-    for (path, route, lane, digit, status) in [
+    for (path, route, priority, digit, status) in [
         (
             "/predict?wait=60",
             "/predict",
@@ -140,7 +140,7 @@ pub(super) async fn a_request_is_one_tree_from_http_to_inference(
             on.shape.as_str(),
             tree(&spans, CALLER, 0, spans[0].time.0)
         );
-        check(&spans, route, lane, on.shape);
+        check(&spans, route, priority, on.shape);
     }
     let traces: HashSet<String> = spans(&collector.received())
         .into_iter()

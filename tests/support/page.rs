@@ -64,7 +64,7 @@ impl Page {
         Ok(())
     }
 
-    /// Loads the page anew.
+    /// Loads the page again.
     ///
     /// # Errors
     /// When the browser does not answer.

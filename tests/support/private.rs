@@ -42,8 +42,8 @@ impl Private {
     #[must_use]
     pub fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let place = folder.path().display().to_string();
-        let output = script(&["start", &place]);
+        let path = folder.path().display().to_string();
+        let output = script(&["start", &path]);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let value = |name: &str| {
             let line = text.lines().find_map(|line| {
@@ -73,7 +73,7 @@ impl Private {
     /// # Panics
     /// When it has none.
     pub fn control(&self, service: Service, action: &str) {
-        script(&[service.as_str(), &self.place(), action]);
+        script(&[service.as_str(), &self.path(), action]);
     }
 
     /// Runs RabbitMQ's own tool.
@@ -81,8 +81,8 @@ impl Private {
     /// # Panics
     /// When it fails.
     pub fn rabbitmqctl(&self, arguments: &[&str]) -> String {
-        let place = self.place();
-        let all: Vec<&str> = ["rabbitmqctl", &place]
+        let path = self.path();
+        let all: Vec<&str> = ["rabbitmqctl", &path]
             .into_iter()
             .chain(arguments.iter().copied())
             .collect();
@@ -111,14 +111,14 @@ impl Private {
             .to_owned()
     }
 
-    fn place(&self) -> String {
+    fn path(&self) -> String {
         self.folder.path().display().to_string()
     }
 }
 
 impl Drop for Private {
     fn drop(&mut self) {
-        script(&["stop", &self.place()]);
+        script(&["stop", &self.path()]);
     }
 }
 

@@ -15,7 +15,7 @@ pub struct Backends {
     pub queue: Arc<dyn Queue>,
     /// Answers by key.
     pub cache: Arc<dyn Cache>,
-    /// Records of promised jobs.
+    /// Records of asynchronous jobs.
     pub store: Arc<dyn JobStore>,
     /// Who else is there.
     pub fleet: Arc<dyn Fleet>,

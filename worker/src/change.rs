@@ -10,7 +10,7 @@ use selvage_core::catalog::Model;
 use selvage_core::catalog::follow::Change;
 use selvage_core::clock::UnixMillis;
 use selvage_core::fleet::{AskedModel, Members};
-use selvage_core::job::{Lane, ModelName};
+use selvage_core::job::{ModelName, Priority};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backends::Backends;
 use crate::engine::Engine;
-use crate::held::{Held, Loaded};
+use crate::hosted_model::{HostedModel, LoadedModel};
 use crate::metrics::Metrics;
 use crate::worker::Loader;
 
@@ -34,7 +34,7 @@ const MOST_FILES: usize = 2;
 /// Changes the models of one worker.
 pub(crate) struct Changer {
     pub(crate) loader: Arc<Loader>,
-    pub(crate) models: Vec<Arc<Held>>,
+    pub(crate) models: Vec<Arc<HostedModel>>,
     pub(crate) engine: Engine,
     pub(crate) backends: Backends,
     pub(crate) metrics: Metrics,
@@ -48,9 +48,9 @@ pub(crate) struct Changer {
 
 /// A file nobody asks for.
 pub(crate) struct Unasked {
-    file: Arc<Loaded>,
+    file: Arc<LoadedModel>,
     since: UnixMillis,
-    /// Per lane, whether all that was published before has been taken.
+    /// Per queue, whether all that was published before has been taken.
     passed: [bool; 2],
 }
 
@@ -110,7 +110,7 @@ impl Changer {
         }
     }
 
-    async fn load(&self, held: &Held, model: Arc<Model>) {
+    async fn load(&self, held: &HostedModel, model: Arc<Model>) {
         let began = Instant::now();
         // A file that takes the process down while it is loaded is not the fault of a job that has it for itself.
         let turn = self.engine.turn().await;
@@ -125,7 +125,7 @@ impl Changer {
         self.take_over(held, loaded, began.elapsed());
     }
 
-    fn take_over(&self, held: &Held, loaded: Arc<Loaded>, took: Duration) {
+    fn take_over(&self, held: &HostedModel, loaded: Arc<LoadedModel>, took: Duration) {
         let (model, old) = (Arc::clone(&loaded.model), held.newest());
         held.put_first(loaded);
         self.metrics.model_changed(&model.name, "taken");
@@ -150,7 +150,7 @@ impl Changer {
         );
     }
 
-    fn held(&self, name: &ModelName) -> Option<Arc<Held>> {
+    fn held(&self, name: &ModelName) -> Option<Arc<HostedModel>> {
         let mut models = self.models.iter();
         models.find(|held| held.name == *name).cloned()
     }
@@ -174,7 +174,7 @@ impl Changer {
                         passed: [false; 2],
                     },
                 };
-                self.look_at_lanes(&held, &mut unasked).await;
+                self.read_queues(&held, &mut unasked).await;
                 if !self.has_gone(&held, &unasked).await {
                     self.unasked.push(unasked);
                 }
@@ -190,7 +190,7 @@ impl Changer {
     }
 
     /// Files that were replaced, or are about to be, and that no gateway asks for.
-    fn superseded(&self, held: &Held, members: &Members) -> Vec<Arc<Loaded>> {
+    fn superseded(&self, held: &HostedModel, members: &Members) -> Vec<Arc<LoadedModel>> {
         let files = held.files();
         let waits = self.wanted.iter().any(|wanted| wanted.name == held.name);
         let kept = usize::from(!(waits && files.len() >= MOST_FILES));
@@ -213,21 +213,21 @@ impl Changer {
         old.map(|at| Arc::clone(&files[at])).collect()
     }
 
-    /// Lanes are first in, first out: what was published before is through once a lane was empty, or a younger job came.
-    async fn look_at_lanes(&self, held: &Held, unasked: &mut Unasked) {
-        for (lane, passed) in Lane::ALL.into_iter().zip(&mut unasked.passed) {
-            let younger = held.taken.read().of(lane);
+    /// Queues are first in, first out: what was published before is through once a queue was empty, or a younger job came.
+    async fn read_queues(&self, held: &HostedModel, unasked: &mut Unasked) {
+        for (priority, passed) in Priority::ALL.into_iter().zip(&mut unasked.passed) {
+            let younger = held.taken.read().of(priority);
             if *passed || younger.is_some_and(|made| made > unasked.since.after(LINGER)) {
                 *passed = true;
                 continue;
             }
-            let depth = timeout(LIMIT, self.backends.queue.depth(&held.name, lane)).await;
+            let depth = timeout(LIMIT, self.backends.queue.depth(&held.name, priority)).await;
             *passed = matches!(depth, Ok(Ok(0)));
         }
     }
 
     /// Ends a file nobody needs. Whether it has gone.
-    async fn has_gone(&self, held: &Held, unasked: &Unasked) -> bool {
+    async fn has_gone(&self, held: &HostedModel, unasked: &Unasked) -> bool {
         let lingered = self.backends.clock.now().since(unasked.since) >= LINGER;
         if !lingered || unasked.passed != [true; 2] || !held.take_away(&unasked.file) {
             return false;

@@ -31,9 +31,10 @@ pub(crate) enum Route {
     Gone,
 }
 
-/// Decides where a delivery of a model's lane goes.
+/// Decides where a delivery of a model's queue goes.
 pub(crate) fn route(jobs: &[Job], earlier_deliveries: u32, model: &Model) -> Route {
-    let ours = |job: &Job| job.key.model == model.digest && job.key.prep == model.prep;
+    let ours =
+        |job: &Job| job.key.model == model.digest && job.key.preprocessing == model.preprocessing;
     let foreign = jobs.iter().filter(|job| !ours(job)).count();
     let again = earlier_deliveries > 0;
     match jobs {
@@ -71,8 +72,8 @@ pub(crate) enum Why {
     Worn,
 }
 
-/// What becomes of a promised job, by its record and the cache.
-pub(crate) fn promised(claim: Claim, cached: Option<Cached>) -> Verdict {
+/// What becomes of an asynchronous job, by its record and the cache.
+pub(crate) fn submitted(claim: Claim, cached: Option<Cached>) -> Verdict {
     match (claim, cached) {
         (Claim::Finished, _) => Verdict::Settled(Why::Finished),
         (Claim::CancelRequested, _) => Verdict::End(End::Outcome(Outcome::Canceled)),
@@ -150,17 +151,17 @@ mod tests {
                 std: vec![1.0],
             },
             output: Output::default(),
-            prep: 7,
+            preprocessing: 7,
         }
     }
 
-    fn job(model: &[u8], prep: u64) -> Job {
+    fn job(model: &[u8], preprocessing: u64) -> Job {
         Job {
             id: JobId::new(),
             model: "tiny".parse().unwrap(),
             key: PredictionKey {
                 model: Digest::of(model),
-                prep,
+                preprocessing,
                 image: Digest::of(b"image"),
             },
             created_at: UnixMillis(0),
@@ -170,7 +171,7 @@ mod tests {
             reply_to: None,
             request_id: None,
             traceparent: None,
-            promise: None,
+            submission: None,
             image: bytes::Bytes::new(),
         }
     }
@@ -186,7 +187,7 @@ mod tests {
     #[test]
     fn fresh_deliveries_are_run_and_starts_are_added_up() {
         let ours = || job(b"model", 7);
-        let worn = Job {
+        let attempts_exhausted = Job {
             earlier_attempts: 2,
             ..ours()
         };
@@ -195,7 +196,10 @@ mod tests {
             Route::Run { starts: 0 }
         );
         assert_eq!(route(&[ours()], 1, &model()), Route::Run { starts: 1 });
-        assert_eq!(route(&[worn], 1, &model()), Route::Run { starts: 3 });
+        assert_eq!(
+            route(&[attempts_exhausted], 1, &model()),
+            Route::Run { starts: 3 }
+        );
     }
 
     #[test]
@@ -219,7 +223,7 @@ mod tests {
             let group = [foreign.clone(), foreign.clone()];
             assert_eq!(route(&group, 0, &model()), Route::Hold);
             assert_eq!(route(&group, 1, &model()), Route::Split);
-            // On its first way a mixed group goes back whole: split now, its parts would look fresh and be grouped anew.
+            // On its first way a mixed group goes back whole: split now, its parts would look fresh and be grouped again.
             assert_eq!(
                 route(&[job(b"model", 7), foreign], 0, &model()),
                 Route::GiveBack
@@ -228,19 +232,20 @@ mod tests {
     }
 
     #[test]
-    fn a_record_decides_what_becomes_of_a_promised_job() {
+    fn a_record_decides_what_becomes_of_a_asynchronous_job() {
         let end = |verdict| match verdict {
             Verdict::End(End::Outcome(outcome)) => outcome.as_str(),
             other => panic!("no end: {other:?}"),
         };
-        assert_eq!(promised(Claim::Run(2), None), Verdict::Run(2));
+        assert_eq!(submitted(Claim::Run(2), None), Verdict::Run(2));
         assert_eq!(
-            promised(Claim::Finished, cached()),
+            submitted(Claim::Finished, cached()),
             Verdict::Settled(Why::Finished)
         );
-        assert_eq!(end(promised(Claim::CancelRequested, cached())), "canceled");
-        assert_eq!(end(promised(Claim::Overdue, None)), "expired");
-        let Verdict::End(End::Outcome(Outcome::Failed(failure))) = promised(Claim::Exhausted, None)
+        assert_eq!(end(submitted(Claim::CancelRequested, cached())), "canceled");
+        assert_eq!(end(submitted(Claim::Overdue, None)), "expired");
+        let Verdict::End(End::Outcome(Outcome::Failed(failure))) =
+            submitted(Claim::Exhausted, None)
         else {
             panic!("an exhausted job did not fail");
         };
@@ -248,9 +253,9 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_in_the_cache_ends_any_unfinished_promise() {
+    fn an_answer_in_the_cache_ends_any_unfinished_submission() {
         for claim in [Claim::Run(1), Claim::Overdue, Claim::Exhausted] {
-            let verdict = promised(claim, cached());
+            let verdict = submitted(claim, cached());
             assert!(matches!(verdict, Verdict::End(End::Cached(_))), "{claim:?}");
         }
     }

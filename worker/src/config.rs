@@ -50,7 +50,7 @@ pub struct Config {
         reason = "a doc comment would become help text of the group"
     )]
     pub engine: EngineSettings,
-    /// Messages that are taken from each lane before the first is answered; by default enough for two rounds of batches.
+    /// Messages that are taken from each queue before the first is answered; by default enough for two rounds of batches.
     #[arg(long, env = "SELVAGE_PREFETCH", value_name = "MESSAGES",
           value_parser = clap::value_parser!(u16).range(1..))]
     pub prefetch: Option<u16>,
@@ -103,7 +103,7 @@ pub struct WorkerSettings {
     pub engine: EngineSettings,
     /// Largest image, in pixels.
     pub max_pixels: u64,
-    /// Messages that are taken from each lane at once; `None` fits it to sessions and batch.
+    /// Messages that are taken from each queue at once; `None` fits it to sessions and batch.
     pub prefetch: Option<u16>,
     /// From the signal to the end.
     pub drain_timeout: Duration,

@@ -1,12 +1,12 @@
 //! Takes deliveries: waits for room, and sends each on its way by the route [`crate::claim`] gives it.
 //!
-//! What needs record or cache goes on in [`crate::decide`], what may be wanted no more in [`crate::recalled`]; nothing here
+//! What needs record or cache goes on in [`crate::decide`], what may be wanted no more in [`crate::abandoned`]; nothing here
 //! waits for either.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use selvage_core::job::{Job, Lane};
+use selvage_core::job::{Job, Priority};
 use selvage_core::outcome::Cost;
 use selvage_core::queue::{Consumer, Delivery, QueueError, Settle, split};
 use tokio::sync::OwnedSemaphorePermit;
@@ -16,12 +16,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::backends::Backends;
 use crate::claim::{self, Route};
+use crate::delivery_guard::DeliveryGuard;
 use crate::elsewhere::Elsewhere;
-use crate::engine::{Care, End, Engine, Exits, Task};
-use crate::held::{Held, Loaded};
-use crate::insist::Insist;
+use crate::engine::{Completions, End, Engine, Isolation, Task};
+use crate::hosted_model::{HostedModel, LoadedModel};
 use crate::metrics::Metrics;
-use crate::ticket::Ticket;
+use crate::retry_policy::RetryPolicy;
 
 /// How long a job whose model file no worker is known to hold is kept from coming back at once.
 const HOLD: Duration = Duration::from_secs(1);
@@ -35,9 +35,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) struct Intake {
     pub(crate) backends: Backends,
     pub(crate) engine: Engine,
-    pub(crate) exits: Exits,
+    pub(crate) completions: Completions,
     pub(crate) metrics: Metrics,
-    pub(crate) insist: Insist,
+    pub(crate) retry: RetryPolicy,
     pub(crate) elsewhere: Elsewhere,
     /// Deliveries that are on their way into the engine.
     pub(crate) tasks: TaskTracker,
@@ -48,26 +48,26 @@ pub(crate) struct Intake {
 /// One delivery with all that belongs to it.
 pub(crate) struct Arrival {
     /// The file its jobs were accepted for; the newest of their model where that is not here.
-    pub(crate) loaded: Arc<Loaded>,
+    pub(crate) loaded: Arc<LoadedModel>,
     pub(crate) jobs: Vec<Job>,
     pub(crate) starts: u32,
     pub(crate) settle: Box<dyn Settle>,
     pub(crate) room: OwnedSemaphorePermit,
     pub(crate) at: Instant,
-    /// Fires when the lane is to end or to pause.
+    /// Fires when the queue is to end or to pause.
     pub(crate) stop: CancellationToken,
 }
 
 impl Intake {
-    /// Consumes one lane of a model until `shutdown` fires. While the store is away the batch lane pauses: handing its
+    /// Consumes one queue of a model until `shutdown` fires. While the store is away the batch queue pauses: handing its
     /// jobs back and taking them again would only use up their deliveries.
     ///
     /// # Errors
     /// [`QueueError::Refused`] where the broker refuses for good.
     pub(crate) async fn consume(
         self: Arc<Self>,
-        held: Arc<Held>,
-        lane: Lane,
+        held: Arc<HostedModel>,
+        priority: Priority,
         prefetch: u16,
         shutdown: CancellationToken,
         opened: impl FnOnce() + Send,
@@ -79,14 +79,14 @@ impl Intake {
             let consume = self
                 .backends
                 .queue
-                .consume(name, lane, prefetch, stop.clone());
+                .consume(name, priority, prefetch, stop.clone());
             let Some(consumer) = shutdown.run_until_cancelled(consume).await else {
                 break;
             };
             if let Some(opened) = opened.take() {
                 opened();
             }
-            self.take_all(&held, lane, consumer?, &stop).await;
+            self.take_all(&held, priority, consumer?, &stop).await;
             self.wait_for_store(&shutdown).await;
         }
         Ok(())
@@ -94,19 +94,19 @@ impl Intake {
 
     async fn take_all(
         self: &Arc<Self>,
-        held: &Arc<Held>,
-        lane: Lane,
+        held: &Arc<HostedModel>,
+        priority: Priority,
         mut consumer: Box<dyn Consumer>,
         stop: &CancellationToken,
     ) {
         // Given back while this consumer lives, they could be handed to it again, and again.
         let mut refused = Vec::new();
-        let metrics = self.metrics.of_lane(&held.name, lane);
+        let metrics = self.metrics.of_priority(&held.name, priority);
         while let Some(delivery) = consumer.next().await {
             let at = Instant::now();
             metrics.arrived(&delivery, self.backends.clock.now());
-            held.taken.note(lane, &delivery.jobs);
-            match held.room(lane, &delivery.jobs, stop).await {
+            held.taken.note(priority, &delivery.jobs);
+            match held.room(priority, &delivery.jobs, stop).await {
                 Some(room) if !stop.is_cancelled() => {
                     self.take(delivery, room, at, stop).await;
                 }
@@ -133,7 +133,7 @@ impl Intake {
     async fn take(
         self: &Arc<Self>,
         delivery: Delivery,
-        (loaded, room): (Arc<Loaded>, OwnedSemaphorePermit),
+        (loaded, room): (Arc<LoadedModel>, OwnedSemaphorePermit),
         at: Instant,
         stop: &CancellationToken,
     ) {
@@ -161,17 +161,17 @@ impl Intake {
             at,
             stop: stop.clone(),
         };
-        let waited_for = arrival.jobs.iter().all(|job| job.promise.is_none());
+        let waited_for = arrival.jobs.iter().all(|job| job.submission.is_none());
         match route {
             Route::Hold | Route::Gone => {
                 let gone = route == Route::Gone;
                 let foreign = Arc::clone(self).foreign(arrival, earlier_deliveries, gone);
                 drop(self.tasks.spawn(foreign));
             }
-            Route::Run { starts: 0 } if waited_for && self.may_be_recalled(&arrival.jobs) => {
+            Route::Run { starts: 0 } if waited_for && self.may_be_abandoned(&arrival.jobs) => {
                 drop(
                     self.tasks
-                        .spawn(Arc::clone(self).run_unless_recalled(arrival)),
+                        .spawn(Arc::clone(self).run_unless_abandoned(arrival)),
                 );
             }
             Route::Run { starts: 0 } if waited_for => self.run_at_once(arrival).await,
@@ -227,25 +227,25 @@ impl Intake {
     pub(crate) fn tasks_of(&self, arrival: Arrival) -> Vec<Task> {
         let (jobs, at, room) = (arrival.jobs, arrival.at, Some(arrival.room));
         let labels = &arrival.loaded.model.labels;
-        let tickets = Ticket::shares(arrival.settle, jobs.len(), room, &self.settling);
-        let task = |(job, ticket)| Task {
+        let tickets = DeliveryGuard::shares(arrival.settle, jobs.len(), room, &self.settling);
+        let task = |(job, delivery_guard)| Task {
             job,
             attempt: 1,
-            care: Care::Together,
+            isolation: Isolation::Together,
             begun: false,
             arrived: at,
-            ticket,
+            delivery_guard,
             labels: Arc::clone(labels),
         };
         jobs.into_iter().zip(tickets).map(task).collect()
     }
 
-    pub(crate) async fn run(&self, loaded: &Loaded, tasks: Vec<Task>) {
+    pub(crate) async fn run(&self, loaded: &LoadedModel, tasks: Vec<Task>) {
         if let Err(tasks) = loaded.pool.push(tasks) {
             for task in tasks {
-                let lane = task.job.lane();
+                let priority = task.job.priority();
                 let ended = task.ends(End::HandedBack, Cost::default());
-                self.exits.send(lane, vec![ended]).await;
+                self.completions.send(priority, vec![ended]).await;
             }
         }
     }

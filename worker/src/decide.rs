@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::claim::{self, Verdict, Why};
 use crate::consume::{Arrival, Intake};
-use crate::engine::{Care, End, Ended, Exclusive, Task};
-use crate::ticket::Ticket;
+use crate::delivery_guard::DeliveryGuard;
+use crate::engine::{Completed, End, Exclusive, Isolation, Task};
 
 impl Intake {
     /// Jobs with a record, and jobs that were started before: record and cache say what becomes of them.
@@ -47,12 +47,12 @@ impl Intake {
     ) -> Vec<Verdict> {
         let now = self.backends.clock.now();
         let mut claims = claims.into_iter();
-        let verdict = |(job, cached): (&Job, _)| match job.promise {
+        let verdict = |(job, cached): (&Job, _)| match job.submission {
             // A store that answers for fewer jobs than it was asked about is no reason to lose one.
             Some(_) => claims
                 .next()
                 .map_or(Verdict::End(End::HandedBack), |claim| {
-                    claim::promised(claim, cached)
+                    claim::submitted(claim, cached)
                 }),
             None => claim::waited_for(job, arrival.starts, now, cached),
         };
@@ -92,13 +92,13 @@ impl Intake {
         jobs.iter().map(of).collect()
     }
 
-    /// Per promised job what its record says. `None`: the store stays away.
+    /// Per asynchronous job what its record says. `None`: the store stays away.
     async fn claims(&self, jobs: &[Job], patience: &CancellationToken) -> Option<Vec<Claim>> {
         let seeds: Vec<Seed> = jobs.iter().filter_map(Seed::of).collect();
         if seeds.is_empty() {
             return Some(Vec::new());
         }
-        self.insist
+        self.retry
             .on(patience, || self.backends.store.check(&seeds))
             .await
     }
@@ -113,27 +113,29 @@ impl Intake {
     ) {
         let (starts, at, loaded) = (arrival.starts, arrival.at, arrival.loaded);
         let count = arrival.jobs.len();
-        let tickets = Ticket::shares(arrival.settle, count, Some(arrival.room), &self.settling);
+        let tickets =
+            DeliveryGuard::shares(arrival.settle, count, Some(arrival.room), &self.settling);
         let mut run = Vec::new();
-        let mut ended: Vec<Ended> = Vec::new();
-        for ((job, ticket), verdict) in arrival.jobs.into_iter().zip(tickets).zip(verdicts) {
+        let mut ended: Vec<Completed> = Vec::new();
+        for ((job, delivery_guard), verdict) in arrival.jobs.into_iter().zip(tickets).zip(verdicts)
+        {
             let mut task = Task {
                 job,
                 attempt: starts.max(1),
-                care: Care::Together,
+                isolation: Isolation::Together,
                 begun: false,
                 arrived: at,
-                ticket,
+                delivery_guard,
                 labels: Arc::clone(&loaded.model.labels),
             };
             match verdict {
                 Verdict::Run(_) if gone => ended.push(task.ends(claim::gone(), Cost::default())),
                 Verdict::Run(start) => {
                     task.attempt = start;
-                    task.care = match exclusive.take_if(|_| start >= MAX_ATTEMPTS) {
-                        Some(right) => Care::Exclusive(Box::new(right)),
-                        None if starts > 0 || start > 1 => Care::Alone,
-                        None => Care::Together,
+                    task.isolation = match exclusive.take_if(|_| start >= MAX_ATTEMPTS) {
+                        Some(right) => Isolation::Exclusive(Box::new(right)),
+                        None if starts > 0 || start > 1 => Isolation::Alone,
+                        None => Isolation::Together,
                     };
                     run.push(task);
                 }
@@ -143,8 +145,8 @@ impl Intake {
         }
         drop(exclusive);
         if !ended.is_empty() {
-            let lane = ended[0].task.job.lane();
-            self.exits.send(lane, ended).await;
+            let priority = ended[0].task.job.priority();
+            self.completions.send(priority, ended).await;
         }
         self.run(&loaded, run).await;
     }
@@ -158,7 +160,7 @@ impl Intake {
                 self.metrics.ended(&task.job.model, "dropped");
             }
         }
-        task.ticket.done();
+        task.delivery_guard.done();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use selvage_core::fleet::{ANNOUNCE_EVERY, Fleet, HeldModel, Members};
+use selvage_core::fleet::{ANNOUNCE_EVERY, Fleet, Members, ModelStatus};
 use selvage_core::job::Job;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Elsewhere {
     fleet: Arc<dyn Fleet>,
-    read: Mutex<Option<(Instant, Vec<HeldModel>)>>,
+    read: Mutex<Option<(Instant, Vec<ModelStatus>)>>,
 }
 
 impl Elsewhere {
@@ -47,13 +47,15 @@ impl Elsewhere {
 }
 
 /// What workers hold that were heard of just now.
-fn live(members: &Members) -> Vec<HeldModel> {
+fn live(members: &Members) -> Vec<ModelStatus> {
     let live = members.workers.iter();
     let live = live.filter(|worker| !members.is_silent(&worker.id));
     live.flat_map(|worker| worker.models.clone()).collect()
 }
 
-fn answers(file: &HeldModel, job: &Job) -> bool {
+fn answers(file: &ModelStatus, job: &Job) -> bool {
     (&file.name, file.digest) == (&job.model, job.key.model)
-        && file.prep.is_none_or(|prep| prep == job.key.prep)
+        && file
+            .preprocessing
+            .is_none_or(|preprocessing| preprocessing == job.key.preprocessing)
 }

@@ -1,7 +1,7 @@
 //! What becomes of jobs that have ended: kept in the cache, recorded, reported, and only then settled.
 //!
-//! Jobs that end in the same moment share one cache write, one store call and one reply per gateway. The two lanes are
-//! finished apart, so that promised jobs may wait for their store while answers that are waited for go out.
+//! Jobs that end in the same moment share one cache write, one store call and one reply per gateway. The two queues are
+//! finished apart, so that asynchronous jobs may wait for their store while answers that are waited for go out.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use selvage_core::failpoint;
-use selvage_core::job::{Lane, ReplyAddress};
+use selvage_core::job::{Priority, ReplyAddress};
 use selvage_core::outcome::{Failure, FailureCode, Outcome, Report, Scores};
 use selvage_core::output::Output;
 use selvage_core::store::{Completion, End as RecordEnd};
@@ -20,30 +20,30 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backends::Backends;
-use crate::engine::{End, Ended};
-use crate::insist::Insist;
+use crate::engine::{Completed, End};
 use crate::metrics::Metrics;
+use crate::retry_policy::RetryPolicy;
 
-/// Rounds of one lane that may be under way at once.
+/// Rounds of one queue that may be under way at once.
 const ROUNDS: usize = 4;
 /// Batches that join one round.
 const GATHERED: usize = 64;
 /// Longest time for one reply; the waiter finds its answer in the cache if it is lost.
 const REPLY: Duration = Duration::from_secs(5);
 
-/// Finishes jobs of one lane.
+/// Finishes jobs of one queue.
 #[derive(Clone, Debug)]
 pub(crate) struct Finisher {
     pub(crate) backends: Backends,
     pub(crate) metrics: Metrics,
-    pub(crate) insist: Insist,
+    pub(crate) retry: RetryPolicy,
     /// Fires when the drain is over: what cannot be recorded by then goes back.
     pub(crate) give_up: CancellationToken,
 }
 
 impl Finisher {
     /// Finishes what comes until nothing can come any more.
-    pub(crate) async fn work(self, lane: Lane, mut ended: mpsc::Receiver<Vec<Ended>>) {
+    pub(crate) async fn work(self, priority: Priority, mut ended: mpsc::Receiver<Vec<Completed>>) {
         let rounds = TaskTracker::new();
         let room = Arc::new(Semaphore::new(ROUNDS));
         let mut gathered = Vec::new();
@@ -58,12 +58,12 @@ impl Finisher {
                     Err(_) => break,
                 }
             }
-            let round: Vec<Ended> = gathered.drain(..).flatten().collect();
+            let round: Vec<Completed> = gathered.drain(..).flatten().collect();
             let finisher = self.clone();
             rounds.spawn(async move {
-                match lane {
-                    Lane::Interactive => finisher.answer(round).await,
-                    Lane::Batch => finisher.record(round).await,
+                match priority {
+                    Priority::Interactive => finisher.answer(round).await,
+                    Priority::Batch => finisher.record(round).await,
                 }
                 drop(permit);
             });
@@ -73,18 +73,18 @@ impl Finisher {
     }
 
     /// A round of jobs somebody waits for.
-    async fn answer(&self, round: Vec<Ended>) {
+    async fn answer(&self, round: Vec<Completed>) {
         let (finished, back) = part(round);
         self.keep(&finished).await;
         // Nobody waits beyond the deadline, so an expired job needs no reply.
-        let wanted = |ended: &&Ended| !matches!(ended.end, End::Outcome(Outcome::Expired));
+        let wanted = |ended: &&Completed| !matches!(ended.end, End::Outcome(Outcome::Expired));
         self.reply(finished.iter().filter(wanted)).await;
         self.settle(finished);
         self.hand_back(back);
     }
 
-    /// A round of promised jobs.
-    async fn record(&self, round: Vec<Ended>) {
+    /// A round of asynchronous jobs.
+    async fn record(&self, round: Vec<Completed>) {
         let (finished, back) = part(round);
         self.keep(&finished).await;
         if let Some(first) = self.complete(&finished).await {
@@ -100,7 +100,7 @@ impl Finisher {
         let ids: Vec<_> = begun.map(|ended| ended.task.job.id).collect();
         if !ids.is_empty() {
             let released = self
-                .insist
+                .retry
                 .on(&self.give_up, || self.backends.store.release(&ids))
                 .await;
             if released.is_none() {
@@ -111,7 +111,7 @@ impl Finisher {
     }
 
     /// New answers into the cache; best effort.
-    async fn keep(&self, finished: &[Ended]) {
+    async fn keep(&self, finished: &[Completed]) {
         let mut seen = HashSet::new();
         let entries: Vec<(_, Scores)> = finished
             .iter()
@@ -134,13 +134,13 @@ impl Finisher {
     }
 
     /// The ends into the records; per job whether this was its first end. `None` where the store stays away.
-    async fn complete(&self, finished: &[Ended]) -> Option<Vec<bool>> {
+    async fn complete(&self, finished: &[Completed]) -> Option<Vec<bool>> {
         let completions: Vec<Completion> = finished.iter().filter_map(completion).collect();
         if completions.is_empty() {
             return Some(Vec::new());
         }
         let done = self
-            .insist
+            .retry
             .on(&self.give_up, || self.backends.store.complete(&completions))
             .await;
         if done.is_none() {
@@ -153,20 +153,23 @@ impl Finisher {
     }
 
     /// One message to each gateway that waits.
-    async fn reply(&self, finished: impl Iterator<Item = &Ended>) {
-        let mut letters: HashMap<ReplyAddress, Vec<Report>> = HashMap::new();
+    async fn reply(&self, finished: impl Iterator<Item = &Completed>) {
+        let mut dead_letters: HashMap<ReplyAddress, Vec<Report>> = HashMap::new();
         for ended in finished {
             let Some((outcome, cached)) = outcome(&ended.end) else {
                 continue;
             };
             if let Some(address) = &ended.task.job.reply_to {
-                letters.entry(address.clone()).or_default().push(Report {
-                    id: ended.task.job.id,
-                    outcome: outcome.clone(),
-                    cost: ended.cost,
-                    attempts: ended.task.attempt,
-                    cached,
-                });
+                dead_letters
+                    .entry(address.clone())
+                    .or_default()
+                    .push(Report {
+                        id: ended.task.job.id,
+                        outcome: outcome.clone(),
+                        cost: ended.cost,
+                        attempts: ended.task.attempt,
+                        cached,
+                    });
             }
         }
         let send = |(address, reports)| async move {
@@ -176,10 +179,10 @@ impl Finisher {
                 tracing::debug!(?sent, "a reply was lost");
             }
         };
-        join_all(letters.into_iter().map(send)).await;
+        join_all(dead_letters.into_iter().map(send)).await;
     }
 
-    fn settle(&self, finished: Vec<Ended>) {
+    fn settle(&self, finished: Vec<Completed>) {
         failpoint::reach("before_ack", finished.iter().map(|ended| &ended.task.job));
         let now = self.backends.clock.now();
         for ended in finished {
@@ -196,28 +199,31 @@ impl Finisher {
                 });
             }
             if is_poison(&ended) {
-                ended.task.ticket.set_aside();
+                ended.task.delivery_guard.dead_letter();
             } else {
-                ended.task.ticket.done();
+                ended.task.delivery_guard.done();
             }
         }
     }
 
-    fn hand_back(&self, back: Vec<Ended>) {
+    fn hand_back(&self, back: Vec<Completed>) {
         for ended in back {
             self.metrics.given_back.inc();
-            ended.task.ticket.hand_back();
+            ended.task.delivery_guard.hand_back();
         }
     }
 }
 
 /// What a job's record is to say; `None` for a job that has no end.
-fn completion(ended: &Ended) -> Option<Completion> {
+fn completion(ended: &Completed) -> Option<Completion> {
     let (outcome, cached) = outcome(&ended.end)?;
     let job = &ended.task.job;
     let end = match outcome {
         Outcome::Succeeded(scores) => {
-            let top_k = job.promise.as_ref().map_or(1, |promise| promise.top_k);
+            let top_k = job
+                .submission
+                .as_ref()
+                .map_or(1, |submission| submission.top_k);
             Output::rank(scores, &ended.task.labels, top_k).map_or_else(
                 || {
                     let detail = "the model's scores do not fit its labels";
@@ -248,7 +254,7 @@ const fn outcome(end: &End) -> Option<(&Outcome, bool)> {
 }
 
 /// Whether the job took its workers down: somebody will want to see what it was.
-const fn is_poison(ended: &Ended) -> bool {
+const fn is_poison(ended: &Completed) -> bool {
     match &ended.end {
         End::Outcome(Outcome::Failed(failure)) => matches!(failure.code, FailureCode::Poison),
         End::Outcome(_) | End::Cached(_) | End::HandedBack => false,
@@ -256,7 +262,7 @@ const fn is_poison(ended: &Ended) -> bool {
 }
 
 /// Jobs that are finished, and jobs that go back.
-fn part(round: Vec<Ended>) -> (Vec<Ended>, Vec<Ended>) {
+fn part(round: Vec<Completed>) -> (Vec<Completed>, Vec<Completed>) {
     round
         .into_iter()
         .partition(|ended| outcome(&ended.end).is_some())

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use selvage_core::clock::{Clock, UnixMillis};
-use selvage_core::fleet::{ANNOUNCE_EVERY, Ends, Fleet, HeldModel, Member, WorkerStatus};
+use selvage_core::fleet::{ANNOUNCE_EVERY, Ends, Fleet, Member, ModelStatus, WorkerStatus};
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::held::{Held, Loaded};
+use crate::hosted_model::{HostedModel, LoadedModel};
 use crate::metrics::Metrics;
 
 /// Longest time for one announcement: a reading of the clock that took longer says little about now.
@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(1);
 pub(crate) struct Heartbeat {
     pub(crate) id: String,
     pub(crate) started_at: UnixMillis,
-    pub(crate) models: Vec<Arc<Held>>,
+    pub(crate) models: Vec<Arc<HostedModel>>,
     pub(crate) fleet: Arc<dyn Fleet>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
@@ -51,7 +51,7 @@ impl Heartbeat {
     }
 
     fn status(&self) -> WorkerStatus {
-        let held = |held: &Arc<Held>| {
+        let held = |held: &Arc<HostedModel>| {
             let files = held.files().into_iter().enumerate();
             // What is counted by the model is counted once.
             let ended = |at: usize| match at {
@@ -69,13 +69,13 @@ impl Heartbeat {
     }
 }
 
-fn shown(held: &Held, file: &Loaded, ended: Ends) -> HeldModel {
+fn shown(held: &HostedModel, file: &LoadedModel, ended: Ends) -> ModelStatus {
     let (jobs, batches) = file.pool.counts();
-    HeldModel {
+    ModelStatus {
         name: held.name.clone(),
         version: file.model.version.clone(),
         digest: file.model.digest,
-        prep: Some(file.model.prep),
+        preprocessing: Some(file.model.preprocessing),
         sessions: small(file.pool.sessions()),
         busy: small(file.pool.busy()),
         jobs,

@@ -6,7 +6,7 @@
 //! | [`engine`] | per model a pool of threads: batches, isolation, fairness |
 //! | [`image`] | encoded bytes to pixels to tensors |
 //! | [`model`] | sessions; `onnx` is the only import of `ort` |
-//! | `finish`, `ticket` | answers into cache, record and reply, and only then the acknowledgement |
+//! | `finish`, `delivery_guard` | answers into cache, record and reply, and only then the acknowledgement |
 //! | `worker`, `life` | loading, consuming, draining |
 //! | `held`, `change` | the files of each model, and how one takes over from another |
 //! | [`starts`] | counts the attempts of jobs that have a record |
@@ -15,27 +15,27 @@
 //! | `heartbeat`, [`ops`], [`metrics`] | what others see of this worker |
 //! | [`config`], [`start`] | settings, and from settings to a running worker |
 
+mod abandoned;
 mod backends;
 mod change;
 mod claim;
 pub mod config;
 mod consume;
 mod decide;
+pub mod delivery_guard;
 mod elsewhere;
 pub mod engine;
 mod finish;
 mod heartbeat;
-mod held;
+mod hosted_model;
 pub mod image;
-mod insist;
 mod life;
 pub mod metrics;
 pub mod model;
 pub mod ops;
-mod recalled;
+mod retry_policy;
 pub mod start;
 pub mod starts;
-pub mod ticket;
 mod watchdog;
 mod worker;
 

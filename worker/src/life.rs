@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use selvage_core::fleet::member_id;
-use selvage_core::job::Lane;
+use selvage_core::job::Priority;
 use selvage_core::outcome::Cost;
 use selvage_core::queue::QueueError;
 use tokio::sync::{Notify, watch};
@@ -20,14 +20,14 @@ use crate::elsewhere::Elsewhere;
 use crate::engine::{End, Engine};
 use crate::finish::Finisher;
 use crate::heartbeat::Heartbeat;
-use crate::held::Held;
-use crate::insist::Insist;
+use crate::hosted_model::HostedModel;
+use crate::retry_policy::RetryPolicy;
 use crate::watchdog;
 use crate::worker::Worker;
 
-/// Most messages taken from an interactive lane at once, unless told otherwise.
+/// Most messages taken from an interactive queue at once, unless told otherwise.
 const MOST_PREFETCH: usize = 256;
-/// The same for a batch lane, whose messages hold more jobs.
+/// The same for a batch queue, whose messages hold more jobs.
 const MOST_BATCH_PREFETCH: usize = 64;
 /// How long is waited for what should take no time.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
@@ -36,24 +36,24 @@ const LAST_MOMENT: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The broker refuses for good.
-    #[error("a lane cannot be consumed")]
+    #[error("a queue cannot be consumed")]
     Refused(#[from] QueueError),
-    /// A lane's task panicked; a worker that consumes some lanes only would go unnoticed.
-    #[error("a lane's task ended by itself")]
-    Lane,
+    /// A queue's task panicked; a worker that consumes some queues only would go unnoticed.
+    #[error("a queue's task ended by itself")]
+    ConsumerEnded,
 }
 
-/// Lanes that are consumed.
-type Lanes = JoinSet<Result<(), QueueError>>;
+/// Queues that are consumed.
+type Queues = JoinSet<Result<(), QueueError>>;
 
 impl Worker {
-    /// Whether all lanes are consumed: true from soon after [`Worker::run`] began until its drain.
+    /// Whether all queues are consumed: true from soon after [`Worker::run`] began until its drain.
     #[must_use]
     pub fn ready(&self) -> watch::Receiver<bool> {
         self.consuming.subscribe()
     }
 
-    /// Consumes both lanes of each model until `shutdown` fires, then finishes what was begun and hands back the rest.
+    /// Consumes both queues of each model until `shutdown` fires, then finishes what was begun and hands back the rest.
     ///
     /// # Errors
     /// [`RunError`], once what was begun is finished.
@@ -65,8 +65,8 @@ impl Worker {
         let changed = Arc::<Notify>::default();
         beating.spawn(self.heartbeat(&changed).beat(silence.clone()));
         let finisher = self.finisher(&give_up);
-        for (lane, ended) in self.ended.take().into_iter().flatten() {
-            finishing.spawn(finisher.clone().work(lane, ended));
+        for (priority, ended) in self.ended.take().into_iter().flatten() {
+            finishing.spawn(finisher.clone().work(priority, ended));
         }
         let intake = Arc::new(self.intake(&settling));
         let limit = self.settings.engine.inference_limit();
@@ -78,22 +78,22 @@ impl Worker {
             let changer = self.changer(&intake.engine, changed);
             changing.spawn(changer.run(changes, stop.clone()));
         }
-        let mut lanes = self.open_lanes(&intake, &stop);
+        let mut queues = self.open_consumers(&intake, &stop);
         let Self {
             settings,
             consuming,
-            exits,
+            completions,
             loader,
             ..
         } = self;
         // Who holds an exit keeps the finishers waiting.
-        drop((exits, loader));
-        let ended = until_told_or_refused(&mut lanes, &stop).await;
+        drop((completions, loader));
+        let ended = until_told_or_refused(&mut queues, &stop).await;
         tracing::info!("draining");
         consuming.send_replace(false);
         stop.cancel();
         let drain = Drain {
-            lanes,
+            queues,
             changing,
             intake,
             finishing,
@@ -131,8 +131,8 @@ impl Worker {
         }
     }
 
-    fn insist(&self) -> Insist {
-        Insist {
+    fn retry(&self) -> RetryPolicy {
+        RetryPolicy {
             errors: self.metrics.store_errors.clone(),
         }
     }
@@ -141,7 +141,7 @@ impl Worker {
         Finisher {
             backends: self.backends.clone(),
             metrics: self.metrics.clone(),
-            insist: self.insist(),
+            retry: self.retry(),
             give_up: give_up.clone(),
         }
     }
@@ -154,64 +154,70 @@ impl Worker {
         Intake {
             backends: self.backends.clone(),
             engine: Engine::new(pools.collect()),
-            exits: self.exits.clone(),
+            completions: self.completions.clone(),
             metrics: self.metrics.clone(),
-            insist: self.insist(),
+            retry: self.retry(),
             elsewhere: Elsewhere::new(Arc::clone(&self.backends.fleet)),
             tasks: TaskTracker::new(),
             settling: settling.clone(),
         }
     }
 
-    fn open_lanes(&self, intake: &Arc<Intake>, stop: &CancellationToken) -> Lanes {
-        let mut lanes = JoinSet::new();
-        let unopened = Arc::new(AtomicUsize::new(self.models.len() * Lane::ALL.len()));
+    fn open_consumers(&self, intake: &Arc<Intake>, stop: &CancellationToken) -> Queues {
+        let mut queues = JoinSet::new();
+        let unopened = Arc::new(AtomicUsize::new(self.models.len() * Priority::ALL.len()));
         for held in &self.models {
-            for lane in Lane::ALL {
+            for priority in Priority::ALL {
                 let (unopened, consuming) = (Arc::clone(&unopened), self.consuming.clone());
                 let opened = move || {
                     if unopened.fetch_sub(1, Ordering::AcqRel) == 1 {
-                        tracing::info!("consuming all lanes");
+                        tracing::info!("consuming all queues");
                         consuming.send_replace(true);
                     }
                 };
                 let prefetch = self
                     .settings
                     .prefetch
-                    .unwrap_or_else(|| prefetch(held, lane));
+                    .unwrap_or_else(|| prefetch(held, priority));
                 let intake = Arc::clone(intake);
-                lanes.spawn(intake.consume(Arc::clone(held), lane, prefetch, stop.clone(), opened));
+                queues.spawn(intake.consume(
+                    Arc::clone(held),
+                    priority,
+                    prefetch,
+                    stop.clone(),
+                    opened,
+                ));
             }
         }
-        lanes
+        queues
     }
 }
 
 /// Messages in hand: what is computed and as much again, so that a thread never waits for the broker.
-fn prefetch(held: &Held, lane: Lane) -> u16 {
+fn prefetch(held: &HostedModel, priority: Priority) -> u16 {
     let pool = Arc::clone(&held.newest().pool);
     let round = pool.sessions() * pool.max_batch();
-    let messages = match lane {
-        Lane::Interactive => (2 * round).min(MOST_PREFETCH),
-        Lane::Batch => round.min(MOST_BATCH_PREFETCH),
+    let messages = match priority {
+        Priority::Interactive => (2 * round).min(MOST_PREFETCH),
+        Priority::Batch => round.min(MOST_BATCH_PREFETCH),
     };
     u16::try_from(messages).unwrap_or(u16::MAX)
 }
 
 async fn until_told_or_refused(
-    lanes: &mut Lanes,
+    queues: &mut Queues,
     stop: &CancellationToken,
 ) -> Result<(), RunError> {
-    match stop.run_until_cancelled(lanes.join_next()).await {
+    match stop.run_until_cancelled(queues.join_next()).await {
         None | Some(Some(Ok(Ok(())))) => Ok(()),
         Some(Some(Ok(Err(error)))) => Err(error.into()),
-        Some(Some(Err(_)) | None) => Err(RunError::Lane),
+        Some(Some(Err(_)) | None) => Err(RunError::ConsumerEnded),
     }
 }
 
 /// What is left to be done once the worker was told to stop.
 struct Drain {
-    lanes: Lanes,
+    queues: Queues,
     changing: TaskTracker,
     intake: Arc<Intake>,
     finishing: TaskTracker,
@@ -233,8 +239,8 @@ impl Drain {
 
     /// Hands back what was not begun, finishes what was, and waits for each settlement.
     async fn work(mut self) {
-        // Until its lane is closed, what goes back could come again at once.
-        let closed = async { while self.lanes.join_next().await.is_some() {} };
+        // Until its queue is closed, what goes back could come again at once.
+        let closed = async { while self.queues.join_next().await.is_some() {} };
         timeout(LAST_MOMENT, closed).await.ok();
         // A file that is being loaded is ended with the others.
         self.changing.close();
@@ -242,12 +248,12 @@ impl Drain {
         let pools = self.intake.engine.pools();
         for pool in &pools {
             for task in pool.close() {
-                let lane = task.job.lane();
+                let priority = task.job.priority();
                 let ended = task.ends(End::HandedBack, Cost::default());
-                self.intake.exits.send(lane, vec![ended]).await;
+                self.intake.completions.send(priority, vec![ended]).await;
             }
         }
-        while self.lanes.join_next().await.is_some() {}
+        while self.queues.join_next().await.is_some() {}
         self.intake.tasks.close();
         self.intake.tasks.wait().await;
         for pool in &pools {

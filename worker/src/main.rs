@@ -6,7 +6,7 @@ use std::time::Duration;
 use selvage_core::config::{EXIT_USAGE, OpsListen};
 use selvage_core::{config, probe, shutdown, telemetry, trace};
 use selvage_worker::config::{Command, Config};
-use selvage_worker::start::{self, Failure};
+use selvage_worker::start::{self, StartError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         .build()
     {
         Ok(runtime) => runtime,
-        Err(error) => return Failure::Internal(error.into()).report(),
+        Err(error) => return StartError::Internal(error.into()).report(),
     };
     let ended = runtime.block_on(run(settings));
     // A file system or a model that hangs must not keep a drained program alive.
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(settings: Config) -> Result<(), Failure> {
+async fn run(settings: Config) -> Result<(), StartError> {
     let shutdown = CancellationToken::new();
     let signals = TaskTracker::new();
     signals.spawn(shutdown::on_signal(shutdown.clone()));

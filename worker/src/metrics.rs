@@ -5,7 +5,7 @@ use prometheus::{
 };
 use selvage_core::clock::UnixMillis;
 use selvage_core::fleet::Ends;
-use selvage_core::job::{Job, Lane, ModelName};
+use selvage_core::job::{Job, ModelName, Priority};
 use selvage_core::queue::Delivery;
 
 /// Upper bounds in seconds: a cheap inference takes a quarter of a millisecond, a large photograph tenths of a second.
@@ -70,8 +70,8 @@ impl Metrics {
         };
         let histogram =
             |name: &str, help: &str, bounds: &[f64]| histograms(name, help, bounds, &["model"]);
-        let by_lane =
-            |name: &str, help: &str| histograms(name, help, &LONG_SECONDS, &["model", "lane"]);
+        let by_priority =
+            |name: &str, help: &str| histograms(name, help, &LONG_SECONDS, &["model", "priority"]);
         let build = Opts::new("selvage_worker_build_info", "Version of this program");
         let build = IntGaugeVec::new(build, &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -112,11 +112,11 @@ impl Metrics {
         registry.register(Box::new(model_files.clone()))?;
         Ok(Self {
             jobs,
-            queue_wait: by_lane(
+            queue_wait: by_priority(
                 "queue_wait_seconds",
                 "From a job's acceptance at a gateway to its arrival at a worker, in whole milliseconds",
             )?,
-            total: by_lane(
+            total: by_priority(
                 "total_seconds",
                 "From a job's acceptance at a gateway to its end here, in whole milliseconds",
             )?,
@@ -151,7 +151,7 @@ impl Metrics {
     /// Counts a job that was finished here, and the time since its acceptance.
     pub fn finished(&self, job: &Job, outcome: &str, now: UnixMillis) {
         self.ended(&job.model, outcome);
-        let labels = [job.model.as_str(), job.lane().as_str()];
+        let labels = [job.model.as_str(), job.priority().as_str()];
         let total = self.total.with_label_values(&labels);
         total.observe(now.since(job.created_at).as_secs_f64());
     }
@@ -181,8 +181,8 @@ impl Metrics {
         for outcome in OUTCOMES {
             self.jobs.with_label_values(&[model.as_str(), outcome]);
         }
-        for lane in Lane::ALL {
-            let labels = [model.as_str(), lane.as_str()];
+        for priority in Priority::ALL {
+            let labels = [model.as_str(), priority.as_str()];
             self.total.with_label_values(&labels);
         }
         for result in ["taken", "refused"] {
@@ -206,11 +206,11 @@ impl Metrics {
         }
     }
 
-    /// The metrics of one lane's deliveries, looked up once.
+    /// The metrics of one queue's deliveries, looked up once.
     #[must_use]
-    pub fn of_lane(&self, model: &ModelName, lane: Lane) -> LaneMetrics {
-        let labels = [model.as_str(), lane.as_str()];
-        LaneMetrics {
+    pub fn of_priority(&self, model: &ModelName, priority: Priority) -> PriorityMetrics {
+        let labels = [model.as_str(), priority.as_str()];
+        PriorityMetrics {
             queue_wait: self.queue_wait.with_label_values(&labels),
             redelivered: self.redelivered.with_label_values(&[model.as_str()]),
         }
@@ -232,14 +232,14 @@ impl Metrics {
     }
 }
 
-/// What is counted of one lane's deliveries.
+/// What is counted of one queue's deliveries.
 #[derive(Clone, Debug)]
-pub struct LaneMetrics {
+pub struct PriorityMetrics {
     queue_wait: Histogram,
     redelivered: IntCounter,
 }
 
-impl LaneMetrics {
+impl PriorityMetrics {
     /// Counts a delivery that has just arrived. A job that comes again has waited before, and its time in other hands is no
     /// wait: only its first arrival counts.
     pub fn arrived(&self, delivery: &Delivery, now: UnixMillis) {

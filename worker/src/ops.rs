@@ -17,7 +17,7 @@ use tokio::sync::watch;
 pub struct Ops {
     /// Everything that is counted.
     pub registry: Registry,
-    /// Whether all lanes are consumed.
+    /// Whether all queues are consumed.
     pub consuming: watch::Receiver<bool>,
     /// The broker.
     pub queue: Arc<dyn Queue>,

@@ -39,7 +39,7 @@ const BACKLOG: u32 = 1024;
 
 /// Why a worker ended in failure; each kind ends with another exit code.
 #[derive(Debug)]
-pub enum Failure {
+pub enum StartError {
     /// A setting, or a file a setting points to, is wrong.
     Usage(anyhow::Error),
     /// A dependency refused us for good.
@@ -48,7 +48,7 @@ pub enum Failure {
     Internal(anyhow::Error),
 }
 
-impl Failure {
+impl StartError {
     /// Logs it, and gives the code to end with.
     #[must_use]
     pub fn report(&self) -> ExitCode {
@@ -62,7 +62,7 @@ impl Failure {
     }
 }
 
-impl From<PrepareError> for Failure {
+impl From<PrepareError> for StartError {
     fn from(error: PrepareError) -> Self {
         match error {
             PrepareError::Settings(_) | PrepareError::Model(ModelError::Unfit { .. }) => {
@@ -77,11 +77,11 @@ impl From<PrepareError> for Failure {
 /// Runs a worker until `shutdown` fires and it has drained. A start ends early too, but not while a session is being opened.
 ///
 /// # Errors
-/// See [`Failure`].
-pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
+/// See [`StartError`].
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), StartError> {
     let urls = config
         .urls()
-        .map_err(|error| Failure::Usage(error.into()))?;
+        .map_err(|error| StartError::Usage(error.into()))?;
     let catalog = catalog(&config)?;
     let engine = config.engine.clone();
     // Before anything is connected to: without it nothing else matters.
@@ -114,29 +114,29 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     queue.close().await;
     serving.shutdown().await;
     ended.map_err(|error| match error {
-        RunError::Refused(QueueError::Refused(_)) => Failure::Refused(error.into()),
-        RunError::Refused(QueueError::Unavailable(_)) | RunError::Lane => {
-            Failure::Internal(error.into())
+        RunError::Refused(QueueError::Refused(_)) => StartError::Refused(error.into()),
+        RunError::Refused(QueueError::Unavailable(_)) | RunError::ConsumerEnded => {
+            StartError::Internal(error.into())
         }
     })
 }
 
-fn catalog(config: &Config) -> Result<Catalog, Failure> {
+fn catalog(config: &Config) -> Result<Catalog, StartError> {
     let catalog = Catalog::read(&config.shared.models)
         .context("--models / SELVAGE_MODELS")
-        .map_err(Failure::Usage)?;
+        .map_err(StartError::Usage)?;
     if config.serve.is_empty() {
         return Ok(catalog);
     }
     catalog.only(&config.serve).map_err(|name| {
-        Failure::Usage(anyhow::anyhow!(
+        StartError::Usage(anyhow::anyhow!(
             "--serve / SELVAGE_SERVE: the models folder has no `{name}`"
         ))
     })
 }
 
 /// Takes the address, so that one that is taken ends the start at once. Connections are refused until [`listen`].
-fn bind(listen: OpsListen) -> Result<Option<TcpSocket>, Failure> {
+fn bind(listen: OpsListen) -> Result<Option<TcpSocket>, StartError> {
     let OpsListen::At(address) = listen else {
         return Ok(None);
     };
@@ -153,8 +153,8 @@ fn bind(listen: OpsListen) -> Result<Option<TcpSocket>, Failure> {
 }
 
 /// Opens the port, and logs the address as it is: the port may have been 0.
-fn listen(socket: TcpSocket) -> Result<TcpListener, Failure> {
-    let internal = |error: io::Error| Failure::Internal(error.into());
+fn listen(socket: TcpSocket) -> Result<TcpListener, StartError> {
+    let internal = |error: io::Error| StartError::Internal(error.into());
     let address = socket.local_addr().map_err(internal)?;
     let listener = socket.listen(BACKLOG);
     let listener = listener.map_err(|error| unusable(address, error))?;
@@ -162,9 +162,9 @@ fn listen(socket: TcpSocket) -> Result<TcpListener, Failure> {
     Ok(listener)
 }
 
-fn unusable(address: SocketAddr, error: io::Error) -> Failure {
+fn unusable(address: SocketAddr, error: io::Error) -> StartError {
     let setting = format!("--ops-listen / SELVAGE_OPS_LISTEN: cannot listen on {address}");
-    Failure::Usage(anyhow::Error::new(error).context(setting))
+    StartError::Usage(anyhow::Error::new(error).context(setting))
 }
 
 /// One line with the settings as they are in effect; addresses show neither user nor password.
@@ -196,27 +196,27 @@ async fn open_backends(
     (amqp, redis): (&AmqpUrls, &RedisUrl),
     catalog: &Catalog,
     registry: &Registry,
-) -> Result<Backends, Failure> {
+) -> Result<Backends, StartError> {
     let shared = &config.shared;
     let cache_url = shared.cache_url.as_ref().unwrap_or(redis);
     let cache_ttl = Duration::from_secs(shared.cache_ttl);
     let retention = Duration::from_secs(shared.job_ttl);
     let cache = RedisCache::new(cache_url, &shared.prefix, cache_ttl)
         .context("--cache-url / SELVAGE_CACHE_URL")
-        .map_err(Failure::Usage)?;
+        .map_err(StartError::Usage)?;
     let redis_url = "--redis-url / SELVAGE_REDIS_URL";
     let store = RedisStore::new(redis, &shared.prefix, retention)
         .context(redis_url)
-        .map_err(Failure::Usage)?;
+        .map_err(StartError::Usage)?;
     let fleet = RedisFleet::new(redis, &shared.prefix)
         .context(redis_url)
-        .map_err(Failure::Usage)?;
+        .map_err(StartError::Usage)?;
     let clock = Clock::default();
     if let Ok(Ok(now)) = timeout(CLOCK_WAIT, fleet.time()).await {
         clock.anchor(now);
     }
     let fit = store.fit(CLOCK_WAIT).await.context(redis_url);
-    fit.map_err(Failure::Refused)?;
+    fit.map_err(StartError::Refused)?;
     let names = catalog.models().iter().map(|model| model.name.clone());
     let mut rabbit = RabbitSettings::new(
         amqp.clone(),
@@ -227,11 +227,11 @@ async fn open_backends(
     rabbit.start_up = BROKER_WAIT;
     rabbit.counters = QueueCounters::register(registry)
         .context("the queue's metrics")
-        .map_err(Failure::Internal)?;
+        .map_err(StartError::Internal)?;
     let (queue, _reports) = RabbitQueue::connect(rabbit).await.map_err(|error| {
         let failure = match error {
-            QueueError::Refused(_) => Failure::Refused,
-            QueueError::Unavailable(_) => Failure::Internal,
+            QueueError::Refused(_) => StartError::Refused,
+            QueueError::Unavailable(_) => StartError::Internal,
         };
         failure(anyhow::Error::new(error).context("--amqp-url / SELVAGE_AMQP_URL"))
     })?;

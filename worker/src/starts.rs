@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
 use crate::claim::{self, Verdict};
-use crate::engine::{Ended, Task};
+use crate::engine::{Completed, Task};
 
 /// How long a thread waits for the store. Past it the jobs are run uncounted: other jobs wait for the thread.
 const LIMIT: Duration = Duration::from_millis(250);
@@ -50,18 +50,18 @@ impl Starts {
 
     /// Counts the attempts. Returns the tasks that are to be run, and those that end instead. The message of a job that has
     /// ended meanwhile is acknowledged here.
-    pub(crate) fn begin(&self, tasks: Vec<Task>) -> (Vec<Task>, Vec<Ended>) {
+    pub(crate) fn begin(&self, tasks: Vec<Task>) -> (Vec<Task>, Vec<Completed>) {
         let fresh = tasks.iter().filter(|task| !task.begun);
         let seeds: Vec<Seed> = fresh.filter_map(|task| Seed::of(&task.job)).collect();
         let mut claims = self.claims(&seeds).into_iter();
         let (mut run, mut ended) = (Vec::with_capacity(tasks.len()), Vec::new());
         for mut task in tasks {
-            let claim = match task.job.promise {
+            let claim = match task.job.submission {
                 Some(_) if !task.begun => claims.next(),
                 Some(_) | None => None,
             };
             task.begun = true;
-            match claim.map(|claim| claim::promised(claim, None)) {
+            match claim.map(|claim| claim::submitted(claim, None)) {
                 None => run.push(task),
                 Some(Verdict::Run(attempt)) => {
                     task.attempt = attempt;
@@ -70,7 +70,7 @@ impl Starts {
                 Some(Verdict::End(end)) => ended.push(task.ends(end, Cost::default())),
                 Some(Verdict::Settled(_)) => {
                     let _context = self.runtime.enter();
-                    task.ticket.done();
+                    task.delivery_guard.done();
                 }
             }
         }

@@ -8,15 +8,15 @@ use std::time::Instant;
 use prometheus::Registry;
 use selvage_core::catalog::follow::{Change, Follow};
 use selvage_core::catalog::{Catalog, Model};
-use selvage_core::job::Lane;
+use selvage_core::job::Priority;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use crate::backends::Backends;
 use crate::config::{Contradiction, EngineSettings, WorkerSettings};
-use crate::engine::{Ended, Exits, Pool, PoolSpec};
-use crate::held::{Held, Loaded};
+use crate::engine::{Completed, Completions, Pool, PoolSpec};
+use crate::hosted_model::{HostedModel, LoadedModel};
 use crate::image::decode::Limits;
 use crate::metrics::Metrics;
 use crate::model::ModelError;
@@ -29,14 +29,14 @@ const EXIT_ROOM: usize = 64 * 1024;
 /// A worker that is ready to consume.
 #[derive(Debug)]
 pub struct Worker {
-    pub(crate) models: Vec<Arc<Held>>,
+    pub(crate) models: Vec<Arc<HostedModel>>,
     pub(crate) loader: Arc<Loader>,
     pub(crate) follow: Option<(Follow, mpsc::Receiver<Change>)>,
     pub(crate) settings: WorkerSettings,
     pub(crate) backends: Backends,
     pub(crate) metrics: Metrics,
-    pub(crate) exits: Exits,
-    pub(crate) ended: Option<[(Lane, mpsc::Receiver<Vec<Ended>>); 2]>,
+    pub(crate) completions: Completions,
+    pub(crate) ended: Option<[(Priority, mpsc::Receiver<Vec<Completed>>); 2]>,
     pub(crate) consuming: watch::Sender<bool>,
 }
 
@@ -94,13 +94,13 @@ impl Worker {
             limits: Limits::with_pixels(settings.max_pixels),
             starts: Starts::new(Arc::clone(&backends.store)),
             backends: backends.clone(),
-            exits: Exits { interactive, batch },
+            completions: Completions { interactive, batch },
             metrics: metrics.clone(),
         });
         let (loading, stop) = (Arc::clone(&loader), stop.clone());
         let models = spawn_blocking(move || loading.load_all(&catalog, &stop)).await??;
         Ok(Self {
-            exits: loader.exits.clone(),
+            completions: loader.completions.clone(),
             models,
             loader,
             follow: Some(follow),
@@ -108,8 +108,8 @@ impl Worker {
             backends,
             metrics,
             ended: Some([
-                (Lane::Interactive, interactive_ended),
-                (Lane::Batch, batch_ended),
+                (Priority::Interactive, interactive_ended),
+                (Priority::Batch, batch_ended),
             ]),
             consuming: watch::Sender::new(false),
         })
@@ -125,7 +125,7 @@ pub(crate) struct Loader {
     limits: Limits,
     backends: Backends,
     starts: Starts,
-    exits: Exits,
+    completions: Completions,
     metrics: Metrics,
 }
 
@@ -134,10 +134,10 @@ impl Loader {
         &self,
         catalog: &Catalog,
         stop: &CancellationToken,
-    ) -> Result<Vec<Arc<Held>>, ModelError> {
+    ) -> Result<Vec<Arc<HostedModel>>, ModelError> {
         let load = |model: &Arc<Model>| {
             self.metrics.begin(&model.name);
-            Ok(Arc::new(Held::new(self.load(model)?)))
+            Ok(Arc::new(HostedModel::new(self.load(model)?)))
         };
         let models = catalog.models().iter();
         let wanted = models.take_while(|_| !stop.is_cancelled());
@@ -145,7 +145,7 @@ impl Loader {
     }
 
     /// Opens and warms the sessions of one model's file.
-    pub(crate) fn load(&self, model: &Arc<Model>) -> Result<Loaded, ModelError> {
+    pub(crate) fn load(&self, model: &Arc<Model>) -> Result<LoadedModel, ModelError> {
         let started = Instant::now();
         let threads = self.settings.intra_threads.max(1);
         let pool = Pool::start(PoolSpec {
@@ -155,7 +155,7 @@ impl Loader {
             limits: self.limits,
             clock: self.backends.clock.clone(),
             starts: self.starts.clone(),
-            exits: self.exits.clone(),
+            completions: self.completions.clone(),
             metrics: self.metrics.of_model(&model.name),
         })?;
         tracing::info!(
@@ -167,6 +167,6 @@ impl Loader {
             duration_ms = started.elapsed().as_millis() as u64,
             "model loaded and warm"
         );
-        Ok(Loaded::new(Arc::clone(model), pool))
+        Ok(LoadedModel::new(Arc::clone(model), pool))
     }
 }

@@ -65,11 +65,11 @@ pub(crate) struct Predict {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) top: Option<u16>,
     #[command(flatten)]
-    pub(crate) manner: Manner,
+    pub(crate) response_mode: ResponseMode,
     /// How many images are under way at once.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) concurrency: u16,
-    /// Compute anew what the server could answer from its cache.
+    /// Compute again what the server could answer from its cache.
     #[arg(long)]
     pub(crate) no_cache: bool,
     #[command(flatten)]
@@ -83,7 +83,7 @@ pub(crate) struct Predict {
 /// What to do about the answer.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
-pub(crate) struct Manner {
+pub(crate) struct ResponseMode {
     /// Wait for the answers; what a plain `selvage predict` does.
     #[arg(long)]
     pub(crate) wait: bool,

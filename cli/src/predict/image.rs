@@ -47,7 +47,7 @@ impl Asking<'_> {
             Duration::ZERO
         };
         let job = bounds.run(grace, self.send(image, topic, deadline)).await?;
-        if job.has_ended() || self.asked.manner.submit {
+        if job.has_ended() || self.asked.response_mode.submit {
             return Ok(job);
         }
         let id = &job.seen.id;
@@ -57,7 +57,7 @@ impl Asking<'_> {
             deadline,
         };
         let end = async {
-            if self.asked.manner.follow {
+            if self.asked.response_mode.follow {
                 wait.follow(id).await
             } else {
                 wait.poll(id).await
@@ -68,7 +68,7 @@ impl Asking<'_> {
     }
 
     const fn submits(&self) -> bool {
-        self.asked.manner.submit || self.asked.manner.follow
+        self.asked.response_mode.submit || self.asked.response_mode.follow
     }
 
     async fn send(

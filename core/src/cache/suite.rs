@@ -23,11 +23,11 @@ macro_rules! cache_suite {
             many_keys_at_once_are_answered
         );
     };
-    ($make:path: $($promise:ident)*) => {
+    ($make:path: $($submission:ident)*) => {
         $(
             #[tokio::test]
-            async fn $promise() {
-                $crate::cache::suite::$promise(&$make().await).await;
+            async fn $submission() {
+                $crate::cache::suite::$submission(&$make().await).await;
             }
         )*
     };
@@ -38,7 +38,7 @@ macro_rules! cache_suite {
 pub fn key(n: u32) -> PredictionKey {
     PredictionKey {
         model: Digest::of(b"model"),
-        prep: 1,
+        preprocessing: 1,
         image: Digest::of(&n.to_le_bytes()),
     }
 }
@@ -96,8 +96,11 @@ pub async fn any_part_of_the_key_makes_another_entry(cache: &dyn Cache) {
         model: Digest::of(b"other"),
         ..key(1)
     };
-    let other_prep = PredictionKey { prep: 2, ..key(1) };
-    let asked = [other_model, other_prep, key(2)];
+    let other_preprocessing = PredictionKey {
+        preprocessing: 2,
+        ..key(1)
+    };
+    let asked = [other_model, other_preprocessing, key(2)];
     assert_eq!(found(cache, &asked).await, [None, None, None]);
 }
 

@@ -84,7 +84,7 @@ impl Follow {
                 () = hangup(self.hangups.as_mut()) => true,
             };
             if woken {
-                tracing::info!("SIGHUP: the models are read anew");
+                tracing::info!("SIGHUP: the models are read again");
                 self.watch.forget();
             }
             asked = woken || (asked && self.watch.has_unread());

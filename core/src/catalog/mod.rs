@@ -45,14 +45,14 @@ pub struct Model {
     pub output: Output,
     /// Identifies how images are prepared and scores finished: [`PREPARATION_VERSION`] and the `[input]` and `[output]`
     /// sections. Part of every cache key.
-    pub prep: u64,
+    pub preprocessing: u64,
 }
 
 impl Model {
     /// Whether an answer under this key is an answer of this model.
     #[must_use]
     pub fn answers(&self, key: &PredictionKey) -> bool {
-        key.model == self.digest && key.prep == self.prep
+        key.model == self.digest && key.preprocessing == self.preprocessing
     }
 
     /// Whether nothing would change with the other one in its place; where the file lies is nothing.
@@ -68,10 +68,10 @@ impl Model {
             max_batch,
             input,
             output,
-            prep,
+            preprocessing,
         } = self;
         (name, version, description) == (&other.name, &other.version, &other.description)
-            && (digest, prep) == (&other.digest, &other.prep)
+            && (digest, preprocessing) == (&other.digest, &other.preprocessing)
             && (labels, max_batch) == (&other.labels, &other.max_batch)
             && (input, output) == (&other.input, &other.output)
     }
@@ -216,7 +216,7 @@ fn read_model(description: &Path) -> Result<Model, CatalogError> {
         .and_then(Digest::of_reader)
         .map_err(|source| invalid(format!("file: `{}` cannot be read: {source}", parsed.file)))?;
     Ok(Model {
-        prep: parsed.preparation(PREPARATION_VERSION),
+        preprocessing: parsed.preparation(PREPARATION_VERSION),
         name: parsed.name,
         version: parsed.version,
         description: parsed.description,
@@ -268,8 +268,9 @@ mod tests {
 
     #[test]
     fn whatever_changes_an_answer_changes_the_preparation() {
-        let prep = |text: &str| Catalog::read(folder_with(text).path()).unwrap().models()[0].prep;
-        let good = prep(GOOD);
+        let preprocessing =
+            |text: &str| Catalog::read(folder_with(text).path()).unwrap().models()[0].preprocessing;
+        let good = preprocessing(GOOD);
         for (from, to) in [
             ("mean = [0.5]", "mean = [0.4]"),
             ("gray", "rgb"),
@@ -284,10 +285,10 @@ mod tests {
             } else {
                 text
             };
-            assert_ne!(prep(&text), good, "{to}");
+            assert_ne!(preprocessing(&text), good, "{to}");
         }
         assert_eq!(
-            prep(&GOOD.replace("version = \"1\"", "version = \"2\"")),
+            preprocessing(&GOOD.replace("version = \"1\"", "version = \"2\"")),
             good
         );
     }

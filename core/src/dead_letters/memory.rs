@@ -13,29 +13,36 @@ use crate::store::StoreError;
 /// Dead letters in a map, for one process and its tests.
 #[derive(Debug)]
 pub struct MemoryDeadLetters {
-    letters: Mutex<Letters>,
+    dead_letters: Mutex<DeadLetters>,
     bounds: Bounds,
 }
 
 /// In the order of lists. Few are looked up by id, so a search is good enough for that.
-type Letters = BTreeMap<(UnixMillis, JobId), DeadLetter>;
+type DeadLetters = BTreeMap<(UnixMillis, JobId), DeadLetter>;
 
 impl MemoryDeadLetters {
     /// An empty store.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
-        let letters = Mutex::default();
-        Self { letters, bounds }
+        let dead_letters = Mutex::default();
+        Self {
+            dead_letters,
+            bounds,
+        }
     }
 
     /// A panic elsewhere leaves the map whole: each change is one call.
-    fn lock(&self) -> MutexGuard<'_, Letters> {
-        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, DeadLetters> {
+        self.dead_letters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn find(letters: &Letters, id: JobId) -> Option<&DeadLetter> {
-    letters.values().find(|letter| letter.id == id)
+fn find(dead_letters: &DeadLetters, id: JobId) -> Option<&DeadLetter> {
+    dead_letters
+        .values()
+        .find(|dead_letter| dead_letter.id == id)
 }
 
 fn number(length: usize) -> u64 {
@@ -44,17 +51,20 @@ fn number(length: usize) -> u64 {
 
 #[async_trait]
 impl DeadLetterStore for MemoryDeadLetters {
-    async fn add(&self, letter: &DeadLetter) -> Result<(), StoreError> {
-        let mut letters = self.lock();
-        if find(&letters, letter.id).is_some() {
+    async fn add(&self, dead_letter: &DeadLetter) -> Result<(), StoreError> {
+        let mut dead_letters = self.lock();
+        if find(&dead_letters, dead_letter.id).is_some() {
             return Ok(());
         }
-        letters.insert((letter.died_at, letter.id), letter.clone());
-        let mut bytes: u64 = letters.values().map(|letter| number(letter.size())).sum();
-        while number(letters.len()) > self.bounds.letters
-            || (bytes > self.bounds.bytes && letters.len() > 1)
+        dead_letters.insert((dead_letter.died_at, dead_letter.id), dead_letter.clone());
+        let mut bytes: u64 = dead_letters
+            .values()
+            .map(|dead_letter| number(dead_letter.size()))
+            .sum();
+        while number(dead_letters.len()) > self.bounds.dead_letters
+            || (bytes > self.bounds.bytes && dead_letters.len() > 1)
         {
-            let Some((_, oldest)) = letters.pop_first() else {
+            let Some((_, oldest)) = dead_letters.pop_first() else {
                 break;
             };
             bytes -= number(oldest.size());
@@ -63,12 +73,12 @@ impl DeadLetterStore for MemoryDeadLetters {
     }
 
     async fn list(&self, offset: u64, limit: u64) -> Result<Page, StoreError> {
-        let letters = self.lock();
+        let dead_letters = self.lock();
         let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-        let page = letters.values().skip(size(offset)).take(size(limit));
+        let page = dead_letters.values().skip(size(offset)).take(size(limit));
         Ok(Page {
             items: page.map(DeadLetter::summary).collect(),
-            total: number(letters.len()),
+            total: number(dead_letters.len()),
         })
     }
 
@@ -77,9 +87,9 @@ impl DeadLetterStore for MemoryDeadLetters {
     }
 
     async fn remove(&self, id: JobId) -> Result<bool, StoreError> {
-        let mut letters = self.lock();
-        let place = find(&letters, id).map(|letter| (letter.died_at, id));
-        Ok(place.is_some_and(|place| letters.remove(&place).is_some()))
+        let mut dead_letters = self.lock();
+        let key = find(&dead_letters, id).map(|dead_letter| (dead_letter.died_at, id));
+        Ok(key.is_some_and(|key| dead_letters.remove(&key).is_some()))
     }
 
     async fn purge(&self) -> Result<u64, StoreError> {

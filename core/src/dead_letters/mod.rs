@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixMillis;
-use crate::job::{Job, JobId, Lane, ModelName};
+use crate::job::{Job, JobId, ModelName, Priority};
 use crate::key_name::KeyName;
 use crate::store::StoreError;
 pub use memory::MemoryDeadLetters;
@@ -26,7 +26,7 @@ pub trait DeadLetterStore: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`StoreError`]; the dead letter may have been stored all the same.
-    async fn add(&self, letter: &DeadLetter) -> Result<(), StoreError>;
+    async fn add(&self, dead_letter: &DeadLetter) -> Result<(), StoreError>;
 
     /// Up to `limit` dead letters after the oldest `offset`, oldest first. Reads no bodies.
     ///
@@ -63,7 +63,7 @@ pub trait DeadLetterStore: Debug + Send + Sync {
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Dead letters.
-    pub letters: u64,
+    pub dead_letters: u64,
     /// Bytes of their bodies: images, or what could not be decoded.
     pub bytes: u64,
 }
@@ -71,7 +71,7 @@ pub struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         Self {
-            letters: 10_000,
+            dead_letters: 10_000,
             bytes: 64 * 1024 * 1024,
         }
     }
@@ -114,8 +114,8 @@ pub struct Summary {
     pub attempts: u32,
     /// The model its job asks; `None` where it holds no job.
     pub model: Option<ModelName>,
-    /// The lane of its job.
-    pub lane: Option<Lane>,
+    /// The queue of its job.
+    pub priority: Option<Priority>,
     /// The API key its job was submitted with.
     pub owner: Option<KeyName>,
     /// As [`DeadLetter::queue`].
@@ -167,14 +167,14 @@ impl DeadLetter {
     #[must_use]
     pub fn summary(&self) -> Summary {
         let job = self.job();
-        let promise = job.and_then(|job| job.promise.as_ref());
+        let submission = job.and_then(|job| job.submission.as_ref());
         Summary {
             id: self.id,
             reason: self.reason,
             attempts: self.attempts,
             model: job.map(|job| job.model.clone()),
-            lane: job.map(Job::lane),
-            owner: promise.and_then(|promise| promise.owner.clone()),
+            priority: job.map(Job::priority),
+            owner: submission.and_then(|submission| submission.owner.clone()),
             queue: self.queue.clone(),
             size: self.size(),
             died_at: self.died_at,
@@ -191,7 +191,7 @@ pub enum Reason {
     Poison,
     /// It is none of our messages, or of a newer layout.
     Undecodable,
-    /// It can be read, but no worker could use it: a job in another's lane.
+    /// It can be read, but no worker could use it: a job in another's queue.
     Rejected,
     /// It was handed out too often without an end.
     DeliveryLimit,

@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 
 use super::{Bounds, Content, DeadLetter, DeadLetterStore, Page, Reason, Summary};
 use crate::clock::UnixMillis;
-use crate::job::{Job, JobId, Lane};
-use crate::queue::suite::{job, promised};
+use crate::job::{Job, JobId, Priority};
+use crate::queue::suite::{job, submitted};
 
 /// Makes one test of each promise; `$make(bounds)` gives a future of a fresh `Arc<dyn DeadLetterStore>`.
 #[macro_export]
@@ -28,12 +28,12 @@ macro_rules! dead_letter_suite {
             removed_dead_letters_leave_room
         );
     };
-    ($make:path: $($promise:ident)*) => {
+    ($make:path: $($submission:ident)*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $promise() {
+            async fn $submission() {
                 let bounds = $crate::dead_letters::suite::BOUNDS;
-                $crate::dead_letters::suite::$promise($make(bounds).await).await;
+                $crate::dead_letters::suite::$submission($make(bounds).await).await;
             }
         )*
     };
@@ -44,7 +44,7 @@ pub type Store = Arc<dyn DeadLetterStore>;
 
 /// The bounds of the suite's stores.
 pub const BOUNDS: Bounds = Bounds {
-    letters: 8,
+    dead_letters: 8,
     bytes: 100_000,
 };
 
@@ -68,7 +68,7 @@ pub fn dead(n: u32, reason: Reason, content: Content) -> DeadLetter {
 /// A dead letter of a job.
 #[must_use]
 pub fn dead_job(n: u32) -> DeadLetter {
-    let job = promised(job(&"first".parse().expect("a good name"), n));
+    let job = submitted(job(&"first".parse().expect("a good name"), n));
     dead(n, Reason::Poison, Content::Job(Box::new(job)))
 }
 
@@ -79,9 +79,9 @@ pub fn dead_bytes(n: u32, length: usize) -> DeadLetter {
     dead(n, Reason::Undecodable, Content::Foreign(bytes))
 }
 
-async fn add(store: &Store, letters: &[DeadLetter]) {
-    for letter in letters {
-        store.add(letter).await.expect("the store is up");
+async fn add(store: &Store, dead_letters: &[DeadLetter]) {
+    for dead_letter in dead_letters {
+        store.add(dead_letter).await.expect("the store is up");
     }
 }
 
@@ -91,15 +91,15 @@ async fn list(store: &Store, offset: u64, limit: u64) -> Page {
 }
 
 /// Checks that these are there, in this order, and no others.
-async fn assert_stored(store: &Store, letters: &[DeadLetter]) {
+async fn assert_stored(store: &Store, dead_letters: &[DeadLetter]) {
     let page = list(store, 0, u64::MAX).await;
-    let summaries: Vec<Summary> = letters.iter().map(DeadLetter::summary).collect();
+    let summaries: Vec<Summary> = dead_letters.iter().map(DeadLetter::summary).collect();
     assert_eq!(page.items, summaries);
     let count = store.count().await.expect("the store is up");
-    assert_eq!((page.total, count), (letters.len() as u64, page.total));
-    for letter in letters {
-        let found = store.get(letter.id).await.expect("the store is up");
-        assert_eq!(found.as_ref(), Some(letter));
+    assert_eq!((page.total, count), (dead_letters.len() as u64, page.total));
+    for dead_letter in dead_letters {
+        let found = store.get(dead_letter.id).await.expect("the store is up");
+        assert_eq!(found.as_ref(), Some(dead_letter));
     }
 }
 
@@ -115,50 +115,50 @@ pub async fn an_empty_store_has_no_dead_letters(store: Store) {
 /// Whatever a dead letter holds is read as it was.
 pub async fn a_dead_letter_is_read_as_it_was_stored(store: Store) {
     let unpromised = Job {
-        promise: None,
+        submission: None,
         ..dead_job(0).into_job().expect("it holds a job")
     };
-    let mut letters = vec![
+    let mut dead_letters = vec![
         dead_job(0),
         dead_bytes(1, 4),
         dead_bytes(2, 0),
         dead(3, Reason::Rejected, Content::Job(Box::new(unpromised))),
     ];
     let reasons = Reason::ALL.into_iter().take(4);
-    letters.extend((4..).zip(reasons).map(|(n, reason)| DeadLetter {
+    dead_letters.extend((4..).zip(reasons).map(|(n, reason)| DeadLetter {
         reason,
         ..dead_job(n)
     }));
-    add(&store, &letters).await;
-    assert_stored(&store, &letters).await;
+    add(&store, &dead_letters).await;
+    assert_stored(&store, &dead_letters).await;
 }
 
 /// A dead letter that is stored again is there once.
 pub async fn a_dead_letter_is_stored_once(store: Store) {
-    let letters = [dead_job(0), dead_bytes(1, 7)];
+    let dead_letters = [dead_job(0), dead_bytes(1, 7)];
     for _ in 0..20 {
-        add(&store, &letters).await;
+        add(&store, &dead_letters).await;
     }
-    assert_stored(&store, &letters).await;
+    assert_stored(&store, &dead_letters).await;
 }
 
 /// Pages are parts of one list, in the order of death, and those of one moment in the order of their ids.
 pub async fn dead_letters_are_listed_oldest_first_in_pages(store: Store) {
-    let mut letters: Vec<_> = (0..4).map(dead_job).collect();
-    letters.extend((0..3).map(|_| dead_bytes(9, 5)));
-    letters.sort_by_key(|letter| (letter.died_at, letter.id));
+    let mut dead_letters: Vec<_> = (0..4).map(dead_job).collect();
+    dead_letters.extend((0..3).map(|_| dead_bytes(9, 5)));
+    dead_letters.sort_by_key(|dead_letter| (dead_letter.died_at, dead_letter.id));
     for n in [5, 0, 6, 2, 4, 3, 1] {
-        add(&store, &letters[n..=n]).await;
+        add(&store, &dead_letters[n..=n]).await;
     }
-    assert_stored(&store, &letters).await;
+    assert_stored(&store, &dead_letters).await;
     for (offset, limit, expected) in [
-        (0, 3, &letters[..3]),
-        (3, 3, &letters[3..6]),
-        (6, 3, &letters[6..]),
+        (0, 3, &dead_letters[..3]),
+        (3, 3, &dead_letters[3..6]),
+        (6, 3, &dead_letters[6..]),
         (7, 3, &[]),
         (2, 0, &[]),
         (0, 0, &[]),
-        (1, u64::MAX, &letters[1..]),
+        (1, u64::MAX, &dead_letters[1..]),
         (u64::MAX, u64::MAX, &[]),
     ] {
         let page = list(&store, offset, limit).await;
@@ -177,8 +177,8 @@ pub async fn a_summary_says_what_a_dead_letter_holds(store: Store) {
     assert_eq!((first.id, first.died_at), (of_job.id, of_job.died_at));
     assert_eq!((first.reason, first.attempts), (Reason::Poison, 3));
     assert_eq!(
-        (first.lane, first.queue.as_str()),
-        (Some(Lane::Batch), "somewhere")
+        (first.priority, first.queue.as_str()),
+        (Some(Priority::Batch), "somewhere")
     );
     let model = first.model.as_ref().map(|model| model.as_str());
     let owner = first.owner.as_ref().map(|owner| owner.as_str());
@@ -190,20 +190,20 @@ pub async fn a_summary_says_what_a_dead_letter_holds(store: Store) {
 
 /// What is removed is gone, the rest stays.
 pub async fn a_removed_dead_letter_is_gone(store: Store) {
-    let mut letters: Vec<_> = (0..5).map(dead_job).collect();
-    add(&store, &letters).await;
-    let gone = letters.remove(2);
+    let mut dead_letters: Vec<_> = (0..5).map(dead_job).collect();
+    add(&store, &dead_letters).await;
+    let gone = dead_letters.remove(2);
     assert!(store.remove(gone.id).await.expect("the store is up"));
     assert!(!store.remove(gone.id).await.expect("the store is up"));
     assert_eq!(store.get(gone.id).await.expect("the store is up"), None);
-    assert_stored(&store, &letters).await;
+    assert_stored(&store, &dead_letters).await;
 }
 
 /// Of removals at once one is told that the dead letter was there.
 pub async fn one_of_many_removals_finds_it(store: Store) {
-    let letter = dead_job(0);
-    add(&store, std::slice::from_ref(&letter)).await;
-    let removed = join_all((0..20).map(|_| store.remove(letter.id))).await;
+    let dead_letter = dead_job(0);
+    add(&store, std::slice::from_ref(&dead_letter)).await;
+    let removed = join_all((0..20).map(|_| store.remove(dead_letter.id))).await;
     let found = removed
         .into_iter()
         .filter(|removed| matches!(removed, Ok(true)));
@@ -212,47 +212,52 @@ pub async fn one_of_many_removals_finds_it(store: Store) {
 
 /// A purge deletes all, and dead letters can be stored afterwards.
 pub async fn purged_dead_letters_are_gone(store: Store) {
-    let letters: Vec<_> = (0..5).map(dead_job).collect();
-    add(&store, &letters).await;
+    let dead_letters: Vec<_> = (0..5).map(dead_job).collect();
+    add(&store, &dead_letters).await;
     assert_eq!(store.purge().await.expect("the store is up"), 5);
     assert_stored(&store, &[]).await;
-    add(&store, &letters[1..3]).await;
-    assert_stored(&store, &letters[1..3]).await;
+    add(&store, &dead_letters[1..3]).await;
+    assert_stored(&store, &dead_letters[1..3]).await;
 }
 
 /// So many are there at most.
 pub async fn past_the_number_the_oldest_are_deleted(store: Store) {
-    let letters: Vec<_> = (0..12).map(|n| dead_bytes(n, 1)).collect();
-    add(&store, &letters).await;
-    assert_stored(&store, &letters[4..]).await;
+    let dead_letters: Vec<_> = (0..12).map(|n| dead_bytes(n, 1)).collect();
+    add(&store, &dead_letters).await;
+    assert_stored(&store, &dead_letters[4..]).await;
 }
 
 /// So many bytes are there at most, and the newest dead letter is whatever its size.
 pub async fn past_the_bytes_the_oldest_are_deleted(store: Store) {
     let sizes = [40_000, 30_000, 30_000, 40_001, 1, 60_000, 200_000];
-    let letters: Vec<_> = (0..)
+    let dead_letters: Vec<_> = (0..)
         .zip(sizes)
         .map(|(n, size)| dead_bytes(n, size))
         .collect();
     for (added, oldest_left) in [0, 0, 0, 2, 2, 4, 6].into_iter().enumerate() {
-        add(&store, &letters[added..=added]).await;
-        assert_stored(&store, &letters[oldest_left..=added]).await;
+        add(&store, &dead_letters[added..=added]).await;
+        assert_stored(&store, &dead_letters[oldest_left..=added]).await;
     }
 }
 
 /// Bytes of what was removed are free again.
 pub async fn removed_dead_letters_leave_room(store: Store) {
-    let letters: Vec<_> = (0..4).map(|n| dead_bytes(n, 50_000)).collect();
-    add(&store, &letters[..2]).await;
-    assert!(store.remove(letters[0].id).await.expect("the store is up"));
-    add(&store, &letters[2..3]).await;
-    assert_stored(&store, &letters[1..3]).await;
-    for letter in &letters[1..3] {
-        assert!(store.remove(letter.id).await.expect("the store is up"));
+    let dead_letters: Vec<_> = (0..4).map(|n| dead_bytes(n, 50_000)).collect();
+    add(&store, &dead_letters[..2]).await;
+    assert!(
+        store
+            .remove(dead_letters[0].id)
+            .await
+            .expect("the store is up")
+    );
+    add(&store, &dead_letters[2..3]).await;
+    assert_stored(&store, &dead_letters[1..3]).await;
+    for dead_letter in &dead_letters[1..3] {
+        assert!(store.remove(dead_letter.id).await.expect("the store is up"));
     }
-    add(&store, &letters[..2]).await;
-    assert_stored(&store, &letters[..2]).await;
+    add(&store, &dead_letters[..2]).await;
+    assert_stored(&store, &dead_letters[..2]).await;
     assert_eq!(store.purge().await.expect("the store is up"), 2);
-    add(&store, &letters[2..]).await;
-    assert_stored(&store, &letters[2..]).await;
+    add(&store, &dead_letters[2..]).await;
+    assert_stored(&store, &dead_letters[2..]).await;
 }

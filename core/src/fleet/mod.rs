@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::BoxError;
 use crate::catalog::Model;
 use crate::clock::UnixMillis;
-use crate::job::{Lane, ModelName};
+use crate::job::{ModelName, Priority};
 use crate::key::Digest;
 pub use memory::MemoryFleet;
 pub use traffic::{ANSWER_SECONDS, Traffic};
@@ -134,7 +134,7 @@ pub struct WorkerStatus {
     /// When it started.
     pub started_at: UnixMillis,
     /// The models it holds.
-    pub models: Vec<HeldModel>,
+    pub models: Vec<ModelStatus>,
 }
 
 /// One gateway, as it sees itself.
@@ -170,8 +170,8 @@ pub struct AskedModel {
     pub name: ModelName,
     /// Digest of its file.
     pub digest: Digest,
-    /// How it is prepared for: [`Model::prep`].
-    pub prep: u64,
+    /// How it is prepared for: [`Model::preprocessing`].
+    pub preprocessing: u64,
 }
 
 impl From<&Model> for AskedModel {
@@ -179,23 +179,23 @@ impl From<&Model> for AskedModel {
         Self {
             name: model.name.clone(),
             digest: model.digest,
-            prep: model.prep,
+            preprocessing: model.preprocessing,
         }
     }
 }
 
 /// One model in a worker's memory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct HeldModel {
+pub struct ModelStatus {
     /// The model.
     pub name: ModelName,
     /// Version of the model, as its `model.toml` names it.
     pub version: String,
     /// Digest of its file.
     pub digest: Digest,
-    /// How it is prepared for: [`Model::prep`]; `None` where the worker does not say, as earlier versions do not.
+    /// How it is prepared for: [`Model::preprocessing`]; `None` where the worker does not say, as earlier versions do not.
     #[serde(default)]
-    pub prep: Option<u64>,
+    pub preprocessing: Option<u64>,
     /// Inference threads, each with a session of its own.
     pub sessions: u16,
     /// Threads that compute at this moment.
@@ -207,18 +207,20 @@ pub struct HeldModel {
     /// How jobs ended since the start.
     #[serde(default)]
     pub ended: Ends,
-    /// When the youngest job was made that was taken from each lane: whatever waits there was made later, but for jobs that
+    /// When the youngest job was made that was taken from each queue: whatever waits there was made later, but for jobs that
     /// came back.
     #[serde(default)]
     pub taken: Taken,
 }
 
-impl HeldModel {
+impl ModelStatus {
     /// Whether it is this model with this very file.
     #[must_use]
     pub fn is(&self, model: &Model) -> bool {
         (&self.name, self.digest) == (&model.name, model.digest)
-            && self.prep.is_none_or(|prep| prep == model.prep)
+            && self
+                .preprocessing
+                .is_none_or(|preprocessing| preprocessing == model.preprocessing)
     }
 }
 
@@ -237,23 +239,23 @@ pub struct Ends {
     pub expired: u64,
 }
 
-/// A moment for each lane; `None` while nothing was taken.
+/// A moment for each queue; `None` while nothing was taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Taken {
-    /// Of the interactive lane.
+    /// Of the interactive queue.
     pub interactive: Option<UnixMillis>,
-    /// Of the batch lane.
+    /// Of the batch queue.
     pub batch: Option<UnixMillis>,
 }
 
 impl Taken {
-    /// The moment of that lane.
+    /// The moment of that queue.
     #[must_use]
-    pub const fn of(&self, lane: Lane) -> Option<UnixMillis> {
-        match lane {
-            Lane::Interactive => self.interactive,
-            Lane::Batch => self.batch,
+    pub const fn of(&self, priority: Priority) -> Option<UnixMillis> {
+        match priority {
+            Priority::Interactive => self.interactive,
+            Priority::Batch => self.batch,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{
-    AskedModel, Ends, Fleet, GatewayStatus, HeldModel, Member, Taken, Traffic, WorkerStatus,
+    AskedModel, Ends, Fleet, GatewayStatus, Member, ModelStatus, Taken, Traffic, WorkerStatus,
 };
 use crate::clock::UnixMillis;
 use crate::key::Digest;
@@ -23,11 +23,11 @@ macro_rules! fleet_suite {
             the_time_moves_forward_and_is_the_same_for_all
         );
     };
-    ($make:path: $($promise:ident)*) => {
+    ($make:path: $($submission:ident)*) => {
         $(
             #[tokio::test]
-            async fn $promise() {
-                $crate::fleet::suite::$promise($make().await).await;
+            async fn $submission() {
+                $crate::fleet::suite::$submission($make().await).await;
             }
         )*
     };
@@ -36,11 +36,11 @@ macro_rules! fleet_suite {
 /// A worker of that id with one model.
 #[must_use]
 pub fn worker(id: &str) -> WorkerStatus {
-    let model = HeldModel {
+    let model = ModelStatus {
         name: "fashion-mnist".parse().expect("a good name"),
         version: "1".to_owned(),
         digest: Digest::of(id.as_bytes()),
-        prep: Some(u64::MAX),
+        preprocessing: Some(u64::MAX),
         sessions: 2,
         busy: 1,
         jobs: u64::MAX,
@@ -88,7 +88,7 @@ pub fn gateway(id: &str) -> GatewayStatus {
         asks: Some(vec![AskedModel {
             name: "fashion-mnist".parse().expect("a good name"),
             digest: Digest::of(id.as_bytes()),
-            prep: u64::MAX,
+            preprocessing: u64::MAX,
         }]),
     }
 }

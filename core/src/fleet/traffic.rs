@@ -15,7 +15,7 @@ pub const ANSWER_SECONDS: [f64; 31] = [
 #[serde(default)]
 pub struct Traffic {
     /// Jobs promised with a 202.
-    pub promised: u64,
+    pub submitted: u64,
     /// Requests refused, for whatever reason.
     pub refused: u64,
     /// Overdue jobs that the gateway ended.
@@ -50,7 +50,7 @@ impl Traffic {
         let longer = self.answers.len().max(other.answers.len());
         self.answers.resize(longer, 0);
         let pairs = [
-            (&mut self.promised, other.promised),
+            (&mut self.submitted, other.submitted),
             (&mut self.refused, other.refused),
             (&mut self.expired, other.expired),
             (&mut self.cache_hits, other.cache_hits),

@@ -26,7 +26,7 @@ impl Backoff {
         rand::rng().random_range(Duration::ZERO..=ceiling)
     }
 
-    /// Starts anew after a success.
+    /// Starts again after a success.
     pub(super) const fn reset(&mut self) {
         self.failures = 0;
     }
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_to_a_ceiling_and_start_anew() {
+    fn pauses_grow_to_a_ceiling_and_start_again() {
         let mut backoff = Backoff::default();
         for failures in 0..40 {
             let ceiling = FIRST.as_secs_f64() * 2_f64.powi(failures);

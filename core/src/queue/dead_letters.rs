@@ -29,7 +29,7 @@ pub trait DeadLetterQueue: Debug + Send + Sync {
 #[must_use = "an arrival that is dropped arrives again"]
 pub struct Arrival {
     /// One for each job in it, or one for bytes that hold no job.
-    pub letters: Vec<DeadLetter>,
+    pub dead_letters: Vec<DeadLetter>,
     pub(super) settle: Box<dyn Settle>,
 }
 

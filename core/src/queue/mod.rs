@@ -20,12 +20,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::BoxError;
-use crate::job::{Job, Lane, ModelName, ReplyAddress};
+use crate::job::{Job, ModelName, Priority, ReplyAddress};
 use crate::outcome::Report;
 
 pub use split::split;
 
-/// Handings-out after which a message that is always given back is set aside in the dead-letter queue. Only a net: a job
+/// Handings-out after which a message that is always given back is dead-lettered in the dead-letter queue. Only a net: a job
 /// that takes workers down is ended by its own count of attempts long before.
 pub const DELIVERY_LIMIT: u32 = 20;
 
@@ -41,14 +41,14 @@ pub trait Queue: Debug + Send + Sync {
     /// See [`PublishError`]. After an error the job may still arrive, once.
     async fn publish(&self, job: Job) -> Result<(), PublishError>;
 
-    /// Takes jobs of one lane until `stop` fires; at most `prefetch` messages are in hand at once.
+    /// Takes jobs of one queue until `stop` fires; at most `prefetch` messages are in hand at once.
     ///
     /// # Errors
     /// [`QueueError::Refused`] where trying again cannot help. A broker that is merely away is waited for.
     async fn consume(
         &self,
         model: &ModelName,
-        lane: Lane,
+        priority: Priority,
         prefetch: u16,
         stop: CancellationToken,
     ) -> Result<Box<dyn Consumer>, QueueError>;
@@ -62,11 +62,11 @@ pub trait Queue: Debug + Send + Sync {
     /// [`QueueError::Unavailable`] while the broker is away.
     async fn reply(&self, to: &ReplyAddress, reports: Vec<Report>) -> Result<(), QueueError>;
 
-    /// Jobs' messages waiting in a lane, not counting those in workers' hands.
+    /// Jobs' messages waiting in a queue, not counting those in workers' hands.
     ///
     /// # Errors
     /// [`QueueError::Unavailable`] while the broker is away.
-    async fn depth(&self, model: &ModelName, lane: Lane) -> Result<u64, QueueError>;
+    async fn depth(&self, model: &ModelName, priority: Priority) -> Result<u64, QueueError>;
 
     /// Whether publishing can be expected to work now.
     fn health(&self) -> Health;
@@ -78,7 +78,7 @@ pub trait Queue: Debug + Send + Sync {
 /// The stream of reports for jobs this process published, given out once by the backend's constructor.
 pub type Reports = mpsc::Receiver<Vec<Report>>;
 
-/// One lane's deliveries.
+/// One queue's deliveries.
 #[async_trait]
 pub trait Consumer: Send {
     /// The next delivery; reconnects by itself. `None` only after the stop token has fired and what had arrived by then
@@ -125,13 +125,13 @@ pub enum Health {
 /// Why a job was not taken; each is answered differently.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// The lane is at its bound: the client should slow down.
+    /// The queue is at its bound: the client should slow down.
     #[error("the queue is full")]
     Full,
     /// The job does not fit into a message.
     #[error("the job is larger than a message may be")]
     TooLarge,
-    /// The broker is away, blocked, silent or without the lane's queue: nobody can publish now.
+    /// The broker is away, blocked, silent or without its queue: nobody can publish now.
     #[error("the broker does not take messages")]
     Unavailable(#[source] BoxError),
 }

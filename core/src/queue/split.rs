@@ -9,7 +9,7 @@ use super::backoff::Backoff;
 use super::{Delivery, PublishError, Queue};
 use crate::job::Job;
 
-/// How long a full or missing lane is waited for before the envelope goes back as it was. Far below the broker's limit
+/// How long a full or missing queue is waited for before the envelope goes back as it was. Far below the broker's limit
 /// on unsettled deliveries, and long enough that [`super::DELIVERY_LIMIT`] returns are not used up by a short jam.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -69,7 +69,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::job::{JobId, Lane, ModelName, ReplyAddress};
+    use crate::job::{JobId, ModelName, Priority, ReplyAddress};
     use crate::outcome::Report;
     use crate::queue::suite::job;
     use crate::queue::{Consumer, Health, QueueError, Settle};
@@ -95,7 +95,7 @@ mod tests {
         async fn consume(
             &self,
             _: &ModelName,
-            _: Lane,
+            _: Priority,
             _: u16,
             _: CancellationToken,
         ) -> Result<Box<dyn Consumer>, QueueError> {
@@ -110,7 +110,7 @@ mod tests {
             Ok(())
         }
 
-        async fn depth(&self, _: &ModelName, _: Lane) -> Result<u64, QueueError> {
+        async fn depth(&self, _: &ModelName, _: Priority) -> Result<u64, QueueError> {
             Ok(0)
         }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rule {
     /// Failures without a success between them that open the breaker, however far apart: where calls are rare, each must
-    /// not have to wait for its timeout anew.
+    /// not have to wait for its timeout again.
     pub(super) failures: u32,
     /// After this span one call is let through to see whether the server is back.
     pub(super) rest: Duration,
@@ -17,11 +17,11 @@ pub(super) struct Rule {
 #[derive(Debug)]
 pub(super) struct Breaker {
     rule: Rule,
-    state: Mutex<State>,
+    state: Mutex<BreakerState>,
 }
 
 #[derive(Debug)]
-enum State {
+enum BreakerState {
     /// Calls go through; so many have failed since the last success.
     Closed(u32),
     /// Calls are refused until then.
@@ -43,7 +43,7 @@ impl Breaker {
     pub(super) fn new(rule: Rule) -> Self {
         Self {
             rule,
-            state: Mutex::new(State::Closed(0)),
+            state: Mutex::new(BreakerState::Closed(0)),
         }
     }
 
@@ -51,12 +51,12 @@ impl Breaker {
     pub(super) fn admit(&self, now: Instant) -> Option<Pass<'_>> {
         let mut state = self.state();
         let is_probe = match *state {
-            State::Closed(_) => false,
-            State::Open(until) if until <= now => {
-                *state = State::Probing;
+            BreakerState::Closed(_) => false,
+            BreakerState::Open(until) if until <= now => {
+                *state = BreakerState::Probing;
                 true
             }
-            State::Open(_) | State::Probing => return None,
+            BreakerState::Open(_) | BreakerState::Probing => return None,
         };
         Some(Pass {
             breaker: self,
@@ -65,7 +65,7 @@ impl Breaker {
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, BreakerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -75,8 +75,10 @@ impl Pass<'_> {
     pub(super) fn succeeded(mut self) {
         self.settled = true;
         match &mut *self.breaker.state() {
-            State::Closed(failures) => *failures = 0,
-            state @ (State::Open(_) | State::Probing) => *state = State::Closed(0),
+            BreakerState::Closed(failures) => *failures = 0,
+            state @ (BreakerState::Open(_) | BreakerState::Probing) => {
+                *state = BreakerState::Closed(0)
+            }
         }
     }
 
@@ -86,15 +88,15 @@ impl Pass<'_> {
         let rule = self.breaker.rule;
         let mut state = self.breaker.state();
         let opens = match &mut *state {
-            State::Closed(failures) => {
+            BreakerState::Closed(failures) => {
                 *failures += 1;
                 *failures >= rule.failures
             }
-            State::Probing => self.is_probe,
-            State::Open(_) => false,
+            BreakerState::Probing => self.is_probe,
+            BreakerState::Open(_) => false,
         };
         if opens {
-            *state = State::Open(now + rule.rest);
+            *state = BreakerState::Open(now + rule.rest);
         }
         opens
     }
@@ -104,8 +106,8 @@ impl Drop for Pass<'_> {
     fn drop(&mut self) {
         if self.is_probe && !self.settled {
             let mut state = self.breaker.state();
-            if matches!(*state, State::Probing) {
-                *state = State::Open(Instant::now());
+            if matches!(*state, BreakerState::Probing) {
+                *state = BreakerState::Open(Instant::now());
             }
         }
     }
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_between_failures_starts_the_count_anew() {
+    fn a_success_between_failures_starts_the_count_again() {
         let breaker = Breaker::new(RULE);
         let now = Instant::now();
         for _ in 0..5 {

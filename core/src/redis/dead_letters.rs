@@ -44,7 +44,7 @@ pub struct RedisDeadLetters {
     bounds: Bounds,
     ids: String,
     total: String,
-    letter_prefix: String,
+    dead_letter_prefix: String,
     add: Script,
     list: Script,
     remove: Script,
@@ -67,7 +67,7 @@ impl RedisDeadLetters {
             bounds,
             ids: format!("{prefix}:dead_letters"),
             total: format!("{prefix}:dead_letters:bytes"),
-            letter_prefix: format!("{prefix}:dead_letter:"),
+            dead_letter_prefix: format!("{prefix}:dead_letter:"),
             add: script!("add"),
             list: script!("list"),
             remove: script!("remove"),
@@ -79,7 +79,7 @@ impl RedisDeadLetters {
         let mut call = script.prepare_invoke();
         call.key(&self.ids)
             .key(&self.total)
-            .key(&self.letter_prefix);
+            .key(&self.dead_letter_prefix);
         call
     }
 
@@ -94,18 +94,19 @@ impl RedisDeadLetters {
 
 #[async_trait]
 impl DeadLetterStore for RedisDeadLetters {
-    async fn add(&self, letter: &DeadLetter) -> Result<(), StoreError> {
-        let body = match &letter.content {
+    async fn add(&self, dead_letter: &DeadLetter) -> Result<(), StoreError> {
+        let body = match &dead_letter.content {
             Content::Job(job) => encode_jobs(std::slice::from_ref(job))
                 .map_err(|error| StoreError(error.into()))?
                 .into(),
             Content::Foreign(bytes) => bytes.clone(),
         };
         let mut call = self.call(&self.add);
-        call.arg(letter.id.to_string()).arg(millis(letter.died_at));
-        call.arg(serde_json::to_string(&letter.summary())?)
+        call.arg(dead_letter.id.to_string())
+            .arg(millis(dead_letter.died_at));
+        call.arg(serde_json::to_string(&dead_letter.summary())?)
             .arg(&body[..]);
-        call.arg(self.bounds.letters).arg(self.bounds.bytes);
+        call.arg(self.bounds.dead_letters).arg(self.bounds.bytes);
         // The broker forgets the message after this.
         Ok(self.link.kept_script(&call).await?)
     }
@@ -113,7 +114,7 @@ impl DeadLetterStore for RedisDeadLetters {
     async fn list(&self, offset: u64, limit: u64) -> Result<Page, StoreError> {
         let mut call = self.call(&self.list);
         // Redis counts in signed numbers, and there are no more.
-        let most = self.bounds.letters;
+        let most = self.bounds.dead_letters;
         call.arg(offset.min(most)).arg(limit.min(most));
         let (total, found): (u64, Vec<Vec<u8>>) = self.link.script(&call).await?;
         // What this version cannot read is another's: better left out than the whole list lost.
@@ -124,7 +125,7 @@ impl DeadLetterStore for RedisDeadLetters {
 
     async fn get(&self, id: JobId) -> Result<Option<DeadLetter>, StoreError> {
         let mut read = redis::cmd("HMGET");
-        read.arg(format!("{}{id}", self.letter_prefix));
+        read.arg(format!("{}{id}", self.dead_letter_prefix));
         read.arg("meta").arg("body");
         let found: (Option<Vec<u8>>, Option<Vec<u8>>) = self.link.command(&read).await?;
         let (meta, body) = match found {

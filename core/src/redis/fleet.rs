@@ -1,4 +1,4 @@
-//! The list of processes in Redis: one key for each, which lapses with its silence, and an index of ids for each role.
+//! The list of processes in Redis: one key for each, which expires with its silence, and an index of ids for each role.
 
 use std::time::Duration;
 

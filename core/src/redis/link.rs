@@ -14,7 +14,7 @@ use super::error::{LinkError, OpenError};
 use super::failover::Failover;
 use super::fit::{Content, Unfit};
 use super::source::Source;
-use super::supervisor::{Live, State, supervise};
+use super::supervisor::{ConnectionState, Live, supervise};
 use crate::config::RedisUrl;
 
 /// A connection that looks after itself. Ends with its last owner.
@@ -23,7 +23,7 @@ pub(super) struct Link {
     redis: Arc<str>,
     /// Where another server may take over.
     failover: Option<Failover>,
-    state: watch::Receiver<State>,
+    state: watch::Receiver<ConnectionState>,
     breaker: Breaker,
     budget: Duration,
     _supervisor: JoinSet<()>,
@@ -46,7 +46,7 @@ impl Link {
             source: source.into(),
         })?;
         let failover = source.failover();
-        let (sender, state) = watch::channel(State::Connecting);
+        let (sender, state) = watch::channel(ConnectionState::Connecting);
         let mut supervisor = JoinSet::new();
         supervisor.spawn(supervise(source, redis.clone(), content, sender));
         Ok(Self {
@@ -187,21 +187,21 @@ impl Link {
     /// The connection, or why there is none; waits for an attempt that may succeed.
     async fn live(&self) -> Result<Live, LinkError> {
         let mut state = self.state.clone();
-        let settled = state.wait_for(|state| !matches!(state, State::Connecting));
+        let settled = state.wait_for(|state| !matches!(state, ConnectionState::Connecting));
         match settled.await.as_deref() {
-            Ok(State::Up(live)) => Ok(live.clone()),
-            Ok(State::Down(source)) => Err(LinkError::Unreachable {
+            Ok(ConnectionState::Up(live)) => Ok(live.clone()),
+            Ok(ConnectionState::Down(source)) => Err(LinkError::Unreachable {
                 redis: self.redis(),
                 source: source.clone(),
             }),
-            Ok(State::Unfit(unfit)) => Err(LinkError::Unfit(unfit.clone())),
-            Ok(State::Connecting) | Err(_) => Err(self.closed()),
+            Ok(ConnectionState::Unfit(unfit)) => Err(LinkError::Unfit(unfit.clone())),
+            Ok(ConnectionState::Connecting) | Err(_) => Err(self.closed()),
         }
     }
 
     /// Has a connection that no longer answers replaced: its server may be gone without a word, or sit on old commands.
     fn replace(&self) {
-        if let State::Up(live) = &*self.state.borrow() {
+        if let ConnectionState::Up(live) = &*self.state.borrow() {
             live.lost.notify_one();
         }
     }

@@ -1,7 +1,7 @@
 //! The Redis backends of cache, store, dead letters and fleet; the only import of the `redis` crate.
 //!
 //! Each backend has a connection of its own, so that the cache's 50 ms are not spent behind the store's scripts.
-//! A supervisor makes the connection and makes it anew, a breaker stops calls to a server that has fallen silent, and every
+//! A supervisor makes the connection and makes it again, a breaker stops calls to a server that has fallen silent, and every
 //! call has a time in which it is answered or fails.
 
 mod breaker;

@@ -101,7 +101,7 @@ impl Primary {
         })
     }
 
-    /// Asks the sentinels anew, and the server they name whether it sees itself as the primary.
+    /// Asks the sentinels again, and the server they name whether it sees itself as the primary.
     async fn find(&mut self) -> RedisResult<Client> {
         let asking = self
             .sentinels

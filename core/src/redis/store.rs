@@ -351,15 +351,19 @@ impl JobStore for RedisStore {
         Ok(records)
     }
 
-    async fn untold(&self, limit: usize, lease: Duration) -> Result<Vec<Record>, StoreError> {
-        let mut call = self.scripts.untold.prepare_invoke();
+    async fn lease_webhooks(
+        &self,
+        limit: usize,
+        lease: Duration,
+    ) -> Result<Vec<Record>, StoreError> {
+        let mut call = self.scripts.lease_webhooks.prepare_invoke();
         call.key(&self.names.webhooks).arg(limit);
         call.arg(millis(UnixMillis(0).after(lease)));
         let ids: Vec<String> = self.link.script(&call).await?;
         Ok(self.still_there(&self.names.webhooks, &ids).await?)
     }
 
-    async fn told(
+    async fn complete_webhook(
         &self,
         id: JobId,
         delivery: Option<&Delivery>,
@@ -376,18 +380,18 @@ impl JobStore for RedisStore {
         Ok(self.link.script(&call).await?)
     }
 
-    async fn recall(&self, id: JobId, until: UnixMillis) -> Result<(), StoreError> {
+    async fn abandon(&self, id: JobId, until: UnixMillis) -> Result<(), StoreError> {
         let mut note = redis::cmd("SET");
-        note.arg(self.names.recall(id)).arg(1);
+        note.arg(self.names.abandon(id)).arg(1);
         note.arg("PXAT").arg(millis(until).max(1));
         Ok(self.link.command(&note).await?)
     }
 
-    async fn recalled(&self, ids: &[JobId]) -> Result<Vec<bool>, StoreError> {
+    async fn abandoned(&self, ids: &[JobId]) -> Result<Vec<bool>, StoreError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let names: Vec<String> = ids.iter().map(|id| self.names.recall(*id)).collect();
+        let names: Vec<String> = ids.iter().map(|id| self.names.abandon(*id)).collect();
         let mut read = redis::cmd("MGET");
         read.arg(names);
         let notes: Vec<Option<String>> = self.link.command(&read).await?;

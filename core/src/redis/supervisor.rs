@@ -1,4 +1,4 @@
-//! The task that owns the connection to one Redis and makes it anew whenever it is lost. Runs no commands.
+//! The task that owns the connection to one Redis and makes it again whenever it is lost. Runs no commands.
 //!
 //! The crate's `ConnectionManager` is not used: it keeps the first error that is not one of I/O for ever (a password that
 //! was wrong once), lets the first call after an outage fail with the outage's old error, and never replaces a connection
@@ -28,7 +28,7 @@ const IN_FLIGHT: usize = 256;
 
 /// What there is of a connection.
 #[derive(Clone, Debug)]
-pub(super) enum State {
+pub(super) enum ConnectionState {
     /// The first attempt, or the first after a loss, is under way: worth waiting for.
     Connecting,
     /// Connected.
@@ -51,7 +51,7 @@ pub(super) async fn supervise(
     mut source: Source,
     redis: Arc<str>,
     content: Content,
-    state: watch::Sender<State>,
+    state: watch::Sender<ConnectionState>,
 ) {
     let mut failures: u32 = 0;
     loop {
@@ -63,10 +63,10 @@ pub(super) async fn supervise(
                     redis: redis.clone(),
                     reason,
                 };
-                if !matches!(*state.borrow(), State::Unfit(_)) {
+                if !matches!(*state.borrow(), ConnectionState::Unfit(_)) {
                     tracing::warn!("{unfit}");
                 }
-                state.send_replace(State::Unfit(unfit));
+                state.send_replace(ConnectionState::Unfit(unfit));
             }
             Ok((connection, None)) => {
                 tracing::info!(%redis, "connected to Redis");
@@ -75,20 +75,20 @@ pub(super) async fn supervise(
                     connection,
                     lost: lost.clone(),
                 };
-                state.send_replace(State::Up(live));
+                state.send_replace(ConnectionState::Up(live));
                 lost.notified().await;
                 tracing::warn!(%redis, "the connection to Redis is lost, making another");
-                state.send_replace(State::Connecting);
+                state.send_replace(ConnectionState::Connecting);
                 if since.elapsed() >= SETTLED_AFTER {
                     failures = 0;
                     continue;
                 }
             }
             Err(error) => {
-                if !matches!(*state.borrow(), State::Down(_)) {
+                if !matches!(*state.borrow(), ConnectionState::Down(_)) {
                     tracing::warn!(%redis, %error, "Redis cannot be reached, trying on");
                 }
-                state.send_replace(State::Down(error));
+                state.send_replace(ConnectionState::Down(error));
             }
         }
         tokio::time::sleep(pause(failures)).await;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::abandoned::Recalls;
 use super::entry::Entry;
 use super::owners::Owners;
-use super::recalls::Recalls;
 use super::{
     Cancel, Claim, Completion, JobStore, MOST_SCANNED, Page, Progress, Record, SUBMIT_LEASE, Seed,
     State, StoreError, StoreFull, Submitted,
@@ -44,8 +44,8 @@ struct Records {
     notifying: BTreeSet<(UnixMillis, JobId)>,
     keys: HashMap<Digest, JobId>,
     /// When each untold webhook is due.
-    untold: HashMap<JobId, UnixMillis>,
-    recalls: Recalls,
+    lease_webhooks: HashMap<JobId, UnixMillis>,
+    abandoned: Recalls,
     owners: Owners,
     progress: HashMap<ModelName, Progress>,
 }
@@ -99,7 +99,7 @@ impl MemoryStore {
 
 impl Records {
     fn forget_old(&mut self, now: UnixMillis, retention: Duration) {
-        self.recalls.forget_old(now);
+        self.abandoned.forget_old(now);
         while let Some(id) =
             pop_expired(&mut self.finished, now).or_else(|| pop_expired(&mut self.notifying, now))
         {
@@ -114,7 +114,7 @@ impl Records {
     }
 
     fn remove(&mut self, id: JobId) {
-        self.untold.remove(&id);
+        self.lease_webhooks.remove(&id);
         let Some(Entry { record, .. }) = self.entries.remove(&id) else {
             return;
         };
@@ -122,10 +122,10 @@ impl Records {
             self.progress(&record.seed.model).submitted -= 1;
         }
         self.owners.remove(record.seed.owner.as_ref(), id);
-        if let Some(once) = record.seed.once {
+        if let Some(idempotency) = record.seed.idempotency {
             // It may be another job's by now.
-            if self.keys.get(&once.key) == Some(&id) {
-                self.keys.remove(&once.key);
+            if self.keys.get(&idempotency.key) == Some(&id) {
+                self.keys.remove(&idempotency.key);
             }
         }
     }
@@ -144,13 +144,17 @@ impl Records {
         (capacity, retention): (usize, Duration),
     ) -> Result<Submitted, StoreError> {
         let mut written = seed.clone();
-        let earlier = seed.once.and_then(|once| {
-            let earlier = self.holder(&once.key)?;
-            (earlier.record.seed.id != seed.id).then_some((once, earlier))
+        let earlier = seed.idempotency.and_then(|idempotency| {
+            let earlier = self.holder(&idempotency.key)?;
+            (earlier.record.seed.id != seed.id).then_some((idempotency, earlier))
         });
-        if let Some((once, earlier)) = earlier {
+        if let Some((idempotency, earlier)) = earlier {
             let earlier_seed = &earlier.record.seed;
-            if earlier_seed.once.map(|once| once.fingerprint) != Some(once.fingerprint) {
+            if earlier_seed
+                .idempotency
+                .map(|idempotency| idempotency.fingerprint)
+                != Some(idempotency.fingerprint)
+            {
                 return Ok(Submitted::Mismatch);
             }
             let is_queued = earlier.record.state == State::Queued;
@@ -167,7 +171,7 @@ impl Records {
         }
         let is_new = !self.entries.contains_key(&written.id);
         let entry = self.entry(&written, capacity, retention)?;
-        if is_new && seed.once.is_some() {
+        if is_new && seed.idempotency.is_some() {
             entry.pending = Some((now.after(SUBMIT_LEASE), seed.id));
         }
         Ok(if written.id == seed.id {
@@ -199,7 +203,7 @@ impl Records {
             && wanted
             && !entry.expired_unconfirmed()
         {
-            self.untold.insert(id, ended);
+            self.lease_webhooks.insert(id, ended);
             self.finished.remove(&(record.expires_at, id));
             self.notifying.insert((kept_for_webhook(record), id));
         }
@@ -221,10 +225,10 @@ impl Records {
                 self.remove(oldest);
             }
             self.unfinished.insert((seed.deadline, seed.id));
-            if let Some(once) = seed.once
-                && self.holder(&once.key).is_none()
+            if let Some(idempotency) = seed.idempotency
+                && self.holder(&idempotency.key).is_none()
             {
-                self.keys.insert(once.key, seed.id);
+                self.keys.insert(idempotency.key, seed.id);
             }
             self.owners.add(seed.owner.as_ref(), seed.id);
             self.progress(&seed.model).submitted += 1;
@@ -242,7 +246,7 @@ impl Records {
     fn withdraw(&mut self, id: JobId, by: JobId) {
         if let Some(entry) = self.entries.get(&id)
             && entry.record.state == State::Queued
-            && (entry.record.seed.once.is_none()
+            && (entry.record.seed.idempotency.is_none()
                 || entry.pending.is_some_and(|(_, submitter)| submitter == by))
         {
             self.unfinished.remove(&(entry.record.seed.deadline, id));
@@ -380,18 +384,25 @@ impl JobStore for MemoryStore {
         Ok(entries.map(|entry| entry.record.clone()).collect())
     }
 
-    async fn untold(&self, limit: usize, lease: Duration) -> Result<Vec<Record>, StoreError> {
+    async fn lease_webhooks(
+        &self,
+        limit: usize,
+        lease: Duration,
+    ) -> Result<Vec<Record>, StoreError> {
         let (mut records, now) = self.lock();
-        let due = records.untold.iter().filter(|(_, due)| **due <= now);
+        let due = records
+            .lease_webhooks
+            .iter()
+            .filter(|(_, due)| **due <= now);
         let ids: Vec<JobId> = due.map(|(id, _)| *id).take(limit).collect();
         for id in &ids {
-            records.untold.insert(*id, now.after(lease));
+            records.lease_webhooks.insert(*id, now.after(lease));
         }
         let record = |id: &JobId| records.entries.get(id).map(|entry| entry.record.clone());
         Ok(ids.iter().filter_map(record).collect())
     }
 
-    async fn told(
+    async fn complete_webhook(
         &self,
         id: JobId,
         delivery: Option<&Delivery>,
@@ -403,10 +414,10 @@ impl JobStore for MemoryStore {
         }
         match next {
             Next::After(delay) if records.entries.contains_key(&id) => {
-                records.untold.insert(id, now.after(delay));
+                records.lease_webhooks.insert(id, now.after(delay));
             }
             Next::After(_) | Next::Nothing => {
-                let was_due = records.untold.remove(&id).is_some();
+                let was_due = records.lease_webhooks.remove(&id).is_some();
                 let record = records.entries.get(&id).filter(|_| was_due);
                 if let Some(Entry { record, .. }) = record {
                     let (kept_until, expires_at) = (kept_for_webhook(record), record.expires_at);
@@ -418,15 +429,15 @@ impl JobStore for MemoryStore {
         Ok(())
     }
 
-    async fn recall(&self, id: JobId, until: UnixMillis) -> Result<(), StoreError> {
+    async fn abandon(&self, id: JobId, until: UnixMillis) -> Result<(), StoreError> {
         let (mut records, _) = self.lock();
-        records.recalls.add(id, until);
+        records.abandoned.add(id, until);
         Ok(())
     }
 
-    async fn recalled(&self, ids: &[JobId]) -> Result<Vec<bool>, StoreError> {
+    async fn abandoned(&self, ids: &[JobId]) -> Result<Vec<bool>, StoreError> {
         let (records, _) = self.lock();
-        Ok(ids.iter().map(|id| records.recalls.has(*id)).collect())
+        Ok(ids.iter().map(|id| records.abandoned.has(*id)).collect())
     }
 
     async fn ping(&self) -> bool {

@@ -1,4 +1,4 @@
-//! Records of promised jobs: their contract. Backends live beside it and pass one suite.
+//! Records of asynchronous jobs: their contract. Backends live beside it and pass one suite.
 //!
 //! A record is a small state machine. Every change is an atomic compare-and-set on the state, and each operation may be
 //! repeated without harm, since a caller that timed out cannot know whether it was done.
@@ -19,10 +19,10 @@
 //! nobody knows of it: it sends no webhook unless `confirm` follows, and a repeat makes a new job.
 //! Terminal states are absorbing: the first writer wins, later ones are told so.
 
+mod abandoned;
 mod entry;
 mod memory;
 mod owners;
-mod recalls;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 
@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::BoxError;
 use crate::clock::UnixMillis;
-use crate::job::{Job, JobId, ModelName, Once};
+use crate::job::{Idempotency, Job, JobId, ModelName};
 use crate::key::{Digest, PredictionKey};
 use crate::key_name::KeyName;
 use crate::outcome::{Cost, Failure, Outcome};
@@ -52,7 +52,7 @@ pub const SUBMIT_LEASE: Duration = Duration::from_secs(10);
 /// Most jobs that one call of [`JobStore::list`] scans.
 pub const MOST_SCANNED: usize = 500;
 
-/// Records of promised jobs.
+/// Records of asynchronous jobs.
 #[async_trait]
 pub trait JobStore: Debug + Send + Sync {
     /// Writes a record in state `queued`. A record that is already there stays as it is, and none is written where another
@@ -149,13 +149,17 @@ pub trait JobStore: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`StoreError`]; webhooks may have been leased all the same.
-    async fn untold(&self, limit: usize, lease: Duration) -> Result<Vec<Record>, StoreError>;
+    async fn lease_webhooks(
+        &self,
+        limit: usize,
+        lease: Duration,
+    ) -> Result<Vec<Record>, StoreError>;
 
     /// Notes what has become of a job's webhook, where it was tried, and when it is due again.
     ///
     /// # Errors
     /// [`StoreError`].
-    async fn told(
+    async fn complete_webhook(
         &self,
         id: JobId,
         delivery: Option<&Delivery>,
@@ -167,13 +171,13 @@ pub trait JobStore: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`StoreError`]; then the job may be run for nobody.
-    async fn recall(&self, id: JobId, until: UnixMillis) -> Result<(), StoreError>;
+    async fn abandon(&self, id: JobId, until: UnixMillis) -> Result<(), StoreError>;
 
-    /// Says for each job, in order, whether it was recalled.
+    /// Says for each job, in order, whether it was abandoned.
     ///
     /// # Errors
     /// [`StoreError`]; callers go on as if none was.
-    async fn recalled(&self, ids: &[JobId]) -> Result<Vec<bool>, StoreError>;
+    async fn abandoned(&self, ids: &[JobId]) -> Result<Vec<bool>, StoreError>;
 
     /// Whether the store answers now.
     async fn ping(&self) -> bool;
@@ -200,7 +204,7 @@ pub struct Seed {
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// What makes its request the same when it is repeated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub once: Option<Once>,
+    pub idempotency: Option<Idempotency>,
     /// The API key it was asked for with; nobody else is shown it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<KeyName>,
@@ -222,24 +226,24 @@ impl Seed {
         self.image_hash.unwrap_or(self.key.image)
     }
 
-    /// The seed of a promised job; `None` for a job that nobody promised: it has no record.
+    /// The seed of an asynchronous job; `None` for a job that nobody promised: it has no record.
     #[must_use]
     pub fn of(job: &Job) -> Option<Self> {
-        let promise = job.promise.as_ref()?;
+        let submission = job.submission.as_ref()?;
         Some(Self {
             id: job.id,
             model: job.model.clone(),
-            version: promise.version.clone(),
+            version: submission.version.clone(),
             key: job.key,
             created_at: job.created_at,
             deadline: job.deadline,
-            top_k: promise.top_k,
-            metadata: promise.metadata.clone(),
-            once: promise.once,
-            owner: promise.owner.clone(),
-            webhook: promise.webhook.clone(),
-            retry_of: promise.retry_of,
-            image_hash: promise.image_hash,
+            top_k: submission.top_k,
+            metadata: submission.metadata.clone(),
+            idempotency: submission.idempotency,
+            owner: submission.owner.clone(),
+            webhook: submission.webhook.clone(),
+            retry_of: submission.retry_of,
+            image_hash: submission.image_hash,
         })
     }
 }

@@ -43,10 +43,10 @@ impl Spans {
 
     /// Takes a place for a span, if there is one.
     fn enter(&self) -> bool {
-        let place = |waiting: usize| (waiting < self.most).then_some(waiting + 1);
+        let count = |waiting: usize| (waiting < self.most).then_some(waiting + 1);
         let entered = self
             .waiting
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, place);
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, count);
         if entered.is_err() {
             self.dropped.inc();
         }

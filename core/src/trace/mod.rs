@@ -24,7 +24,7 @@ use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span as SdkSpan};
 use prometheus::Registry;
 
 use crate::config::OtlpUrl;
-use crate::job::{Job, Lane};
+use crate::job::{Job, Priority};
 use crate::outcome::Cost;
 
 pub use queue::traced;
@@ -156,7 +156,7 @@ pub fn request(method: &str, route: &str, parent: Option<&str>) -> Option<Span> 
 /// A job that is handed to the broker.
 fn publishing(job: &Job) -> Option<Span> {
     TRACING.get()?;
-    let builder = SpanBuilder::from_name(format!("send {}", lane(job)))
+    let builder = SpanBuilder::from_name(format!("send {}", priority(job)))
         .with_kind(SpanKind::Producer)
         .with_attributes(about(job));
     Span::start(builder, job.traceparent.as_deref())
@@ -191,7 +191,7 @@ pub fn processed(processed: &Processed<'_>) {
     // The trace has wall time, measured are spans of the monotonic clock; the end of both is now.
     let (now, wall) = (Instant::now(), SystemTime::now());
     let at = |instant: Instant| wall - now.saturating_duration_since(instant);
-    let builder = SpanBuilder::from_name(format!("process {}", lane(job)))
+    let builder = SpanBuilder::from_name(format!("process {}", priority(job)))
         .with_kind(SpanKind::Consumer)
         .with_start_time(at(processed.arrived))
         .with_attributes(about(job).into_iter().chain([
@@ -257,17 +257,17 @@ fn context(traceparent: Option<&str>) -> Context {
     TraceContextPropagator::new().extract_with_context(&Context::new(), &carrier)
 }
 
-fn lane(job: &Job) -> String {
-    let lane = match job.lane() {
-        Lane::Interactive => "interactive",
-        Lane::Batch => "batch",
+fn priority(job: &Job) -> String {
+    let priority = match job.priority() {
+        Priority::Interactive => "interactive",
+        Priority::Batch => "batch",
     };
-    format!("{}.{lane}", job.model)
+    format!("{}.{priority}", job.model)
 }
 
 fn about(job: &Job) -> [KeyValue; 3] {
     [
-        KeyValue::new("messaging.destination.name", lane(job)),
+        KeyValue::new("messaging.destination.name", priority(job)),
         KeyValue::new("messaging.message.id", job.id.to_string()),
         KeyValue::new(
             "messaging.message.body.size",

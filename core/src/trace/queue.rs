@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::{TRACING, publishing};
-use crate::job::{Job, Lane, ModelName, ReplyAddress};
+use crate::job::{Job, ModelName, Priority, ReplyAddress};
 use crate::outcome::Report;
 use crate::queue::{Consumer, Health, PublishError, Queue, QueueError};
 
@@ -39,11 +39,11 @@ impl Queue for Traced {
     async fn consume(
         &self,
         model: &ModelName,
-        lane: Lane,
+        priority: Priority,
         prefetch: u16,
         stop: CancellationToken,
     ) -> Result<Box<dyn Consumer>, QueueError> {
-        self.0.consume(model, lane, prefetch, stop).await
+        self.0.consume(model, priority, prefetch, stop).await
     }
 
     fn reply_address(&self) -> Option<ReplyAddress> {
@@ -54,8 +54,8 @@ impl Queue for Traced {
         self.0.reply(to, reports).await
     }
 
-    async fn depth(&self, model: &ModelName, lane: Lane) -> Result<u64, QueueError> {
-        self.0.depth(model, lane).await
+    async fn depth(&self, model: &ModelName, priority: Priority) -> Result<u64, QueueError> {
+        self.0.depth(model, priority).await
     }
 
     fn health(&self) -> Health {

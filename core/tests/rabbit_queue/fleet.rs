@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use selvage_core::config::{AmqpUrl, AmqpUrls, Prefix};
-use selvage_core::job::{Job, Lane, ModelName};
+use selvage_core::job::{Job, ModelName, Priority};
 use selvage_core::queue::rabbit::testing::Broker;
 use selvage_core::queue::rabbit::{RabbitQueue, RabbitSettings, Role};
 use selvage_core::queue::suite::{CleanUp, Fixture, job};
@@ -71,7 +71,7 @@ impl Fleet {
     }
 
     pub(crate) fn interactive(&self) -> String {
-        self.broker.lane(&self.model, Lane::Interactive)
+        self.broker.priority(&self.model, Priority::Interactive)
     }
 
     pub(crate) fn job(&self, n: u32) -> Job {
@@ -80,7 +80,7 @@ impl Fleet {
 
     pub(crate) async fn consumer(&self, queue: &RabbitQueue, prefetch: u16) -> Box<dyn Consumer> {
         let stop = CancellationToken::new();
-        let consuming = queue.consume(&self.model, Lane::Interactive, prefetch, stop);
+        let consuming = queue.consume(&self.model, Priority::Interactive, prefetch, stop);
         timeout(PATIENCE, consuming).await.unwrap().unwrap()
     }
 

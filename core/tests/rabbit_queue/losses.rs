@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use selvage_core::job::Lane;
+use selvage_core::job::Priority;
 use selvage_core::outcome::{Cost, Outcome, Report};
 use selvage_core::queue::rabbit::{QueueCounters, RabbitQueue, Role};
 use selvage_core::queue::suite::{alone, eventually, job};
@@ -135,7 +135,7 @@ async fn one_for_each(
 }
 
 #[tokio::test]
-async fn a_queue_deleted_under_its_consumers_is_made_anew_for_all_of_them() {
+async fn a_queue_deleted_under_its_consumers_is_made_again_for_all_of_them() {
     let fleet = Fleet::new().await;
     let (gateway, _reports) = fleet.connect(Role::Gateway, url()).await;
     let (worker, _) = fleet.connect(Role::Worker, url()).await;
@@ -152,7 +152,7 @@ async fn a_queue_deleted_under_its_consumers_is_made_anew_for_all_of_them() {
 }
 
 #[tokio::test]
-async fn a_missing_queue_is_said_and_made_anew() {
+async fn a_missing_queue_is_said_and_made_again() {
     let fleet = Fleet::new().await;
     let counters = QueueCounters::default();
     let mut settings = fleet.settings(Role::Gateway, url());
@@ -173,7 +173,9 @@ async fn a_missing_queue_brings_no_other_back() {
     let fleet = Fleet::new().await;
     let (gateway, _reports) = fleet.connect(Role::Gateway, url()).await;
     // Deleted a moment ago, its consumers may not be canceled yet: it has to be missed by itself.
-    let other = fleet.broker.lane(&fleet.other_model, Lane::Interactive);
+    let other = fleet
+        .broker
+        .priority(&fleet.other_model, Priority::Interactive);
     fleet.broker.delete(&fleet.interactive()).await.unwrap();
     fleet.broker.delete(&other).await.unwrap();
     publish(&fleet, &gateway, 1).await;

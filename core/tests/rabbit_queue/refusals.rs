@@ -1,13 +1,13 @@
-//! What the broker refuses for good ends the start with its own words; what it cannot read is set aside.
+//! What the broker refuses for good ends the start with its own words; what it cannot read is dead-lettered.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use selvage_core::config::AmqpUrl;
-use selvage_core::job::{Job, Lane};
+use selvage_core::job::{Job, Priority};
 use selvage_core::outcome::{Cost, Outcome, Report};
 use selvage_core::queue::rabbit::{QueueCounters, RabbitQueue, Role};
-use selvage_core::queue::suite::{eventually, job, promised};
+use selvage_core::queue::suite::{eventually, job, submitted};
 use selvage_core::queue::wire::encode_jobs;
 use selvage_core::queue::{Health, PublishError, Queue, QueueError};
 use tokio_util::sync::CancellationToken;
@@ -105,12 +105,12 @@ async fn the_documented_rights_are_enough() {
     worker.reply(&address, vec![report.clone()]).await.unwrap();
     assert_eq!(reports.recv().await.unwrap(), [report]);
     delivery.settle.dead_letter().await;
-    let letters = gateway.dead_letters();
+    let dead_letters = gateway.dead_letters();
     eventually("it is among the dead letters", || async {
-        letters.count().await.is_ok_and(|count| count == 1)
+        dead_letters.count().await.is_ok_and(|count| count == 1)
     })
     .await;
-    letters.next().await.unwrap().unwrap().ack().await;
+    dead_letters.next().await.unwrap().unwrap().ack().await;
     fleet.end(&[&gateway, &worker]).await;
 }
 
@@ -142,14 +142,14 @@ async fn a_queue_with_other_arguments_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_lane_that_turns_out_different_refuses_its_consumer() {
+async fn a_queue_that_turns_out_different_refuses_its_consumer() {
     let fleet = Fleet::new().await;
     let (worker, _) = fleet.connect(Role::Worker, url()).await;
     let queue = fleet.interactive();
     fleet.broker.delete(&queue).await.unwrap();
     fleet.broker.declare_classic(&queue).await.unwrap();
     let stop = CancellationToken::new();
-    let consumer = worker.consume(&fleet.model, Lane::Interactive, 1, stop);
+    let consumer = worker.consume(&fleet.model, Priority::Interactive, 1, stop);
     let answer = refusal(consumer.await.map(|_| ()));
     assert!(answer.contains("PRECONDITION_FAILED"), "{answer}");
     fleet.end(&[&worker]).await;
@@ -191,7 +191,7 @@ async fn tls_to_a_port_without_it_is_an_error_and_no_panic() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_set_aside_and_the_next_arrives() {
+async fn what_cannot_be_read_is_dead_lettered_and_the_next_arrives() {
     let fleet = Fleet::new().await;
     let mut settings = fleet.settings(Role::Worker, url());
     let counters = QueueCounters::default();
@@ -199,7 +199,7 @@ async fn what_cannot_be_read_is_set_aside_and_the_next_arrives() {
     let (worker, _) = RabbitQueue::connect(settings).await.unwrap();
     let mut newer = encode_jobs(&[fleet.job(1)]).unwrap();
     newer[0] = 99;
-    let misplaced = encode_jobs(&[promised(fleet.job(2))]).unwrap();
+    let misplaced = encode_jobs(&[submitted(fleet.job(2))]).unwrap();
     let foreign = encode_jobs(&[job(&fleet.other_model, 3)]).unwrap();
     let bad = [&b""[..], b"garbage", &newer, &misplaced, &foreign];
     for body in bad {
@@ -220,14 +220,19 @@ async fn what_cannot_be_read_is_set_aside_and_the_next_arrives() {
     let delivery = take(&mut consumer).await;
     assert_eq!(delivery.jobs, [good]);
     delivery.settle.ack().await;
-    let letters = worker.dead_letters();
+    let dead_letters = worker.dead_letters();
     eventually("all bad ones among the dead letters", || async {
-        letters.count().await.is_ok_and(|count| count == 5)
+        dead_letters.count().await.is_ok_and(|count| count == 5)
     })
     .await;
     let mut reasons = Vec::new();
-    while let Some(arrival) = letters.next().await.unwrap() {
-        reasons.extend(arrival.letters.iter().map(|letter| letter.reason.as_str()));
+    while let Some(arrival) = dead_letters.next().await.unwrap() {
+        reasons.extend(
+            arrival
+                .dead_letters
+                .iter()
+                .map(|dead_letter| dead_letter.reason.as_str()),
+        );
         arrival.ack().await;
     }
     reasons.sort_unstable();

@@ -71,7 +71,7 @@ async fn mixed_run(prefix: &Prefix) {
     store.release(&[released.id]).await.unwrap();
     store.overdue(10).await.unwrap();
     let until = UnixMillis::wall().after(HOUR);
-    store.recall(waiting.id, until).await.unwrap();
+    store.abandon(waiting.id, until).await.unwrap();
     cache
         .put(&[(key(1), scores(1)), (key(2), scores(2))])
         .await
@@ -150,7 +150,7 @@ async fn a_record_is_kept_until_its_webhook_has_ended_or_for_a_day_and_an_hour()
     let list: u64 = raw.run("PEXPIRETIME", webhooks_name(&prefix));
     assert!(list >= gone_at, "{list} {gone_at}");
     store
-        .told(job.id, Some(&Delivery::default()), Next::Nothing)
+        .complete_webhook(job.id, Some(&Delivery::default()), Next::Nothing)
         .await
         .unwrap();
     let gone_at: u64 = raw.run("PEXPIRETIME", job_name(&prefix, &job));

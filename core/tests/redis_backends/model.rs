@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use selvage_core::clock::UnixMillis;
-use selvage_core::store::suite::once::keyed;
+use selvage_core::store::suite::idempotency::keyed;
 use selvage_core::store::suite::webhooks::hooked;
 use selvage_core::store::suite::{answer, failure, seed_due};
 use selvage_core::store::{Cancel, Claim, End, MAX_ATTEMPTS, Seed, State};
@@ -96,7 +96,7 @@ impl Model {
     }
 
     /// Whether its webhook is due, if it has one.
-    pub(crate) fn is_untold(&self) -> bool {
+    pub(crate) fn is_webhook_due(&self) -> bool {
         !self.told && self.state.is_some_and(|state| HOOKS.contains(&state))
     }
 

@@ -86,11 +86,11 @@ impl History {
             }
             Step::EndLeases => self.end_leases(),
             Step::Tell => {
-                if self.models[HOOKED].is_untold() {
+                if self.models[HOOKED].is_webhook_due() {
                     self.models[HOOKED].told = true;
                     let (id, done) = (self.jobs[HOOKED].id, Delivery::default());
                     self.store
-                        .told(id, Some(&done), Next::Nothing)
+                        .complete_webhook(id, Some(&done), Next::Nothing)
                         .await
                         .unwrap();
                 }
@@ -173,7 +173,7 @@ impl History {
         let is_overdue = self.is_overdue(which);
         let had_none = self.models[which].state.is_none();
         let claim = claim(&mut self.models[which], is_overdue);
-        // A record that is written anew takes its idempotency key again where that is free.
+        // A record that is written again takes its idempotency key again where that is free.
         let writes = had_none && self.models[which].state.is_some();
         let is_free = self
             .key_holder
@@ -242,9 +242,13 @@ impl History {
 
     /// The webhook is due exactly once, from the job's end until it was delivered.
     async fn check_outbox(&self) {
-        let due = self.store.untold(JOBS, Duration::ZERO).await.unwrap();
+        let due = self
+            .store
+            .lease_webhooks(JOBS, Duration::ZERO)
+            .await
+            .unwrap();
         let due: Vec<_> = due.iter().map(|record| record.seed.id).collect();
-        let expected = self.models[HOOKED].is_untold();
+        let expected = self.models[HOOKED].is_webhook_due();
         assert_eq!(
             due,
             Vec::from_iter(expected.then_some(self.jobs[HOOKED].id))
@@ -360,9 +364,9 @@ async fn run_blindly(store: Arc<dyn JobStore>, jobs: Arc<Vec<Seed>>, steps: Vec<
                     ended[which] += u32::from(done);
                 }
             }
-            // A withdrawn job is forgotten, and may be ended anew.
+            // A withdrawn job is forgotten, and may be ended again.
             Step::Lose(_) | Step::Withdraw(_) | Step::EndLeases => {}
-            Step::Tell => drop(store.untold(JOBS, Duration::ZERO).await.unwrap()),
+            Step::Tell => drop(store.lease_webhooks(JOBS, Duration::ZERO).await.unwrap()),
         }
     }
     ended

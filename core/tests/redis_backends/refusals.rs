@@ -174,13 +174,13 @@ async fn the_documented_permissions_are_enough() {
     suite::jobs_are_listed_by_owner_newest_first(store.clone()).await;
     suite::positions_fall_as_earlier_jobs_end(store.clone()).await;
     suite::a_job_that_runs_past_its_deadline_is_overdue(store.clone()).await;
-    suite::a_recalled_job_is_told_from_others(store.clone()).await;
+    suite::a_abandoned_job_is_told_from_others(store.clone()).await;
     suite::a_store_that_is_up_says_so(store).await;
-    let letters = RedisDeadLetters::new(&url, &prefix, dead_suite::BOUNDS).unwrap();
-    let letters: dead_suite::Store = Arc::new(letters);
-    dead_suite::removed_dead_letters_leave_room(letters.clone()).await;
-    letters.purge().await.unwrap();
-    dead_suite::dead_letters_are_listed_oldest_first_in_pages(letters).await;
+    let dead_letters = RedisDeadLetters::new(&url, &prefix, dead_suite::BOUNDS).unwrap();
+    let dead_letters: dead_suite::Store = Arc::new(dead_letters);
+    dead_suite::removed_dead_letters_leave_room(dead_letters.clone()).await;
+    dead_letters.purge().await.unwrap();
+    dead_suite::dead_letters_are_listed_oldest_first_in_pages(dead_letters).await;
     let fleet = RedisFleet::new(&url, &prefix).unwrap();
     fleet_suite::a_worker_that_leaves_is_gone_at_once(Arc::new(fleet)).await;
     redis

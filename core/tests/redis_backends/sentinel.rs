@@ -156,7 +156,7 @@ async fn submitted(store: &RedisStore, job: &Seed) {
 }
 
 #[tokio::test]
-async fn a_lost_primary_is_followed_and_nothing_that_was_promised_is_missing() {
+async fn a_lost_primary_is_followed_and_nothing_that_was_submitted_is_missing() {
     let (mut primary, replica) = (server(), server());
     follow(&replica, &primary, primary.port()).await;
     let sentinel = Sentinel::watching(&primary);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use selvage_core::store::suite::once::a_repeat_takes_over_with_its_own_times;
+use selvage_core::store::suite::idempotency::a_repeat_takes_over_with_its_own_times;
 use selvage_core::store::suite::{answer, completion, overdue_seed, seed};
 use selvage_core::store::{Claim, End, JobStore, Progress, State};
 

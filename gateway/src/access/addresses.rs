@@ -9,7 +9,7 @@ use super::rate::{Bucket, Rate};
 use crate::peer::Peer;
 
 /// Most addresses that are told apart at once. Beyond it those that have not asked for the longest time are forgotten, which
-/// gives each its whole rate anew.
+/// gives each its whole rate again.
 const MAX_ADDRESSES: u64 = 65_536;
 
 /// What is left to each address.

@@ -97,7 +97,7 @@ impl Access {
         })
     }
 
-    /// Reads the file anew at each SIGHUP, until `stop` fires. A file that is wrong by then changes nothing.
+    /// Reads the file again at each SIGHUP, until `stop` fires. A file that is wrong by then changes nothing.
     pub async fn follow_hangups(self: Arc<Self>, stop: CancellationToken) {
         let Kind::Guarded(guarded) = &self.0 else {
             return;
@@ -119,7 +119,7 @@ impl Guarded {
     fn reread(&self) {
         match Keys::read(&self.file) {
             Ok(mut keys) => {
-                tracing::info!(keys = keys.len(), "SIGHUP: the API keys were read anew");
+                tracing::info!(keys = keys.len(), "SIGHUP: the API keys were read again");
                 let mut current = self.keys.write().unwrap_or_else(PoisonError::into_inner);
                 keys.keep_buckets(&current);
                 *current = Arc::new(keys);
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_anew_and_a_wrong_one_changes_nothing() {
+    fn a_file_is_read_again_and_a_wrong_one_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("keys");
         fs::write(&file, line("ann", "one")).unwrap();

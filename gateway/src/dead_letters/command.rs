@@ -15,10 +15,10 @@ use crate::config::{Mode, Settings};
 use crate::fleet;
 use crate::metrics::Metrics;
 use crate::models::Models;
-use crate::promised::Promised;
-use crate::start::Failure;
+use crate::start::StartError;
+use crate::submit::Submitter;
 
-/// Looks at messages that were set aside: jobs that took their workers down, and what no worker could read.
+/// Looks at messages that were dead-lettered: jobs that took their workers down, and what no worker could read.
 ///
 /// Needs the settings of the fleet's gateways: --amqp-url, --redis-url, --prefix and --models, or their variables.
 #[derive(Clone, Debug, Args)]
@@ -33,7 +33,7 @@ pub struct DeadLettersCommand {
 pub enum Action {
     /// List them, oldest first.
     List {
-        /// Most letters to list.
+        /// Most dead letters to list.
         #[arg(long, default_value_t = 100, value_name = "LETTERS")]
         limit: u64,
         /// Leave out so many of the oldest.
@@ -42,7 +42,7 @@ pub enum Action {
     },
     /// Ask about their images again, each as a new job whose `retry_of` names the old one.
     Replay {
-        /// Ids of the letters.
+        /// Ids of the dead letters.
         #[arg(
             value_name = "ID",
             required_unless_present = "all",
@@ -61,14 +61,14 @@ impl DeadLettersCommand {
     /// Does it, and writes what came of it to `out`.
     ///
     /// # Errors
-    /// See [`Failure`].
-    pub async fn run(&self, settings: &Settings, out: impl Write) -> Result<(), Failure> {
+    /// See [`StartError`].
+    pub async fn run(&self, settings: &Settings, out: impl Write) -> Result<(), StartError> {
         let mode = settings.mode();
-        let mode = mode.map_err(|error| Failure::Usage(error.into()))?;
+        let mode = mode.map_err(|error| StartError::Usage(error.into()))?;
         let (Mode::Fleet, Some(amqp), Some(redis)) =
             (mode, &settings.shared.amqp_url, &settings.shared.redis_url)
         else {
-            return Err(Failure::Usage(anyhow::anyhow!(
+            return Err(StartError::Usage(anyhow::anyhow!(
                 "set --amqp-url / SELVAGE_AMQP_URL and --redis-url / SELVAGE_REDIS_URL to those of the fleet; the dead \
                  letters of an embedded gateway are in its process: ask it for /admin/dead-letters"
             )));
@@ -82,7 +82,7 @@ impl DeadLettersCommand {
             Err(error) => Err(error.into()),
         };
         backends.queue.close().await;
-        done.map_err(Failure::Internal)
+        done.map_err(StartError::Internal)
     }
 
     async fn act(
@@ -133,7 +133,7 @@ fn service(
 ) -> prometheus::Result<DeadLetterService> {
     let limits = settings.limits();
     let clock = backends.clock.clone();
-    let promised = Promised::new(
+    let submitted = Submitter::new(
         (
             Arc::clone(&backends.store),
             Arc::clone(&backends.queue),
@@ -143,10 +143,10 @@ fn service(
         TaskTracker::new(),
         Metrics::register(registry)?,
     );
-    let letters = Arc::clone(&backends.dead_letters);
+    let dead_letters = Arc::clone(&backends.dead_letters);
     Ok(DeadLetterService::new(
-        letters,
-        promised,
+        dead_letters,
+        submitted,
         models,
         clock,
         limits.job_deadline,
@@ -181,16 +181,21 @@ fn write_page(page: &Page, arrived: u64, out: &mut impl Write) -> io::Result<()>
     Ok(())
 }
 
-fn row(letter: &DeadLetterView) -> [String; 7] {
-    let model = letter.model.as_ref().map_or("-", |model| model.as_str());
-    let lane = letter.lane.map_or("-", |lane| lane.as_str());
+fn row(dead_letter: &DeadLetterView) -> [String; 7] {
+    let model = dead_letter
+        .model
+        .as_ref()
+        .map_or("-", |model| model.as_str());
+    let priority = dead_letter
+        .priority
+        .map_or("-", |priority| priority.as_str());
     [
-        letter.id.to_string(),
-        letter.reason.as_str().to_owned(),
-        letter.attempts.to_string(),
+        dead_letter.id.to_string(),
+        dead_letter.reason.as_str().to_owned(),
+        dead_letter.attempts.to_string(),
         model.to_owned(),
-        lane.to_owned(),
-        letter.size.to_string(),
-        letter.died_at.to_string(),
+        priority.to_owned(),
+        dead_letter.size.to_string(),
+        dead_letter.died_at.to_string(),
     ]
 }

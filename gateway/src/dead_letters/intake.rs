@@ -30,7 +30,7 @@ pub struct Intake {
     /// Where they arrive.
     pub queue: Arc<dyn DeadLetterQueue>,
     /// Where they are kept.
-    pub letters: Arc<dyn DeadLetterStore>,
+    pub dead_letters: Arc<dyn DeadLetterStore>,
     /// Where the records of their jobs are.
     pub store: Arc<dyn JobStore>,
     /// Where an answer may be after all.
@@ -72,7 +72,7 @@ impl Intake {
             self.take_in(arrival, stop).await;
         }
         let arrived = timeout(CALL_LIMIT, self.queue.count()).await??;
-        let stored = timeout(CALL_LIMIT, self.letters.count()).await??;
+        let stored = timeout(CALL_LIMIT, self.dead_letters.count()).await??;
         let kept = i64::try_from(arrived.saturating_add(stored));
         self.metrics.dead_letters_kept.set(kept.unwrap_or(i64::MAX));
         Ok(())
@@ -81,25 +81,30 @@ impl Intake {
     /// Ends the jobs of a message and stores its dead letters. While the store is away the message is held: the broker counts
     /// what it takes back, and drops it at the limit.
     async fn take_in(&self, arrival: Arrival, stop: &CancellationToken) {
-        for letter in &arrival.letters {
-            let ended = insist(stop, "end the job of a dead letter", || self.end(letter)).await;
+        for dead_letter in &arrival.dead_letters {
+            let ended = retry(stop, "end the job of a dead letter", || {
+                self.end(dead_letter)
+            })
+            .await;
             let Some(record) = ended else { return };
-            let letter = with_record(letter.clone(), record.as_ref());
-            let storing = insist(stop, "store a dead letter", || self.letters.add(&letter));
+            let dead_letter = with_record(dead_letter.clone(), record.as_ref());
+            let storing = retry(stop, "store a dead letter", || {
+                self.dead_letters.add(&dead_letter)
+            });
             if storing.await.is_none() {
                 return;
             }
-            let reason = letter.reason.as_str();
+            let reason = dead_letter.reason.as_str();
             self.metrics.dead_letters.with_label_values(&[reason]).inc();
-            tracing::warn!(job.id = %letter.id, reason, queue = letter.queue, attempts = letter.attempts,
-                "a message was set aside: {reason}");
+            tracing::warn!(job.id = %dead_letter.id, reason, queue = dead_letter.queue, attempts = dead_letter.attempts,
+                "a message was dead-lettered: {reason}");
         }
         arrival.ack().await;
     }
 
     /// Ends its job, unless it has ended; its record, where it has one.
-    async fn end(&self, letter: &DeadLetter) -> Result<Option<Record>, BoxError> {
-        let Some(job) = letter.job().filter(|job| job.promise.is_some()) else {
+    async fn end(&self, dead_letter: &DeadLetter) -> Result<Option<Record>, BoxError> {
+        let Some(job) = dead_letter.job().filter(|job| job.submission.is_some()) else {
             return Ok(None);
         };
         let Some(record) = self.store.get(&[job.id]).await?.pop().flatten() else {
@@ -107,7 +112,7 @@ impl Intake {
         };
         if !record.state.is_terminal() {
             let found = self.cache.get(&[job.key]).await.unwrap_or_default();
-            let failed = || End::Failed(failure(letter));
+            let failed = || End::Failed(failure(dead_letter));
             let completion = completion(
                 &self.models,
                 &record,
@@ -122,27 +127,29 @@ impl Intake {
 }
 
 /// The dead letter with what the record knows better than the broker: the starts, and that the job was poison.
-fn with_record(letter: DeadLetter, record: Option<&Record>) -> DeadLetter {
-    let Some(record) = record else { return letter };
+fn with_record(dead_letter: DeadLetter, record: Option<&Record>) -> DeadLetter {
+    let Some(record) = record else {
+        return dead_letter;
+    };
     let code = record.failure.as_ref().map(|failure| failure.code);
     let reason = match code {
         Some(FailureCode::Poison) => Reason::Poison,
-        _ => letter.reason,
+        _ => dead_letter.reason,
     };
     DeadLetter {
         reason,
         attempts: record.attempts,
-        ..letter
+        ..dead_letter
     }
 }
 
 /// Why the job of a dead letter has failed.
-fn failure(letter: &DeadLetter) -> Failure {
-    let detail = match letter.reason {
+fn failure(dead_letter: &DeadLetter) -> Failure {
+    let detail = match dead_letter.reason {
         Reason::DeliveryLimit => {
             format!(
                 "the job was handed out {} times without an end",
-                letter.attempts
+                dead_letter.attempts
             )
         }
         Reason::Expired => "the job waited longer than the broker lets it".to_owned(),
@@ -155,7 +162,7 @@ fn failure(letter: &DeadLetter) -> Failure {
 }
 
 /// Does it until it is done; `None` once `stop` fires.
-async fn insist<T, E: Into<BoxError>, F: Future<Output = Result<T, E>>>(
+async fn retry<T, E: Into<BoxError>, F: Future<Output = Result<T, E>>>(
     stop: &CancellationToken,
     what: &str,
     call: impl Fn() -> F,

@@ -16,7 +16,7 @@ use std::time::Duration;
 use selvage_core::BoxError;
 use selvage_core::clock::Clock;
 use selvage_core::dead_letters::DeadLetterStore;
-use selvage_core::job::{Job, JobId, ModelName, Once, Promise};
+use selvage_core::job::{Idempotency, Job, JobId, ModelName, Submission};
 use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::key_name::KeyName;
 use selvage_core::store::{Record, StoreError};
@@ -26,7 +26,7 @@ pub use view::{DeadLetterView, Page};
 
 use crate::idempotency::joined;
 use crate::models::Models;
-use crate::promised::{PromiseError, Promised};
+use crate::submit::{SubmitError, Submitter};
 
 /// Labels in the answer of a replayed job that nobody had promised: what a request without `top_k` gets.
 const TOP_K: u16 = 3;
@@ -36,8 +36,8 @@ const PAGE: u64 = 500;
 /// Lists, replays and purges the dead letters of a fleet.
 #[derive(Clone, Debug)]
 pub struct DeadLetterService {
-    letters: Arc<dyn DeadLetterStore>,
-    promised: Promised,
+    dead_letters: Arc<dyn DeadLetterStore>,
+    submitter: Submitter,
     models: Models,
     clock: Clock,
     job_deadline: Duration,
@@ -60,7 +60,7 @@ pub enum DeadLetterError {
     NoModel(JobId, ModelName),
     /// Its new job was not promised; the dead letter stays.
     #[error("the new job was not taken")]
-    NotPromised(ModelName, #[source] PromiseError),
+    NotSubmitted(ModelName, #[source] SubmitError),
 }
 
 impl From<StoreError> for DeadLetterError {
@@ -84,15 +84,15 @@ impl DeadLetterService {
     /// The dead letters of that store; replayed jobs live for `job_deadline`.
     #[must_use]
     pub const fn new(
-        letters: Arc<dyn DeadLetterStore>,
-        promised: Promised,
+        dead_letters: Arc<dyn DeadLetterStore>,
+        submitter: Submitter,
         models: Models,
         clock: Clock,
         job_deadline: Duration,
     ) -> Self {
         Self {
-            letters,
-            promised,
+            dead_letters,
+            submitter,
             models,
             clock,
             job_deadline,
@@ -104,7 +104,7 @@ impl DeadLetterService {
     /// # Errors
     /// [`DeadLetterError::Unavailable`].
     pub async fn list(&self, offset: u64, limit: u64) -> Result<Page, DeadLetterError> {
-        Ok(self.letters.list(offset, limit).await?.into())
+        Ok(self.dead_letters.list(offset, limit).await?.into())
     }
 
     /// Asks about a dead letter's image again, as a new job; its record. The dead letter is removed once the broker has
@@ -113,16 +113,16 @@ impl DeadLetterService {
     /// # Errors
     /// See [`DeadLetterError`].
     pub async fn replay(&self, id: JobId, by: Option<&KeyName>) -> Result<Record, DeadLetterError> {
-        let letter = self.letters.get(id).await?;
-        let letter = letter.ok_or(DeadLetterError::Unknown(id))?;
-        let job = letter.into_job().ok_or(DeadLetterError::Foreign(id))?;
+        let dead_letter = self.dead_letters.get(id).await?;
+        let dead_letter = dead_letter.ok_or(DeadLetterError::Unknown(id))?;
+        let job = dead_letter.into_job().ok_or(DeadLetterError::Foreign(id))?;
         let model = job.model.clone();
         let job = self
             .again(job, by)
             .ok_or_else(|| DeadLetterError::NoModel(id, model.clone()))?;
-        let promised = self.promised.submit(job, None).await;
-        let record = promised.map_err(|error| DeadLetterError::NotPromised(model, error))?;
-        self.letters.remove(id).await?;
+        let submitter = self.submitter.submit(job, None).await;
+        let record = submitter.map_err(|error| DeadLetterError::NotSubmitted(model, error))?;
+        self.dead_letters.remove(id).await?;
         Ok(record)
     }
 
@@ -163,14 +163,14 @@ impl DeadLetterService {
         let catalog = self.models.catalog();
         let (mut ids, mut skipped, mut offset) = (Vec::new(), 0, 0);
         loop {
-            let page = self.letters.list(offset, PAGE).await?;
-            for letter in page.items {
+            let page = self.dead_letters.list(offset, PAGE).await?;
+            for dead_letter in page.items {
                 if ids.len() == limit {
                     return Ok((ids, skipped));
                 }
-                let model = letter.model.as_ref();
+                let model = dead_letter.model.as_ref();
                 if model.is_some_and(|model| catalog.get(model.as_str()).is_some()) {
-                    ids.push(letter.id);
+                    ids.push(dead_letter.id);
                 } else {
                     skipped += 1;
                 }
@@ -187,20 +187,20 @@ impl DeadLetterService {
     /// # Errors
     /// [`DeadLetterError::Unavailable`].
     pub async fn purge(&self) -> Result<u64, DeadLetterError> {
-        Ok(self.letters.purge().await?)
+        Ok(self.dead_letters.purge().await?)
     }
 
     /// The same question as a new job, to the model that has the name now: the one it was asked of may have been the reason.
     /// It belongs to whom the old one belonged to, else to whoever replays it.
     fn again(&self, job: Job, by: Option<&KeyName>) -> Option<Job> {
-        let once = replay_key(&job);
+        let idempotency = replay_key(&job);
         let model = self.models.catalog().get(job.model.as_str())?.clone();
         let now = self.clock.now();
-        let earlier = job.promise.unwrap_or_else(|| Promise {
+        let earlier = job.submission.unwrap_or_else(|| Submission {
             version: String::new(),
             top_k: TOP_K,
             metadata: serde_json::Map::new(),
-            once: None,
+            idempotency: None,
             owner: by.cloned(),
             webhook: None,
             retry_of: None,
@@ -210,7 +210,7 @@ impl DeadLetterService {
             id: JobId::new(),
             key: PredictionKey {
                 model: model.digest,
-                prep: model.prep,
+                preprocessing: model.preprocessing,
                 image: job.key.image,
             },
             created_at: now,
@@ -219,9 +219,9 @@ impl DeadLetterService {
             reply_to: None,
             request_id: None,
             traceparent: None,
-            promise: Some(Promise {
+            submission: Some(Submission {
                 version: model.version.clone(),
-                once: Some(once),
+                idempotency: Some(idempotency),
                 retry_of: Some(job.id),
                 ..earlier
             }),
@@ -232,9 +232,9 @@ impl DeadLetterService {
 
 /// Whoever replays a dead letter, and however often, makes one job: the store takes replays for repeats of one request. It
 /// does so while that job's record is there, which the dead letter needs not be.
-fn replay_key(job: &Job) -> Once {
+fn replay_key(job: &Job) -> Idempotency {
     let id = job.id.as_bytes();
-    Once {
+    Idempotency {
         key: joined(&[b"replay", id]),
         fingerprint: joined(&[id, job.model.as_str().as_bytes()]),
     }

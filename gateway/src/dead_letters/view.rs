@@ -1,7 +1,7 @@
 //! A dead letter as people see it: names, order and units of its JSON. Never its image.
 
 use selvage_core::dead_letters::{self, Reason, Summary};
-use selvage_core::job::{JobId, Lane, ModelName};
+use selvage_core::job::{JobId, ModelName, Priority};
 use selvage_core::key_name::KeyName;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -24,21 +24,21 @@ pub struct Page {
 pub struct DeadLetterView {
     /// The job's id, or one of its own.
     pub id: JobId,
-    /// Why it was set aside.
+    /// Why it was dead-lettered.
     pub reason: Reason,
     /// How often its job was started, or handed out.
     pub attempts: u32,
     /// The model its job asks; `None` where nobody can read it.
     pub model: Option<ModelName>,
-    /// The lane its job travelled.
-    pub lane: Option<Lane>,
+    /// The queue its job travelled.
+    pub priority: Option<Priority>,
     /// The API key its job was asked for with.
     pub owner: Option<KeyName>,
-    /// The queue it was set aside from.
+    /// The queue it was dead-lettered from.
     pub queue: String,
     /// Bytes of the image, or of what nobody can read.
     pub size: usize,
-    /// When it was set aside.
+    /// When it was dead-lettered.
     pub(crate) died_at: Time,
     /// Whether it holds a job.
     pub replayable: bool,
@@ -54,18 +54,18 @@ impl From<dead_letters::Page> for Page {
 }
 
 impl From<Summary> for DeadLetterView {
-    fn from(letter: Summary) -> Self {
+    fn from(dead_letter: Summary) -> Self {
         Self {
-            id: letter.id,
-            reason: letter.reason,
-            attempts: letter.attempts,
-            replayable: letter.model.is_some(),
-            model: letter.model,
-            lane: letter.lane,
-            owner: letter.owner,
-            queue: letter.queue,
-            size: letter.size,
-            died_at: Time(letter.died_at),
+            id: dead_letter.id,
+            reason: dead_letter.reason,
+            attempts: dead_letter.attempts,
+            replayable: dead_letter.model.is_some(),
+            model: dead_letter.model,
+            priority: dead_letter.priority,
+            owner: dead_letter.owner,
+            queue: dead_letter.queue,
+            size: dead_letter.size,
+            died_at: Time(dead_letter.died_at),
         }
     }
 }

@@ -116,7 +116,7 @@ impl Code {
             Self::InferenceFailed => (500, "inference_failed", "The model gave no answer"),
             Self::Poison => (500, "poison", "The job could not be run"),
             Self::ModelGone => (500, "model_gone", "The model is no longer served"),
-            Self::DeadLettered => (500, "dead_lettered", "The job was set aside"),
+            Self::DeadLettered => (500, "dead_lettered", "The job was dead-lettered"),
             Self::Internal => (500, "internal", "Something went wrong here"),
             Self::UnsupportedTransferCoding => (
                 501,

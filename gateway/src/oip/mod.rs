@@ -15,7 +15,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use answer::{Answer, Body as AnswerBody, respond};
-pub use request::{Body as RequestBody, Inputs, Request, Tensor, Wanted, parse};
+pub use request::{Body as RequestBody, Inputs, Request, RequestedOutput, Tensor, parse};
 pub use rows::{rows, shape};
 
 use crate::error::{ApiError, retry_after};

@@ -135,12 +135,12 @@ impl Operation {
 
     /// The id at that place of the answer of that status is what these operations take.
     #[must_use]
-    pub fn leads_to(mut self, status: u16, place: &str, operations: &[&str]) -> Self {
+    pub fn leads_to(mut self, status: u16, pointer: &str, operations: &[&str]) -> Self {
         if let Some(RefOr::T(response)) = self.response(status) {
             response.links.extend(operations.iter().map(|operation| {
                 let link = LinkBuilder::new().operation_id(*operation);
                 let link = link
-                    .parameter("id", format!("$response.body#{place}"))
+                    .parameter("id", format!("$response.body#{pointer}"))
                     .build();
                 ((*operation).to_owned(), link.into())
             }));

@@ -11,7 +11,7 @@ fn from_query(text: &str) -> Result<Options, ApiError> {
 
 fn from_json(name: &str, raw: &str) -> Result<Options, ApiError> {
     let mut reader = Reader::default();
-    reader.take(Place::Body, name, Given::Json(raw))?;
+    reader.take(ParameterSource::Body, name, ParameterValue::Json(raw))?;
     Ok(reader.finish())
 }
 

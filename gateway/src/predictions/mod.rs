@@ -3,9 +3,9 @@
 //! Cache, then a computation that others may share, then, if the wait runs out, a promise. `docs/ARCHITECTURE.md` tells
 //! the same in order of time.
 
-mod ask;
 mod recorded;
-mod seat;
+mod request;
+mod waiter;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,31 +13,31 @@ use std::task::{Context, Waker};
 
 use selvage_core::cache::{Cache, MemoryCache};
 use selvage_core::clock::{Clock, UnixMillis};
-use selvage_core::job::{CachePolicy, Job, Lane, ModelName};
+use selvage_core::job::{CachePolicy, Job, ModelName, Priority};
 use selvage_core::outcome::{Cost, Failure, FailureCode, Outcome, Report};
 use selvage_core::output::Output;
 use selvage_core::queue::Queue;
 use selvage_core::store::JobStore;
 use tokio::time::Instant;
 
-pub use ask::{Answer, Ask, Finished, Hit, PredictError, Source};
-use seat::Seat;
+pub use request::{Answer, Finished, Hit, PredictError, PredictRequest, Source};
+use waiter::Waiter;
 
 use crate::admission::{Admission, Full};
-use crate::inflight::{Entered, Inflight, Refusal, Ticket, Verdict};
-use crate::lanes::Lanes;
+use crate::inflight::{Entered, InFlightEntry, Inflight, Refusal, Verdict};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Metrics;
-use crate::promised::{PromiseError, Promised};
+use crate::queues::Queues;
+use crate::submit::{SubmitError, Submitter};
 use crate::watch::Watch;
 
 /// How one turn of waiting ended.
-enum Turn {
+enum WaitOutcome {
     /// A worker has answered; `collapsed` where it was another request's job.
     Reported { report: Report, collapsed: bool },
     /// The job was not queued.
     Refused(Refusal),
-    /// The request whose job it was has left, or its reply was lost: ask anew.
+    /// The request whose job it was has left, or its reply was lost: ask again.
     Abandoned,
     /// The wait is over.
     Over,
@@ -49,7 +49,7 @@ pub struct Predictions {
     /// Results, shared by all processes.
     pub cache: Arc<dyn Cache>,
     /// This process's own share of them; where workers write elsewhere.
-    pub near: Option<MemoryCache>,
+    pub local_cache: Option<MemoryCache>,
     /// The way to the workers.
     pub queue: Arc<dyn Queue>,
     /// Deadlines are made by it.
@@ -59,12 +59,12 @@ pub struct Predictions {
     /// Who may begin.
     pub admission: Arc<Admission>,
     /// Depths and rates.
-    pub lanes: Arc<Lanes>,
+    pub queues: Arc<Queues>,
     /// Where recalls are noted.
     pub store: Arc<dyn JobStore>,
     /// Makes promises.
-    pub promised: Promised,
-    /// Tells when a promised job has ended.
+    pub submitter: Submitter,
+    /// Tells when an asynchronous job has ended.
     pub watch: Watch,
     /// Where this gateway is in its life.
     pub life: Arc<Lifecycle>,
@@ -79,54 +79,61 @@ impl Predictions {
     ///
     /// # Errors
     /// See [`PredictError`].
-    pub async fn answer(&self, ask: &Ask) -> Result<Answer, PredictError> {
-        let answer = self.answer_or_promise(ask).await?;
+    pub async fn answer(&self, request: &PredictRequest) -> Result<Answer, PredictError> {
+        let answer = self.answer_or_submission(request).await?;
         if let Answer::Finished(finished) = &answer {
             self.metrics.answered(finished);
         }
         Ok(answer)
     }
 
-    async fn answer_or_promise(&self, ask: &Ask) -> Result<Answer, PredictError> {
-        let known = self.ask_cache(ask).await;
-        if ask.is_recorded() {
-            return self.answer_with_record(ask, known).await;
+    async fn answer_or_submission(&self, request: &PredictRequest) -> Result<Answer, PredictError> {
+        let known = self.ask_cache(request).await;
+        if request.is_recorded() {
+            return self.answer_with_record(request, known).await;
         }
         if let Some(finished) = known {
-            return Ok(Answer::Finished(self.keep_for_later(ask, finished).await));
+            return Ok(Answer::Finished(
+                self.keep_for_later(request, finished).await,
+            ));
         }
         if self.life.phase() >= Phase::Draining {
             return Err(PredictError::Draining);
         }
-        if ask.is_asynchronous() {
-            return self.promise(ask, None).await;
+        if request.is_asynchronous() {
+            return self.submission(request, None).await;
         }
-        let until = ask.began + ask.wait.min(ask.life);
+        let until = request.began + request.wait.min(request.life);
         loop {
-            match self.take_turn(ask, until).await? {
-                Turn::Reported { report, collapsed } => {
-                    return self.finish(ask, report, collapsed).map(Answer::Finished);
+            match self.wait_once(request, until).await? {
+                WaitOutcome::Reported { report, collapsed } => {
+                    return self
+                        .finish(request, report, collapsed)
+                        .map(Answer::Finished);
                 }
-                Turn::Refused(refusal) => return Err(self.refused(ask, refusal)),
-                Turn::Abandoned if self.may_go_on(until) => {
+                WaitOutcome::Refused(refusal) => return Err(self.refused(request, refusal)),
+                WaitOutcome::Abandoned if self.may_go_on(until) => {
                     // The computation may have ended all the same, without its reply.
-                    if let Some(finished) = self.ask_cache(ask).await {
+                    if let Some(finished) = self.ask_cache(request).await {
                         return Ok(Answer::Finished(finished));
                     }
                 }
-                Turn::Abandoned | Turn::Over => break,
+                WaitOutcome::Abandoned | WaitOutcome::Over => break,
             }
         }
-        self.after_the_wait(ask).await
+        self.after_the_wait(request).await
     }
 
     /// Records an answer whose client did not mean to wait for it, and may look for its id instead. The answer stands where
     /// that cannot be done.
-    async fn keep_for_later(&self, ask: &Ask, finished: Finished) -> Finished {
-        if !ask.is_asynchronous() || self.life.phase() >= Phase::Draining {
+    async fn keep_for_later(&self, request: &PredictRequest, finished: Finished) -> Finished {
+        if !request.is_asynchronous() || self.life.phase() >= Phase::Draining {
             return finished;
         }
-        let recorded = self.promise(ask, finished.output(ask)).await.is_ok();
+        let recorded = self
+            .submission(request, finished.output(request))
+            .await
+            .is_ok();
         Finished {
             recorded,
             ..finished
@@ -139,8 +146,8 @@ impl Predictions {
 
     /// The answer that is there already, counted as a hit or a miss; as neither where the request skips the cache or the
     /// cache does not answer.
-    async fn ask_cache(&self, ask: &Ask) -> Option<Finished> {
-        let found = self.look_into_cache(ask).await?;
+    async fn ask_cache(&self, request: &PredictRequest) -> Option<Finished> {
+        let found = self.look_into_cache(request).await?;
         match found {
             Some(_) => self.metrics.cache_hits.inc(),
             None => self.metrics.cache_misses.inc(),
@@ -149,16 +156,16 @@ impl Predictions {
     }
 
     /// What the cache has; `None` where it was not asked or did not answer.
-    async fn look_into_cache(&self, ask: &Ask) -> Option<Option<Finished>> {
-        if !ask.policy.read {
+    async fn look_into_cache(&self, request: &PredictRequest) -> Option<Option<Finished>> {
+        if !request.policy.read {
             return None;
         }
-        let Ok(mut found) = self.cache.get(std::slice::from_ref(&ask.key)).await else {
+        let Ok(mut found) = self.cache.get(std::slice::from_ref(&request.key)).await else {
             self.metrics.cache_errors.inc();
             return None;
         };
         let found = found.pop().flatten();
-        let taken = found.filter(|found| ask.takes(&found.scores));
+        let taken = found.filter(|found| request.takes(&found.scores));
         Some(taken.map(|cached| Finished {
             scores: Some(cached.scores),
             cost: Cost::default(),
@@ -168,31 +175,35 @@ impl Predictions {
                 age: UnixMillis::wall().since(cached.made_at),
             })),
             recorded: false,
-            total: ask.began.elapsed(),
+            total: request.began.elapsed(),
         }))
     }
 
-    fn is_at_hand(&self, ask: &Ask) -> bool {
-        let known = self.cache.at_hand(&ask.key);
-        known.is_some_and(|known| ask.takes(&known.scores))
+    fn is_at_hand(&self, request: &PredictRequest) -> bool {
+        let known = self.cache.at_hand(&request.key);
+        known.is_some_and(|known| request.takes(&known.scores))
     }
 
     /// Leads or follows one computation.
-    async fn take_turn(&self, ask: &Ask, until: Instant) -> Result<Turn, PredictError> {
+    async fn wait_once(
+        &self,
+        request: &PredictRequest,
+        until: Instant,
+    ) -> Result<WaitOutcome, PredictError> {
         let CachePolicy {
             read: shared,
             write: keep,
-        } = ask.policy;
-        let ticket = Ticket {
-            id: ask.id,
-            key: ask.key,
+        } = request.policy;
+        let entry = InFlightEntry {
+            id: request.id,
+            key: request.key,
             shared,
             keep,
             until,
         };
-        let entered = self.inflight.enter(ticket, || self.admission.admit());
+        let entered = self.inflight.enter(entry, || self.admission.admit());
         self.metrics.in_flight.set(in_flight(&self.admission));
-        let (mut seat, collapsed) = match entered {
+        let (mut waiter, collapsed) = match entered {
             Err(Full {
                 in_flight,
                 retry_after,
@@ -202,53 +213,57 @@ impl Predictions {
                     retry_after,
                 });
             }
-            Ok(Entered::Follows(flight, waiting)) => (Seat::new(self, flight, waiting), true),
+            Ok(Entered::Follows(flight, waiting)) => (Waiter::new(self, flight, waiting), true),
             // Another request's computation may have ended since the look into the cache.
-            Ok(Entered::Leads(_)) if shared && self.is_at_hand(ask) => {
-                self.inflight.settle(ask.id, &Verdict::Lapsed);
+            Ok(Entered::Leads(_)) if shared && self.is_at_hand(request) => {
+                self.inflight.settle(request.id, &Verdict::Expired);
                 self.metrics.in_flight.set(in_flight(&self.admission));
-                return Ok(Turn::Abandoned);
+                return Ok(WaitOutcome::Abandoned);
             }
             Ok(Entered::Leads(waiting)) => {
-                let seat = Seat::new(self, ask.id, waiting);
-                self.publish(ask, until);
-                (seat, false)
+                let waiter = Waiter::new(self, request.id, waiting);
+                self.publish(request, until);
+                (waiter, false)
             }
         };
-        let verdict = seat.verdict(until).await;
+        let verdict = waiter.verdict(until).await;
         if verdict.is_none() && !collapsed {
-            self.inflight.settle(ask.id, &Verdict::Lapsed);
+            self.inflight.settle(request.id, &Verdict::Expired);
         }
         Ok(match verdict {
             // The job's deadline was the end of its own client's wait; whoever shares it may wait longer.
             Some(Verdict::Report(report)) if report.outcome == Outcome::Expired => {
                 if collapsed {
-                    Turn::Abandoned
+                    WaitOutcome::Abandoned
                 } else {
-                    Turn::Over
+                    WaitOutcome::Over
                 }
             }
-            Some(Verdict::Report(report)) => Turn::Reported { report, collapsed },
-            Some(Verdict::Refused(refusal)) => Turn::Refused(refusal),
-            Some(Verdict::Lapsed) => Turn::Abandoned,
-            None => Turn::Over,
+            Some(Verdict::Report(report)) => WaitOutcome::Reported { report, collapsed },
+            Some(Verdict::Refused(refusal)) => WaitOutcome::Refused(refusal),
+            Some(Verdict::Expired) => WaitOutcome::Abandoned,
+            None => WaitOutcome::Over,
         })
     }
 
     /// Publishes the job of a flight that was just opened. A refusal reaches everybody on it.
-    fn publish(&self, ask: &Ask, until: Instant) {
+    fn publish(&self, request: &PredictRequest, until: Instant) {
         let left = until.saturating_duration_since(Instant::now());
         let Some(reply_to) = self.queue.reply_address() else {
             self.inflight
-                .settle(ask.id, &Verdict::Refused(Refusal::Unavailable));
+                .settle(request.id, &Verdict::Refused(Refusal::Unavailable));
             return;
         };
         let job = Job {
             deadline: self.clock.now().after(left),
             reply_to: Some(reply_to),
-            ..ask.job(None)
+            ..request.job(None)
         };
-        let (queue, inflight, id) = (Arc::clone(&self.queue), Arc::clone(&self.inflight), ask.id);
+        let (queue, inflight, id) = (
+            Arc::clone(&self.queue),
+            Arc::clone(&self.inflight),
+            request.id,
+        );
         let mut publishing = Box::pin(async move {
             if let Err(error) = queue.publish(job).await {
                 tracing::debug!(job.id = %id, error = %error, "a job was not queued");
@@ -262,14 +277,19 @@ impl Predictions {
         }
     }
 
-    fn finish(&self, ask: &Ask, report: Report, collapsed: bool) -> Result<Finished, PredictError> {
+    fn finish(
+        &self,
+        request: &PredictRequest,
+        report: Report,
+        collapsed: bool,
+    ) -> Result<Finished, PredictError> {
         let scores = match report.outcome {
             Outcome::Succeeded(scores) => scores,
             Outcome::Failed(failure) => return Err(PredictError::Failed(failure)),
             Outcome::Canceled => return Err(PredictError::Canceled),
-            Outcome::Expired => return Ok(ask.expired()),
+            Outcome::Expired => return Ok(request.expired()),
         };
-        if !ask.takes(&scores) {
+        if !request.takes(&scores) {
             let failure = Failure::new(
                 FailureCode::InferenceFailed,
                 "the model gave no usable scores",
@@ -280,7 +300,7 @@ impl Predictions {
             (true, _) => Source::Cache(None),
             (false, true) => Source::Collapsed,
             (false, false) => Source::Computed {
-                stored: ask.policy.write,
+                stored: request.policy.write,
             },
         };
         if collapsed {
@@ -293,61 +313,65 @@ impl Predictions {
             attempts,
             source,
             recorded: false,
-            total: ask.began.elapsed(),
+            total: request.began.elapsed(),
         })
     }
 
     /// A wait that ran out: the answer may have come into the cache by another way, else the job is promised.
-    async fn after_the_wait(&self, ask: &Ask) -> Result<Answer, PredictError> {
-        if let Some(Some(finished)) = self.look_into_cache(ask).await {
+    async fn after_the_wait(&self, request: &PredictRequest) -> Result<Answer, PredictError> {
+        if let Some(Some(finished)) = self.look_into_cache(request).await {
             return Ok(Answer::Finished(finished));
         }
         // A worker's clock may run before ours: the end of a life that is the wait is not told by ours alone.
-        if !ask.outlives_its_wait() || ask.began.elapsed() >= ask.life {
-            return Ok(Answer::Finished(ask.expired()));
+        if !request.outlives_its_wait() || request.began.elapsed() >= request.life {
+            return Ok(Answer::Finished(request.expired()));
         }
         // A promise kept in memory would end with the process that is ending.
         if !self.durable && self.life.phase() >= Phase::Draining {
             return Err(PredictError::Draining);
         }
-        self.promise(ask, None).await
+        self.submission(request, None).await
     }
 
     /// Makes a promise, or finds the one that the same request was given before.
-    async fn promise(&self, ask: &Ask, known: Option<Output>) -> Result<Answer, PredictError> {
-        let job = ask.job(Some(ask.promise()));
-        match self.promised.submit(job, known).await {
+    async fn submission(
+        &self,
+        request: &PredictRequest,
+        known: Option<Output>,
+    ) -> Result<Answer, PredictError> {
+        let job = request.job(Some(request.submission()));
+        match self.submitter.submit(job, known).await {
             Ok(record) => Ok(Answer::Recorded(Box::new(record))),
-            Err(error) => Err(self.not_promised(&ask.model.name, error)),
+            Err(error) => Err(self.not_submitted(&request.model.name, error)),
         }
     }
 
     /// What a client is told whose job of this model was not promised.
-    pub fn not_promised(&self, model: &ModelName, error: PromiseError) -> PredictError {
+    pub fn not_submitted(&self, model: &ModelName, error: SubmitError) -> PredictError {
         match error {
-            PromiseError::Mismatch => PredictError::Mismatch,
-            PromiseError::InProgress => PredictError::InProgress,
-            PromiseError::Full => self.full(model, Lane::Batch),
-            PromiseError::TooLarge => PredictError::TooLarge,
-            PromiseError::Broker(source) => PredictError::Broker(Some(source)),
-            PromiseError::Store(source) => PredictError::Store(source),
+            SubmitError::Mismatch => PredictError::Mismatch,
+            SubmitError::InProgress => PredictError::InProgress,
+            SubmitError::Full => self.full(model, Priority::Batch),
+            SubmitError::TooLarge => PredictError::TooLarge,
+            SubmitError::Broker(source) => PredictError::Broker(Some(source)),
+            SubmitError::Store(source) => PredictError::Store(source),
         }
     }
 
-    fn refused(&self, ask: &Ask, refusal: Refusal) -> PredictError {
+    fn refused(&self, request: &PredictRequest, refusal: Refusal) -> PredictError {
         match refusal {
-            Refusal::Full => self.full(&ask.model.name, Lane::Interactive),
+            Refusal::Full => self.full(&request.model.name, Priority::Interactive),
             Refusal::TooLarge => PredictError::TooLarge,
             Refusal::Unavailable => PredictError::Broker(None),
         }
     }
 
-    fn full(&self, model: &ModelName, lane: Lane) -> PredictError {
+    fn full(&self, model: &ModelName, priority: Priority) -> PredictError {
         let in_flight = self.inflight.len() as u64;
-        let waiting = self.lanes.waiting(model, lane, in_flight);
+        let waiting = self.queues.waiting(model, priority, in_flight);
         PredictError::Full {
             waiting,
-            retry_after: self.lanes.retry_after(model, lane, waiting),
+            retry_after: self.queues.retry_after(model, priority, waiting),
         }
     }
 
@@ -361,10 +385,10 @@ impl Predictions {
                 Outcome::Failed(_) | Outcome::Canceled | Outcome::Expired => None,
             };
             // Kept before the flight ends: who finds neither would compute it again.
-            if let (Some(near), Some(scores)) = (&self.near, scores)
-                && let Some(ticket) = self.inflight.ticket(id).filter(|ticket| ticket.keep)
+            if let (Some(local_cache), Some(scores)) = (&self.local_cache, scores)
+                && let Some(entry) = self.inflight.entry(id).filter(|entry| entry.keep)
             {
-                near.keep(ticket.key, scores);
+                local_cache.keep(entry.key, scores);
             }
             let settled = self.inflight.settle(id, &Verdict::Report(report));
             if settled.is_none() {

@@ -1,31 +1,34 @@
 //! Waiting for a job that has a record from its beginning, so that a repeat of its request finds it. It travels the way of
-//! promised jobs, whether its client waits or not. Knows no HTTP.
+//! asynchronous jobs, whether its client waits or not. Knows no HTTP.
 
 use selvage_core::outcome::{Failure, FailureCode};
 use selvage_core::store::{Record, State};
 
-use super::{Answer, Ask, Finished, PredictError, Predictions};
+use super::{Answer, Finished, PredictError, PredictRequest, Predictions};
 use crate::lifecycle::Phase;
 
 impl Predictions {
     /// Records the job, or joins the one the same request made before, and waits for its end as long as the client does.
     pub(super) async fn answer_with_record(
         &self,
-        ask: &Ask,
+        request: &PredictRequest,
         known: Option<Finished>,
     ) -> Result<Answer, PredictError> {
         if self.life.phase() >= Phase::Draining {
             return Err(PredictError::Draining);
         }
-        let known = known.and_then(|finished| finished.output(ask));
-        let Answer::Recorded(mut record) = self.promise(ask, known).await? else {
+        let known = known.and_then(|finished| finished.output(request));
+        let Answer::Recorded(mut record) = self.submission(request, known).await? else {
             return Err(PredictError::Store("a promise without a record".into()));
         };
-        if ask.wait.is_zero() {
+        if request.wait.is_zero() {
             return Ok(Answer::Recorded(record));
         }
         if !record.state.is_terminal() {
-            let ended = self.watch.ended(record.seed.id, ask.began + ask.wait).await;
+            let ended = self
+                .watch
+                .ended(record.seed.id, request.began + request.wait)
+                .await;
             *record = ended.unwrap_or(*record);
         }
         as_waited_for(*record)

@@ -13,13 +13,13 @@ use selvage_core::store::Record;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::manner::Manner;
+use super::middleware::RequestId;
 use super::receive::{Received, receive};
-use super::seen::RequestId;
+use super::response_mode::ResponseMode;
 use crate::App;
 use crate::access::Caller;
 use crate::error::{ApiError, retry_after};
-use crate::predictions::{Answer, Ask, Finished};
+use crate::predictions::{Answer, Finished, PredictRequest};
 use crate::upload::Count;
 use crate::view::{Failed, JobView, Timings};
 
@@ -32,7 +32,7 @@ pub(super) struct Items<'a> {
 
 /// What became of one image.
 enum Item {
-    Finished(Box<(Ask, Finished)>),
+    Finished(Box<(PredictRequest, Finished)>),
     Recorded(Box<Record>),
     Failed(JobId, ApiError),
 }
@@ -47,14 +47,18 @@ pub(super) async fn predict_batch(
     body: Body,
 ) -> Result<Response, ApiError> {
     let received = receive(&app, (id, caller), (&uri, &headers), body, Count::Batch).await?;
-    let manner = Manner::waiting(&app.limits, &headers, received.options.wait);
-    let items = answer(&app, &received, &manner).await?;
-    respond(&app, &received, &items, &manner)
+    let response_mode = ResponseMode::waiting(&app.limits, &headers, received.options.wait);
+    let items = answer(&app, &received, &response_mode).await?;
+    respond(&app, &received, &items, &response_mode)
 }
 
-async fn answer(app: &App, received: &Received, manner: &Manner) -> Result<Vec<Item>, ApiError> {
-    let asks = received.asks(app, manner.wait);
-    if let Some(first) = asks.iter().flatten().find(|ask| ask.once.is_some()) {
+async fn answer(
+    app: &App,
+    received: &Received,
+    response_mode: &ResponseMode,
+) -> Result<Vec<Item>, ApiError> {
+    let asks = received.asks(app, response_mode.wait);
+    if let Some(first) = asks.iter().flatten().find(|ask| ask.idempotency.is_some()) {
         claim_key(app, first).await?;
     }
     let items = join_all(asks.into_iter().map(|ask| one(app, ask))).await;
@@ -68,8 +72,8 @@ async fn answer(app: &App, received: &Received, manner: &Manner) -> Result<Vec<I
 
 /// Makes the first job before any other, or finds it: its idempotency key decides whether the whole request is a repeat,
 /// a new one, or another one's. The job is joined when its turn comes.
-async fn claim_key(app: &App, first: &Ask) -> Result<(), ApiError> {
-    let claim = Ask {
+async fn claim_key(app: &App, first: &PredictRequest) -> Result<(), ApiError> {
+    let claim = PredictRequest {
         id: JobId::new(),
         wait: Duration::ZERO,
         ..first.clone()
@@ -78,7 +82,7 @@ async fn claim_key(app: &App, first: &Ask) -> Result<(), ApiError> {
     Ok(())
 }
 
-async fn one(app: &App, ask: Result<Ask, ApiError>) -> Item {
+async fn one(app: &App, ask: Result<PredictRequest, ApiError>) -> Item {
     let ask = match ask {
         Ok(ask) => ask,
         Err(error) => return Item::Failed(JobId::new(), error),
@@ -104,7 +108,7 @@ fn respond(
     app: &App,
     received: &Received,
     items: &[Item],
-    manner: &Manner,
+    response_mode: &ResponseMode,
 ) -> Result<Response, ApiError> {
     let now = app.predictions.clock.now();
     let mut next_poll = None;
@@ -117,7 +121,7 @@ fn respond(
                 JobView::finished(ask, finished, timings)
             }
             Item::Recorded(record) => {
-                let queue = app.predictions.lanes.queue_view(record);
+                let queue = app.predictions.queues.queue_view(record);
                 if !record.state.is_terminal() {
                     next_poll = next_poll.max(Some(super::jobs::next_poll(queue)));
                 }
@@ -143,7 +147,7 @@ fn respond(
     let mut response = super::jobs::json(status, &Items { items: views })?;
     let headers = response.headers_mut();
     headers.extend(next_poll.map(|after| (header::RETRY_AFTER, retry_after(after))));
-    headers.extend(manner.applied(next_poll.is_none()));
+    headers.extend(response_mode.applied(next_poll.is_none()));
     headers.insert(header::CACHE_CONTROL, super::jobs::NOT_KEPT);
     Ok(response)
 }

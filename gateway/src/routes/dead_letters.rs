@@ -10,7 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::jobs::{NOT_KEPT, json};
-use super::predict::promised_response;
+use super::predict::accepted_response;
 use crate::App;
 use crate::access::Caller;
 use crate::dead_letters::DeadLetterError;
@@ -60,7 +60,7 @@ pub(super) async fn replay(
         replayed.map_err(|error| refused(&replaying, error))
     });
     let record: Record = replayed.await.map_err(broken)??;
-    let mut response = promised_response(&app, &record)?;
+    let mut response = accepted_response(&app, &record)?;
     response
         .headers_mut()
         .insert(header::CACHE_CONTROL, NOT_KEPT);
@@ -164,8 +164,8 @@ fn refused(app: &App, error: DeadLetterError) -> ApiError {
         DeadLetterError::Foreign(_) | DeadLetterError::NoModel(..) => {
             ApiError::new(Code::NotReplayable, error.to_string())
         }
-        DeadLetterError::NotPromised(model, error) => {
-            app.predictions.not_promised(&model, error).into()
+        DeadLetterError::NotSubmitted(model, error) => {
+            app.predictions.not_submitted(&model, error).into()
         }
     }
 }

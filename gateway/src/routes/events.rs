@@ -94,7 +94,7 @@ fn changes(
 }
 
 fn event(app: &App, record: &Record) -> Option<Event> {
-    let queue = app.predictions.lanes.queue_view(record);
+    let queue = app.predictions.queues.queue_view(record);
     let job = JobView::recorded(record, queue, app.predictions.durable);
     let event = Event::default()
         .event("status")

@@ -15,13 +15,13 @@ use selvage_core::job::CachePolicy;
 use selvage_core::outcome::Scores;
 use selvage_core::preview;
 
+use super::middleware::RequestId;
 use super::receive::Received;
-use super::seen::RequestId;
 use crate::App;
 use crate::access::Caller;
 use crate::error::{ApiError, Code};
 use crate::options::Query;
-use crate::predictions::{Answer, Ask};
+use crate::predictions::{Answer, PredictRequest};
 use crate::upload;
 
 const PNG: HeaderValue = HeaderValue::from_static("image/png");
@@ -62,7 +62,7 @@ pub(super) async fn input(
     .await?;
     let ask = received.asks(&app, wait).pop();
     let ask = ask.unwrap_or_else(|| Err(ApiError::new(Code::MissingImage, "send an image")))?;
-    let ask = Ask {
+    let ask = PredictRequest {
         values: model.input.values(),
         policy: UNCACHED,
         ..ask

@@ -123,7 +123,7 @@ fn unknown(app: &App, id: JobId) -> ApiError {
 }
 
 fn record_response(app: &App, status: StatusCode, record: &Record) -> Result<Response, ApiError> {
-    let queue = app.predictions.lanes.queue_view(record);
+    let queue = app.predictions.queues.queue_view(record);
     let job = JobView::recorded(record, queue, app.predictions.durable);
     let mut response = json(status, &job)?;
     response

@@ -34,7 +34,7 @@ pub(super) const STATES: [JobState; 6] = [
 
 /// What is asked for.
 #[derive(Debug, PartialEq)]
-struct Wanted {
+struct ListQuery {
     state: Option<JobState>,
     limit: usize,
     /// The job the list goes on after.
@@ -55,17 +55,19 @@ pub(super) async fn list(
     caller: Caller,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let wanted = Wanted::of(&Query::of(&uri)?)?;
+    let list_query = ListQuery::of(&Query::of(&uri)?)?;
     let _turn = app.lists.admit(caller.owner()).await?;
-    let (owner, cursor) = (caller.owner(), wanted.cursor);
-    let reading = app.store.list(owner, cursor, wanted.limit, wanted.state);
+    let (owner, cursor) = (caller.owner(), list_query.cursor);
+    let reading = app
+        .store
+        .list(owner, cursor, list_query.limit, list_query.state);
     let read = timeout(LIST_LIMIT, reading).await;
     let page = read.map_err(ApiError::store)?.map_err(ApiError::store)?;
     let predictions = &app.predictions;
     let items = page.records.iter().map(|record| {
         JobView::recorded(
             record,
-            predictions.lanes.queue_view(record),
+            predictions.queues.queue_view(record),
             predictions.durable,
         )
     });
@@ -78,14 +80,14 @@ pub(super) async fn list(
     headers.insert(header::CACHE_CONTROL, NOT_KEPT);
     headers.extend(
         page.next
-            .and_then(|next| Some((header::LINK, wanted.link(next)?))),
+            .and_then(|next| Some((header::LINK, list_query.link(next)?))),
     );
     Ok(response)
 }
 
-impl Wanted {
+impl ListQuery {
     fn of(query: &Query) -> Result<Self, ApiError> {
-        let mut wanted = Self {
+        let mut list_query = Self {
             state: None,
             limit: LIMIT.0,
             cursor: None,
@@ -95,25 +97,26 @@ impl Wanted {
                 "status" => {
                     let state = STATES.into_iter().find(|state| state.as_str() == value);
                     let detail = "must be queued, running, succeeded, failed, canceled or expired";
-                    wanted.state = Some(state.ok_or_else(|| ApiError::option("?status", detail))?);
+                    list_query.state =
+                        Some(state.ok_or_else(|| ApiError::option("?status", detail))?);
                 }
                 "limit" => {
                     let limit = value.parse().ok();
                     let digits = value.bytes().all(|b| b.is_ascii_digit());
                     let limit = limit.filter(|limit| digits && (1..=LIMIT.1).contains(limit));
                     let wrong = || ApiError::option("?limit", "must be 1 to 100");
-                    wanted.limit = limit.ok_or_else(wrong)?;
+                    list_query.limit = limit.ok_or_else(wrong)?;
                 }
                 _ => {
                     let detail = "must be a `next_cursor` as it was answered";
                     let cursor = value
                         .parse()
                         .map_err(|_| ApiError::option("?cursor", detail));
-                    wanted.cursor = Some(cursor?);
+                    list_query.cursor = Some(cursor?);
                 }
             }
         }
-        Ok(wanted)
+        Ok(list_query)
     }
 
     /// `Link` to the next part (RFC 8288).

@@ -12,14 +12,14 @@ mod home;
 mod input;
 mod jobs;
 mod list;
-mod manner;
+mod middleware;
 mod models;
 mod oip;
 mod operations;
 mod ops;
 mod predict;
 mod receive;
-mod seen;
+mod response_mode;
 mod stats;
 
 use axum::middleware::from_fn_with_state;
@@ -51,7 +51,7 @@ pub(crate) fn table(app: App) -> Router {
     routes
         .layer(from_fn_with_state(app.clone(), browsers::checked))
         .layer(Extension(Document::new(&document)))
-        .layer(from_fn_with_state(app.clone(), seen::seen))
+        .layer(from_fn_with_state(app.clone(), middleware::seen))
         .with_state(app)
 }
 
@@ -63,7 +63,7 @@ pub(crate) fn ops_table(app: App) -> Router {
         .route("/metrics", get(ops::metrics))
         .fallback(not_served_here)
         .method_not_allowed_fallback(wrong_method)
-        .layer(from_fn_with_state(app.clone(), seen::seen))
+        .layer(from_fn_with_state(app.clone(), middleware::seen))
         .with_state(app)
 }
 

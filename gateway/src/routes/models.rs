@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use selvage_core::catalog::{Input, Model, Output};
-use selvage_core::fleet::{HeldModel, Members};
+use selvage_core::fleet::{Members, ModelStatus};
 use selvage_core::key::Digest;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -56,7 +56,7 @@ pub(super) struct Holder<'a> {
 /// All models.
 pub(super) async fn list(State(app): State<App>, uri: Uri) -> Result<Response, ApiError> {
     Query::of(&uri)?.nothing()?;
-    let workers = app.predictions.lanes.read_members().await;
+    let workers = app.predictions.queues.read_members().await;
     let catalog = app.models.catalog();
     let models = catalog.models().iter();
     let list = List {
@@ -77,7 +77,7 @@ pub(super) async fn show(
     Query::of(&uri)?.nothing()?;
     let Path(name) = path.unwrap_or_else(|_| Path(String::new()));
     let model = app.models.find(Some(&name), None)?;
-    let workers = app.predictions.lanes.read_members().await;
+    let workers = app.predictions.queues.read_members().await;
     super::jobs::json(StatusCode::OK, &shown(&app, &model, workers.as_ref()))
 }
 
@@ -88,7 +88,7 @@ fn shown<'a>(app: &App, model: &'a Model, workers: Option<&'a Arc<Members>>) -> 
             .iter()
             .flat_map(|worker| worker.models.iter().map(|held| (&worker.id, held)));
         let same = held.filter(|(_, held)| held.name == model.name);
-        let holder = |(id, held): (&'a String, &'a HeldModel)| Holder {
+        let holder = |(id, held): (&'a String, &'a ModelStatus)| Holder {
             id,
             version: &held.version,
             digest: held.digest,

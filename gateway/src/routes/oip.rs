@@ -15,15 +15,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::jobs::{NOT_KEPT, json};
+use super::middleware::RequestId;
 use super::receive::Received;
-use super::seen::RequestId;
 use crate::App;
 use crate::access::Caller;
 use crate::error::{ApiError, Code};
 use crate::idempotency::IDEMPOTENCY_KEY;
 use crate::oip::{self, Answer};
 use crate::options::Query;
-use crate::predictions::{self, Ask};
+use crate::predictions::{self, PredictRequest};
 use crate::upload::{self, LARGE_BYTES};
 
 /// Which model a path names.
@@ -66,7 +66,7 @@ pub(super) async fn live() -> Result<Response, ApiError> {
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = InferenceReady)]
-pub(super) struct Ready<'a> {
+pub(super) struct ModelReadiness<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     ready: bool,
@@ -83,7 +83,7 @@ pub(super) async fn model_ready(
     named: ModelPath,
 ) -> Result<Response, ApiError> {
     let model = find(&app, named)?;
-    let members = app.predictions.lanes.read_members().await;
+    let members = app.predictions.queues.read_members().await;
     let held = members.is_none_or(|members| {
         let mut held = members.workers.iter().flat_map(|worker| &worker.models);
         held.any(|held| held.is(&model))
@@ -97,7 +97,7 @@ fn readiness(name: Option<&str>, ready: bool) -> Result<Response, ApiError> {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    not_kept(json(status, &Ready { name, ready })?)
+    not_kept(json(status, &ModelReadiness { name, ready })?)
 }
 
 #[derive(Serialize, ToSchema)]
@@ -193,7 +193,7 @@ pub(super) async fn infer(
         (held.share, rows),
     )
     .await?;
-    let asks: Vec<Ask> = received
+    let asks: Vec<PredictRequest> = received
         .asks(&app, wait)
         .into_iter()
         .collect::<Result<_, _>>()?;
@@ -215,7 +215,7 @@ fn refuse_key(headers: &HeaderMap) -> Result<(), ApiError> {
     Ok(())
 }
 
-async fn one(app: &App, ask: &Ask) -> Result<Output, ApiError> {
+async fn one(app: &App, ask: &PredictRequest) -> Result<Output, ApiError> {
     let output = match app.predictions.answer(ask).await? {
         predictions::Answer::Finished(finished) => finished.output(ask),
         predictions::Answer::Recorded(record) => record.output,

@@ -28,7 +28,7 @@ pub(super) async fn alive() -> Result<Response, ApiError> {
 }
 
 #[derive(Serialize, ToSchema)]
-pub(super) struct Ready {
+pub(super) struct Readiness {
     status: &'static str,
     mode: &'static str,
     checks: Checks,
@@ -47,9 +47,9 @@ pub(super) struct Checks {
 pub(super) async fn ready(State(app): State<App>) -> Result<Response, ApiError> {
     let (dependencies, members) = tokio::join!(
         Dependencies::check(&app),
-        timeout(CHECK_LIMIT, app.predictions.lanes.read_members()),
+        timeout(CHECK_LIMIT, app.predictions.queues.read_members()),
     );
-    let members = members.unwrap_or_else(|_| app.predictions.lanes.members());
+    let members = members.unwrap_or_else(|_| app.predictions.queues.members());
     let workers = members.map(|members| members.workers.len());
     let status = standing(&app, dependencies, workers);
     let code = if app.serves() {
@@ -57,7 +57,7 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Response, ApiError> 
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let ready = Ready {
+    let ready = Readiness {
         status,
         mode: app.mode(),
         checks: Checks {

@@ -8,13 +8,13 @@ use axum::response::Response;
 use selvage_core::job::CachePolicy;
 use selvage_core::store::{Record, State as JobState};
 
-use super::manner::Manner;
+use super::middleware::RequestId;
 use super::receive::{Received, receive};
-use super::seen::RequestId;
+use super::response_mode::ResponseMode;
 use crate::App;
 use crate::access::Caller;
 use crate::error::{ApiError, Code, retry_after};
-use crate::predictions::{Answer, Ask, Finished, Source};
+use crate::predictions::{Answer, Finished, PredictRequest, Source};
 use crate::upload::Count;
 use crate::view::{JobView, Timings};
 
@@ -31,8 +31,8 @@ pub(super) async fn predict(
     body: Body,
 ) -> Result<Response, ApiError> {
     let received = receive(&app, (id, caller), (&uri, &headers), body, Count::One).await?;
-    let manner = Manner::waiting(&app.limits, &headers, received.options.wait);
-    answer(&app, &received, &manner).await
+    let response_mode = ResponseMode::waiting(&app.limits, &headers, received.options.wait);
+    answer(&app, &received, &response_mode).await
 }
 
 /// Promises at once; only the cache is asked first.
@@ -45,12 +45,16 @@ pub(super) async fn submit(
     body: Body,
 ) -> Result<Response, ApiError> {
     let received = receive(&app, (id, caller), (&uri, &headers), body, Count::One).await?;
-    let manner = Manner::promising(&headers, received.options.wait)?;
-    answer(&app, &received, &manner).await
+    let response_mode = ResponseMode::submitting(&headers, received.options.wait)?;
+    answer(&app, &received, &response_mode).await
 }
 
-async fn answer(app: &App, received: &Received, manner: &Manner) -> Result<Response, ApiError> {
-    let ask = received.asks(app, manner.wait).pop();
+async fn answer(
+    app: &App,
+    received: &Received,
+    response_mode: &ResponseMode,
+) -> Result<Response, ApiError> {
+    let ask = received.asks(app, response_mode.wait).pop();
     let ask = ask.unwrap_or_else(|| Err(ApiError::new(Code::MissingImage, "send an image")))?;
     let (mut response, finished) = match app.predictions.answer(&ask).await? {
         Answer::Finished(finished) => (finished_response(&ask, &finished)?, true),
@@ -58,7 +62,7 @@ async fn answer(app: &App, received: &Received, manner: &Manner) -> Result<Respo
             (ended_response(app, &ask, &record)?, true)
         }
         Answer::Recorded(record) => {
-            let mut response = promised_response(app, &record)?;
+            let mut response = accepted_response(app, &record)?;
             let status = cache_status(ask.policy, source(&ask, &record));
             let status = status.map(|value| (CACHE_STATUS, value));
             response.headers_mut().extend(status);
@@ -66,12 +70,12 @@ async fn answer(app: &App, received: &Received, manner: &Manner) -> Result<Respo
         }
     };
     let headers = response.headers_mut();
-    headers.extend(manner.applied(finished));
+    headers.extend(response_mode.applied(finished));
     headers.insert(header::CACHE_CONTROL, super::jobs::NOT_KEPT);
     Ok(response)
 }
 
-fn finished_response(ask: &Ask, finished: &Finished) -> Result<Response, ApiError> {
+fn finished_response(ask: &PredictRequest, finished: &Finished) -> Result<Response, ApiError> {
     let timings = Timings::of(&finished.cost, finished.total);
     let job = JobView::finished(ask, finished, timings);
     let mut response = super::jobs::json(StatusCode::OK, &job)?;
@@ -89,7 +93,7 @@ fn finished_response(ask: &Ask, finished: &Finished) -> Result<Response, ApiErro
 }
 
 /// A job with a record that has ended within the wait, or before a repeat of its request.
-fn ended_response(app: &App, ask: &Ask, record: &Record) -> Result<Response, ApiError> {
+fn ended_response(app: &App, ask: &PredictRequest, record: &Record) -> Result<Response, ApiError> {
     let job = JobView::recorded(record, None, app.predictions.durable);
     let timings = job.timings();
     let mut response = super::jobs::json(StatusCode::OK, &job)?;
@@ -102,7 +106,7 @@ fn ended_response(app: &App, ask: &Ask, record: &Record) -> Result<Response, Api
 }
 
 /// Where the answer of a job with a record comes from, or will.
-fn source(ask: &Ask, record: &Record) -> Source {
+fn source(ask: &PredictRequest, record: &Record) -> Source {
     match record.state {
         _ if record.cached => Source::Cache(None),
         _ if record.seed.id != ask.id => Source::Collapsed,
@@ -130,8 +134,8 @@ fn cache_status(policy: CachePolicy, source: Source) -> Option<HeaderValue> {
     HeaderValue::try_from(text).ok()
 }
 
-pub(super) fn promised_response(app: &App, record: &Record) -> Result<Response, ApiError> {
-    let queue = app.predictions.lanes.queue_view(record);
+pub(super) fn accepted_response(app: &App, record: &Record) -> Result<Response, ApiError> {
+    let queue = app.predictions.queues.queue_view(record);
     let job = JobView::recorded(record, queue, app.predictions.durable);
     let mut response = super::jobs::json(StatusCode::ACCEPTED, &job)?;
     let headers = response.headers_mut();

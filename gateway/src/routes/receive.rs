@@ -13,13 +13,13 @@ use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::key_name::KeyName;
 use tokio::time::Instant;
 
-use super::seen::RequestId;
+use super::middleware::RequestId;
 use crate::App;
 use crate::access::Caller;
 use crate::error::{ApiError, Code};
 use crate::idempotency::{IdempotencyKey, joined};
 use crate::options::{self, Options, Query};
-use crate::predictions::Ask;
+use crate::predictions::PredictRequest;
 use crate::upload::{self, Count, LARGE_BYTES, Share};
 
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -138,24 +138,25 @@ impl Received {
     }
 
     /// What the service is asked about each image that is one.
-    pub(super) fn asks(&self, app: &App, wait: Duration) -> Vec<Result<Ask, ApiError>> {
+    pub(super) fn asks(&self, app: &App, wait: Duration) -> Vec<Result<PredictRequest, ApiError>> {
         let fingerprint = self.key.as_ref().map(|_| self.fingerprint());
-        let mut place = 0;
+        let mut index = 0;
         let ask = |image: &Result<Image, ApiError>| {
             let image = image.clone()?;
-            let once = self.key.as_ref().zip(fingerprint);
+            let idempotency = self.key.as_ref().zip(fingerprint);
             // Places are those among jobs, so that the first job of a request always decides whose key it is.
-            let once = once.map(|(key, fingerprint)| key.once(place, fingerprint));
-            place += 1;
-            Ok(Ask {
-                once,
+            let idempotency =
+                idempotency.map(|(key, fingerprint)| key.idempotency(index, fingerprint));
+            index += 1;
+            Ok(PredictRequest {
+                idempotency,
                 ..self.ask(app, image, wait)
             })
         };
         self.images.iter().map(ask).collect()
     }
 
-    fn ask(&self, app: &App, image: Image, wait: Duration) -> Ask {
+    fn ask(&self, app: &App, image: Image, wait: Duration) -> PredictRequest {
         let longest = app.limits.job_deadline;
         let cached_under = match &self.owner {
             Some(owner) if !app.limits.shared_cache => {
@@ -164,11 +165,11 @@ impl Received {
             Some(_) | None => image.digest,
         };
         let asked = self.options.timeout;
-        Ask {
+        PredictRequest {
             id: JobId::new(),
             key: PredictionKey {
                 model: self.model.digest,
-                prep: self.model.prep,
+                preprocessing: self.model.preprocessing,
                 image: cached_under,
             },
             image_hash: image.digest,
@@ -185,7 +186,7 @@ impl Received {
             began: self.began,
             request_id: Arc::clone(&self.request_id),
             traceparent: self.traceparent.clone(),
-            once: None,
+            idempotency: None,
             webhook: self.options.webhook.clone(),
         }
     }
@@ -204,7 +205,7 @@ impl Received {
         let metadata = serde_json::to_vec(metadata).unwrap_or_default();
         let webhook = serde_json::to_vec(webhook).unwrap_or_default();
         let timeout = timeout.map_or(0, |timeout| timeout.as_millis());
-        // A model is the same one with another file: what was asked is repeated, not answered anew.
+        // A model is the same one with another file: what was asked is repeated, not answered again.
         let model = self.model.name.as_str().as_bytes();
         let mut parts: Vec<&[u8]> = vec![model, &metadata, &webhook];
         let numbers = [top_k.to_be_bytes().to_vec(), timeout.to_be_bytes().to_vec()];

@@ -81,7 +81,7 @@ pub async fn serve(app: App, listener: TcpListener, shutdown: CancellationToken)
     let cut = end - app.limits.drain * 3 / 10;
     if timeout_at(cut, connections.tasks.wait()).await.is_err() {
         app.life.enter(Phase::Ending);
-        app.predictions.inflight.lapse(None);
+        app.predictions.inflight.expire(None);
         // The rest is for what still has to end after the last connection.
         let last = end - app.limits.drain / 10;
         if timeout_at(last, connections.tasks.wait()).await.is_err() {

@@ -47,7 +47,7 @@ pub struct Stats {
 pub struct Following {
     /// The numbers as JSON; empty while nothing was read.
     pub latest: watch::Receiver<Arc<str>>,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Stats {
@@ -66,12 +66,12 @@ impl Stats {
     /// A place among the streams; `None` where all are taken.
     #[must_use]
     pub fn follow(&self) -> Option<Following> {
-        let place = Arc::clone(&self.streams).try_acquire_owned().ok()?;
+        let permit = Arc::clone(&self.streams).try_acquire_owned().ok()?;
         let mut latest = self.latest.subscribe();
         latest.mark_changed();
         Some(Following {
             latest,
-            _place: place,
+            _permit: permit,
         })
     }
 
@@ -89,16 +89,16 @@ impl Stats {
 pub async fn read(app: App, stop: CancellationToken) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let lanes = &app.predictions.lanes;
+    let queues = &app.predictions.queues;
     loop {
         // One that has passed was looked at already, or the list could not be read: then the next tick looks again.
         let now = Instant::now();
-        let silence = lanes.next_silence().filter(|at| *at > now);
+        let silence = queues.next_silence().filter(|at| *at > now);
         let silence = silence.map(|at| at.max(now + APART));
         tokio::select! {
             () = stop.cancelled() => return,
             _ = ticks.tick() => read_all(&app).await,
-            () = sleep_until(silence.unwrap_or(now)), if silence.is_some() => drop(lanes.read_members().await),
+            () = sleep_until(silence.unwrap_or(now)), if silence.is_some() => drop(queues.read_members().await),
         }
         match serde_json::to_string(&snapshot::of(&app)) {
             Ok(json) => drop(app.stats.latest.send_replace(json.into())),
@@ -109,8 +109,8 @@ pub async fn read(app: App, stop: CancellationToken) {
 
 async fn read_all(app: &App) {
     app.predictions.admission.pace.tick();
-    let (dependencies, ()) = tokio::join!(Dependencies::check(app), app.predictions.lanes.read());
-    if let Some(members) = app.predictions.lanes.members() {
+    let (dependencies, ()) = tokio::join!(Dependencies::check(app), app.predictions.queues.read());
+    if let Some(members) = app.predictions.queues.members() {
         changes::look_at(app, &members);
     }
     let mut found = app.stats.lock();
@@ -124,13 +124,13 @@ pub async fn announce(app: App, stop: CancellationToken) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         let me = Member::Gateway(status(&app));
-        let announcing = app.predictions.lanes.fleet.announce(&me);
+        let announcing = app.predictions.queues.fleet.announce(&me);
         if !matches!(timeout(LIMIT, announcing).await, Ok(Ok(_))) {
             tracing::debug!("nobody heard this gateway's announcement");
         }
     }
     // Who cannot say goodbye is missed after a moment anyway.
-    let leaving = app.predictions.lanes.fleet.leave(&app.stats.id);
+    let leaving = app.predictions.queues.fleet.leave(&app.stats.id);
     timeout(LIMIT, leaving).await.ok();
 }
 
@@ -140,7 +140,7 @@ fn status(app: &App) -> GatewayStatus {
     let total = app.metrics.traffic();
     let found = app.stats.lock();
     let (recent, span) = found.0.until(Instant::now(), &total);
-    let workers = app.predictions.lanes.members();
+    let workers = app.predictions.queues.members();
     GatewayStatus {
         id: app.stats.id.clone(),
         started_at: app.stats.started_at,

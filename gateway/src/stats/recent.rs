@@ -39,9 +39,9 @@ impl Recent {
 mod tests {
     use super::*;
 
-    fn promised(promised: u64) -> Traffic {
+    fn submitted(submitted: u64) -> Traffic {
         Traffic {
-            promised,
+            submitted,
             ..Traffic::default()
         }
     }
@@ -49,22 +49,22 @@ mod tests {
     #[test]
     fn only_the_last_minute_counts() {
         let (mut recent, start) = (Recent::default(), Instant::now());
-        assert_eq!(recent.until(start, &promised(9)).0, Traffic::default());
+        assert_eq!(recent.until(start, &submitted(9)).0, Traffic::default());
         for second in 0..200 {
             let now = start + Duration::from_secs(second);
-            recent.note(now, promised(second * 10));
+            recent.note(now, submitted(second * 10));
         }
         let now = start + Duration::from_secs(199);
-        let (grown, span) = recent.until(now, &promised(1990));
-        assert_eq!((grown.promised, span), (600, WINDOW));
+        let (grown, span) = recent.until(now, &submitted(1990));
+        assert_eq!((grown.submitted, span), (600, WINDOW));
         assert!(recent.noted.len() <= 61, "{}", recent.noted.len());
     }
 
     #[test]
     fn a_young_gateways_minute_is_its_life() {
         let (mut recent, start) = (Recent::default(), Instant::now());
-        recent.note(start, promised(0));
-        let (grown, span) = recent.until(start + Duration::from_secs(3), &promised(30));
-        assert_eq!((grown.promised, span), (30, Duration::from_secs(3)));
+        recent.note(start, submitted(0));
+        let (grown, span) = recent.until(start + Duration::from_secs(3), &submitted(30));
+        assert_eq!((grown.submitted, span), (30, Duration::from_secs(3)));
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use selvage_core::clock::UnixMillis;
-use selvage_core::fleet::{Ends, GatewayStatus, HeldModel, Members, Traffic, WorkerStatus};
-use selvage_core::job::Lane;
+use selvage_core::fleet::{Ends, GatewayStatus, Members, ModelStatus, Traffic, WorkerStatus};
+use selvage_core::job::Priority;
 use selvage_core::key::Digest;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -28,8 +28,8 @@ pub struct Snapshot {
     cache: CacheStats,
     latency_ms: Latency,
     models: Vec<ModelStats>,
-    lanes: Vec<LaneStats>,
-    /// Messages that were set aside and wait for somebody to look at them.
+    queues: Vec<QueueStats>,
+    /// Messages that were dead-lettered and wait for somebody to look at them.
     dead_letters: i64,
     /// Those that were heard of in the last moments; unknown while the list could never be read.
     workers: Option<Vec<WorkerStats>>,
@@ -43,7 +43,7 @@ pub struct Snapshot {
 struct Jobs {
     in_flight: u64,
     in_flight_limit: u64,
-    promised: u64,
+    submitted: u64,
     refused: u64,
     #[serde(flatten)]
     ended: Ends,
@@ -56,7 +56,7 @@ struct Jobs {
 #[schema(as = RateStats)]
 struct Rates {
     answered_per_s: f64,
-    promised_per_s: f64,
+    submitted_per_s: f64,
     refused_per_s: f64,
 }
 
@@ -92,11 +92,11 @@ struct ModelStats {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct LaneStats {
+struct QueueStats {
     model: String,
-    lane: Lane,
+    priority: Priority,
     depth: u64,
-    /// How long the oldest message waits at most; `null` for an empty lane.
+    /// How long the oldest message waits at most; `null` for an empty queue.
     oldest_ms: Option<u64>,
 }
 
@@ -106,11 +106,11 @@ struct WorkerStats {
     uptime_s: u64,
     sessions: u32,
     busy: u32,
-    models: Vec<HeldStats>,
+    models: Vec<WorkerModelStats>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct HeldStats {
+struct WorkerModelStats {
     name: String,
     version: String,
     digest: Digest,
@@ -138,7 +138,7 @@ struct GatewayStats {
 #[must_use]
 pub fn of(app: &App) -> Snapshot {
     let now = app.predictions.clock.now();
-    let members = app.predictions.lanes.members();
+    let members = app.predictions.queues.members();
     let gateways = with_this_one(members.as_deref(), super::status(app));
     let mut total = Traffic::default();
     let mut recent = Traffic::default();
@@ -155,7 +155,7 @@ pub fn of(app: &App) -> Snapshot {
         jobs: Jobs {
             in_flight: sum(|gateway| gateway.in_flight),
             in_flight_limit: sum(|gateway| gateway.in_flight_limit),
-            promised: total.promised,
+            submitted: total.submitted,
             refused: total.refused,
             ended: ended(members.as_deref(), total.expired),
             dead_letters: u64::try_from(app.metrics.dead_letters_kept.get()).unwrap_or_default(),
@@ -170,7 +170,7 @@ pub fn of(app: &App) -> Snapshot {
         },
         latency_ms: latency(&recent),
         models: models(app, members.as_deref()),
-        lanes: lanes(app),
+        queues: queues(app),
         dead_letters: app.metrics.dead_letters_kept.get(),
         workers: members.as_deref().map(|members| workers(members, now)),
         gateways: gateways
@@ -212,7 +212,7 @@ fn rates(gateways: &[GatewayStatus]) -> Rates {
     for gateway in gateways.iter().filter(|gateway| gateway.recent_ms > 0) {
         let per_second = |count: u64| ratio(count * 1000, gateway.recent_ms).unwrap_or_default();
         sum.answered_per_s += per_second(gateway.recent.answered());
-        sum.promised_per_s += per_second(gateway.recent.promised);
+        sum.submitted_per_s += per_second(gateway.recent.submitted);
         sum.refused_per_s += per_second(gateway.recent.refused);
     }
     sum
@@ -248,28 +248,28 @@ fn models(app: &App, members: Option<&Members>) -> Vec<ModelStats> {
         name: model.name.to_string(),
         version: model.version.clone(),
         digest: model.digest,
-        drain_per_s: rounded(app.predictions.lanes.per_second(&model.name)),
+        drain_per_s: rounded(app.predictions.queues.per_second(&model.name)),
         holders: holders(model.name.as_str()),
     })
     .collect()
 }
 
-fn lanes(app: &App) -> Vec<LaneStats> {
-    let lanes = &app.predictions.lanes;
+fn queues(app: &App) -> Vec<QueueStats> {
+    let queues = &app.predictions.queues;
     let catalog = app.models.catalog();
     let both = catalog.models().iter().flat_map(|model| {
-        Lane::ALL.map(|lane| LaneStats {
+        Priority::ALL.map(|priority| QueueStats {
             model: model.name.to_string(),
-            lane,
-            depth: lanes.depth(&model.name, lane),
-            oldest_ms: lanes.oldest(&model.name, lane).map(whole_ms),
+            priority,
+            depth: queues.depth(&model.name, priority),
+            oldest_ms: queues.oldest(&model.name, priority).map(whole_ms),
         })
     });
     both.collect()
 }
 
 fn workers(members: &Members, now: UnixMillis) -> Vec<WorkerStats> {
-    let sum = |worker: &WorkerStatus, count: fn(&HeldModel) -> u16| {
+    let sum = |worker: &WorkerStatus, count: fn(&ModelStatus) -> u16| {
         worker
             .models
             .iter()
@@ -290,8 +290,8 @@ fn workers(members: &Members, now: UnixMillis) -> Vec<WorkerStats> {
     heard.map(shown).collect()
 }
 
-fn held(held: &HeldModel) -> HeldStats {
-    HeldStats {
+fn held(held: &ModelStatus) -> WorkerModelStats {
+    WorkerModelStats {
         name: held.name.to_string(),
         version: held.version.clone(),
         digest: held.digest,

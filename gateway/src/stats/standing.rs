@@ -19,7 +19,7 @@ pub const CHECK_LIMIT: Duration = Duration::from_millis(700);
 pub struct Dependencies {
     /// The way to the workers.
     pub broker: &'static str,
-    /// Records of promised jobs, and the list of processes.
+    /// Records of asynchronous jobs, and the list of processes.
     pub store: &'static str,
     /// Results that processes share.
     pub cache: &'static str,

@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use super::{Count, MAX_BATCH, within};
 use crate::depth;
 use crate::error::{ApiError, Code};
-use crate::options::{Given, Place, Reader};
+use crate::options::{ParameterSource, ParameterValue, Reader};
 
 /// Values up to this size are read in full, so that a number no type can hold is found; longer ones are no option's.
 const MAX_READ_BYTES: usize = 8 * 1024;
@@ -57,7 +57,7 @@ pub(super) fn read(
             serde_json::from_str::<Value>(raw).map_err(|error| malformed(&error.to_string()))?;
         }
         if raw != "null" {
-            options.take(Place::Body, &name, Given::Json(raw))?;
+            options.take(ParameterSource::Body, &name, ParameterValue::Json(raw))?;
         }
     }
     let missing = |detail: String| ApiError::new(Code::MissingImage, detail);
@@ -69,8 +69,8 @@ pub(super) fn read(
             if list.is_empty() {
                 return Err(missing("the list `images` is empty".to_owned()));
             }
-            let decode = |(place, image): (usize, &&RawValue)| {
-                decode(image.get(), &format!("#/images/{place}"))
+            let decode = |(index, image): (usize, &&RawValue)| {
+                decode(image.get(), &format!("#/images/{index}"))
             };
             Ok(list.iter().enumerate().map(decode).collect())
         }

@@ -9,11 +9,11 @@ use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use bytes::Bytes;
 
-pub use body::{BodyLimits, Held, Share, SharedShare};
+pub use body::{BodyLimits, HostedModel, Share, SharedShare};
 pub use header::check;
 
 use crate::error::{ApiError, Code};
-use crate::options::{Given, Options, Place, Query, Reader};
+use crate::options::{Options, ParameterSource, ParameterValue, Query, Reader};
 
 /// Most images of one request.
 pub const MAX_BATCH: usize = 64;
@@ -160,7 +160,11 @@ fn form(
         } else {
             let text = std::str::from_utf8(&part.content);
             let text = text.map_err(|_| bad("a text field of the form is not UTF-8"))?;
-            options.take(Place::Body, &part.name, Given::Text(text))?;
+            options.take(
+                ParameterSource::Body,
+                &part.name,
+                ParameterValue::Text(text),
+            )?;
         }
     }
     if images.is_empty() {

@@ -84,7 +84,7 @@ async fn turn(app: &App, slots: &Arc<Slots>, stop: &CancellationToken) -> bool {
         if slots.are_taken() {
             return true;
         }
-        let due = timeout(STORE_LIMIT, app.store.untold(BATCH, LEASE)).await;
+        let due = timeout(STORE_LIMIT, app.store.lease_webhooks(BATCH, LEASE)).await;
         // While the store is away its outbox waits.
         let Ok(Ok(due)) = due else { break };
         let is_last = due.len() < BATCH;
@@ -99,7 +99,10 @@ async fn turn(app: &App, slots: &Arc<Slots>, stop: &CancellationToken) -> bool {
                 let earlier = waiting.entry(owner).or_default();
                 *earlier += 1;
                 let next = Next::After(PUT_BACK * *earlier);
-                put_back.push(timeout(STORE_LIMIT, app.store.told(id, None, next)));
+                put_back.push(timeout(
+                    STORE_LIMIT,
+                    app.store.complete_webhook(id, None, next),
+                ));
             }
         }
         // One that could not be put back is due again when its lease is over.
@@ -137,7 +140,11 @@ async fn tell(app: &App, record: Record) {
     app.metrics.webhooks.with_label_values(&[result]).inc();
     let id = record.seed.id;
     tracing::debug!(job.id = %id, result, attempts = delivery.attempts, "a webhook was tried: {result}");
-    let noted = timeout(STORE_LIMIT, app.store.told(id, Some(&delivery), next)).await;
+    let noted = timeout(
+        STORE_LIMIT,
+        app.store.complete_webhook(id, Some(&delivery), next),
+    )
+    .await;
     if !matches!(noted, Ok(Ok(()))) {
         tracing::warn!(job.id = %id, "what became of a webhook could not be noted; it is tried again");
     }

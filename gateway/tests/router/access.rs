@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::Request;
-use selvage_core::job::Lane;
+use selvage_core::job::Priority;
 use selvage_core::key::Digest;
 use selvage_core::store::JobStore as _;
 
@@ -45,7 +45,7 @@ async fn a_stranger_learns_how_to_ask_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_promise_is_kept_for_its_owner_alone() {
+async fn a_submission_is_kept_for_its_owner_alone() {
     let rig = Rig::new(guarded());
     let job = rig.post_with("/jobs", png(1), &[ANN]).await.expect(202);
     let url = format!("/jobs/{}", job.id());
@@ -60,10 +60,10 @@ async fn a_promise_is_kept_for_its_owner_alone() {
     let record = rig.store.get(&[id]).await.unwrap().remove(0).unwrap();
     assert_eq!(record.state.as_str(), "queued");
     assert_eq!(record.seed.owner.unwrap().as_str(), "ann");
-    // The owner travels along: a store that was wiped learns it anew from the message.
-    let delivery = rig.take(Lane::Batch).await;
-    let promise = delivery.jobs[0].promise.as_ref().unwrap();
-    assert_eq!(promise.owner.as_ref().unwrap().as_str(), "ann");
+    // The owner travels along: a store that was wiped learns it again from the message.
+    let delivery = rig.take(Priority::Batch).await;
+    let submission = delivery.jobs[0].submission.as_ref().unwrap();
+    assert_eq!(submission.owner.as_ref().unwrap().as_str(), "ann");
     delivery.settle.give_back().await;
 
     rig.work(boots);
@@ -96,7 +96,7 @@ async fn a_key_does_not_share_anothers_job() {
     let rig = Rig::new(guarded());
     let ann = rig.post_with_later("/predict", png(1), &[ANN]);
     let bob = rig.post_with_later("/predict", png(1), &[BOB]);
-    rig.wait_for_depth(Lane::Interactive, 2).await;
+    rig.wait_for_depth(Priority::Interactive, 2).await;
     rig.work(boots);
     for answer in [ann, bob] {
         let answer = answer.await.unwrap().expect(200);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use selvage_core::cache::{Cache, CacheError, Cached, MemoryCache};
 use selvage_core::clock::UnixMillis;
-use selvage_core::job::Lane;
+use selvage_core::job::Priority;
 use selvage_core::key::PredictionKey;
 use selvage_core::outcome::{Cost, FailureCode, Outcome, Scores};
 use selvage_core::queue::Queue as _;
@@ -103,7 +103,7 @@ async fn identical_images_in_flight_are_one_job() {
     let posts: Vec<_> = (1..=5)
         .map(|k| rig.post_later(&format!("/predict?top_k={k}"), png(1)))
         .collect();
-    rig.wait_for_depth(Lane::Interactive, 1).await;
+    rig.wait_for_depth(Priority::Interactive, 1).await;
     eventually(async || rig.metric("selvage_gateway_cache_misses_total") == 5.0).await;
     rig.work(boots);
     let mut collapsed = 0;
@@ -160,8 +160,8 @@ async fn an_answer_tells_its_age() {
 #[tokio::test]
 async fn every_answer_tells_its_cache_and_its_time() {
     let rig = Rig::new(Plan::default());
-    let promised = rig.post("/jobs", png(1)).await.expect(202);
-    assert_eq!(promised.header("cache-status"), "selvage; fwd=uri-miss");
+    let submitted = rig.post("/jobs", png(1)).await.expect(202);
+    assert_eq!(submitted.header("cache-status"), "selvage; fwd=uri-miss");
     let key = [("idempotency-key", "k"), ("cache-control", "no-cache")];
     let keyed = rig.post_with("/jobs", png(2), &key).await.expect(202);
     assert_eq!(keyed.header("cache-status"), "selvage; fwd=request");
@@ -175,7 +175,7 @@ async fn every_answer_tells_its_cache_and_its_time() {
     let ended = rig.post_with("/predict?wait=20", png(3), &new).await;
     let stored = "selvage; fwd=uri-miss; stored";
     assert_eq!(ended.expect(200).header("cache-status"), stored);
-    let job = format!("/jobs/{}", promised.id());
+    let job = format!("/jobs/{}", submitted.id());
     for path in [
         "/", "/livez", "/models", "/jobs", "/jobs/1", "/nowhere", &job,
     ] {
@@ -192,11 +192,11 @@ async fn every_answer_tells_its_cache_and_its_time() {
 async fn no_cache_requests_do_not_share() {
     let rig = Rig::new(Plan::default());
     let plain = rig.post_later("/predict", png(1));
-    rig.wait_for_depth(Lane::Interactive, 1).await;
+    rig.wait_for_depth(Priority::Interactive, 1).await;
     let headers = [("cache-control", "no-cache")];
     let anew = rig.post_with("/predict", png(1), &headers);
     let work = async {
-        rig.wait_for_depth(Lane::Interactive, 2).await;
+        rig.wait_for_depth(Priority::Interactive, 2).await;
         rig.work(boots);
     };
     let (anew, ()) = tokio::join!(anew, work);
@@ -262,7 +262,7 @@ async fn options_reach_the_answer_in_every_body_shape() {
 async fn a_client_that_leaves_does_not_take_the_others_along() {
     let rig = Rig::new(Plan::default());
     let leader = rig.post_later("/predict", png(1));
-    rig.wait_for_depth(Lane::Interactive, 1).await;
+    rig.wait_for_depth(Priority::Interactive, 1).await;
     let follower = rig.post_later("/predict", png(1));
     eventually(async || rig.metric("selvage_gateway_cache_misses_total") == 2.0).await;
     leader.abort();
@@ -282,14 +282,14 @@ async fn a_client_that_leaves_does_not_take_the_others_along() {
 }
 
 #[tokio::test]
-async fn whoever_waits_longer_than_the_job_they_share_computes_anew() {
+async fn whoever_waits_longer_than_the_job_they_share_computes_again() {
     let rig = Rig::new(Plan::default());
     let short = rig.post_later("/predict?wait=0.3", png(1));
-    rig.wait_for_depth(Lane::Interactive, 1).await;
+    rig.wait_for_depth(Priority::Interactive, 1).await;
     let long = rig.post_later("/predict?wait=30", png(1));
-    let delivery = rig.take(Lane::Interactive).await;
+    let delivery = rig.take(Priority::Interactive).await;
     assert_eq!(short.await.unwrap().expect(202).json["status"], "queued");
-    rig.wait_for_depth(Lane::Interactive, 1).await;
+    rig.wait_for_depth(Priority::Interactive, 1).await;
     rig.work(boots);
     let answer = long.await.unwrap().expect(200);
     assert_eq!(
@@ -314,12 +314,12 @@ async fn a_job_carries_what_its_worker_needs() {
     let headers = [("request-id", "r-7"), ("traceparent", trace)];
     let post = rig.post_with("/predict?wait=5", png(1), &headers);
     let look = async {
-        let delivery = rig.take(Lane::Interactive).await;
+        let delivery = rig.take(Priority::Interactive).await;
         let job = &delivery.jobs[0];
         assert_eq!(job.request_id.as_deref(), Some("r-7"));
         assert_eq!(job.traceparent.as_deref(), Some(trace));
         assert_eq!(job.image, png(1));
-        assert!(job.promise.is_none());
+        assert!(job.submission.is_none());
         let life = job.deadline.since(job.created_at);
         assert!(
             life <= Duration::from_secs(5) && life > Duration::from_secs(4),

@@ -53,15 +53,15 @@ async fn both_body_forms_answer_every_image_in_its_place() {
         .post_with("/predict/batch", body.to_string().into(), &[JSON])
         .await
         .expect(200);
-    for (place, image) in images.iter().enumerate() {
+    for (index, image) in images.iter().enumerate() {
         let digest = selvage_core::key::Digest::of(image).to_string();
         for answer in [&by_form, &by_json] {
-            let item = &answer.json["items"][place];
+            let item = &answer.json["items"][index];
             assert_eq!(item["image_hash"], digest);
             assert_eq!(item["output"]["label"], "boot");
         }
-        assert_eq!(by_json.json["items"][place]["metadata"], json!({"a": 1}));
-        assert_eq!(by_json.json["items"][place]["cached"], true);
+        assert_eq!(by_json.json["items"][index]["metadata"], json!({"a": 1}));
+        assert_eq!(by_json.json["items"][index]["cached"], true);
     }
     assert_eq!(rig.computed.load(Ordering::Relaxed), 20);
 }
@@ -87,7 +87,7 @@ async fn a_bad_image_fails_alone() {
         statuses(&answer),
         ["succeeded", "failed", "failed", "succeeded"]
     );
-    let error = |place: usize| answer.json["items"][place]["error"]["code"].clone();
+    let error = |index: usize| answer.json["items"][index]["error"]["code"].clone();
     assert_eq!(
         (error(1), error(2)),
         ("invalid_image".into(), "unsupported_media_type".into())
@@ -99,7 +99,7 @@ async fn a_bad_image_fails_alone() {
 }
 
 #[tokio::test]
-async fn what_is_unfinished_is_promised() {
+async fn what_is_unfinished_is_submitted() {
     let rig = Rig::new(Plan::default());
     for headers in [
         &[FORM, ("prefer", "respond-async")][..],
@@ -113,8 +113,8 @@ async fn what_is_unfinished_is_promised() {
         assert_eq!(statuses(&answer), ["queued", "failed", "queued"]);
         assert_eq!(answer.header("preference-applied"), headers[1].1);
         assert!(answer.header("retry-after").parse::<u64>().unwrap() >= 1);
-        for place in [0, 2] {
-            let url = answer.json["items"][place]["urls"]["self"]
+        for index in [0, 2] {
+            let url = answer.json["items"][index]["urls"]["self"]
                 .as_str()
                 .unwrap();
             rig.get(url).await.expect(200);
@@ -160,10 +160,10 @@ async fn a_repeated_batch_is_the_same_jobs() {
         .expect(202);
     rig.work(boots);
     let second = send(images, "/predict/batch").await.expect(200);
-    for place in [1, 2] {
+    for index in [1, 2] {
         assert_eq!(
-            first.json["items"][place]["id"],
-            second.json["items"][place]["id"]
+            first.json["items"][index]["id"],
+            second.json["items"][index]["id"]
         );
     }
     assert_eq!(rig.computed.load(Ordering::Relaxed), 2);

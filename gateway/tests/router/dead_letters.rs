@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::http::Request;
 use selvage_core::dead_letters::DeadLetterStore as _;
-use selvage_core::job::{Job, Lane};
+use selvage_core::job::{Job, Priority};
 use selvage_core::key::Digest;
 use selvage_core::outcome::{Failure, FailureCode};
 use selvage_core::queue::Queue as _;
@@ -32,11 +32,11 @@ async fn ask(rig: &Rig, method: &str, path: &str, (name, value): (&str, &str)) -
     rig.send(request.body(Body::empty()).unwrap()).await
 }
 
-/// Ann's job, whose message a worker sets aside; its id.
-async fn set_aside(rig: &Rig, seed: u8) -> String {
+/// Ann's job, whose message a worker dead-letters; its id.
+async fn dead_letter(rig: &Rig, seed: u8) -> String {
     let job = rig.post_with("/jobs?top_k=2", png(seed), &[ANN]).await;
     let id = job.expect(202).id().to_owned();
-    rig.take(Lane::Batch).await.settle.dead_letter().await;
+    rig.take(Priority::Batch).await.settle.dead_letter().await;
     id
 }
 
@@ -52,7 +52,7 @@ async fn listed(rig: &Rig, count: usize) -> Answer {
 #[tokio::test]
 async fn dead_letters_are_for_admins_alone() {
     let rig = Rig::new(guarded());
-    let id = set_aside(&rig, 1).await;
+    let id = dead_letter(&rig, 1).await;
     listed(&rig, 1).await;
     let replay = format!("{ALL}/{id}/replay");
     let all = format!("{ALL}/replay");
@@ -76,29 +76,29 @@ async fn dead_letters_are_for_admins_alone() {
 #[tokio::test]
 async fn the_job_of_a_dead_letter_fails_at_once_and_is_replayed_as_a_new_one() {
     let rig = Rig::new(guarded());
-    let id = set_aside(&rig, 1).await;
+    let id = dead_letter(&rig, 1).await;
     let failed = ask(&rig, "GET", &format!("/jobs/{id}?wait=20"), ANN).await;
     let failed = failed.expect(200);
     assert_eq!(failed.json["status"], "failed");
     assert_eq!(failed.json["error"]["code"], "dead_lettered");
     let list = listed(&rig, 1).await;
-    let letter = &list.json["items"][0];
+    let dead_letter = &list.json["items"][0];
     assert_eq!(
-        (&letter["id"], &letter["reason"]),
+        (&dead_letter["id"], &dead_letter["reason"]),
         (&id.as_str().into(), &"rejected".into())
     );
     assert_eq!(
-        (&letter["model"], &letter["lane"]),
+        (&dead_letter["model"], &dead_letter["priority"]),
         (&"tiny".into(), &"batch".into())
     );
     assert_eq!(
-        (&letter["owner"], &letter["replayable"]),
+        (&dead_letter["owner"], &dead_letter["replayable"]),
         (&"ann".into(), &true.into())
     );
-    assert_eq!(letter["size"], png(1).len());
+    assert_eq!(dead_letter["size"], png(1).len());
     assert!(
-        letter["died_at"].as_str().unwrap().ends_with('Z'),
-        "{letter}"
+        dead_letter["died_at"].as_str().unwrap().ends_with('Z'),
+        "{dead_letter}"
     );
     assert_eq!(list.header("cache-control"), "no-store");
     assert_eq!(rig.metric("selvage_gateway_dead_letters_total"), 1.0);
@@ -128,7 +128,7 @@ async fn the_job_of_a_dead_letter_fails_at_once_and_is_replayed_as_a_new_one() {
 async fn a_poisonous_job_keeps_its_end_and_gives_its_letter_the_reason() {
     let rig = Rig::new(guarded());
     let job = rig.post_with("/jobs", png(1), &[ANN]).await.expect(202);
-    let delivery = rig.take(Lane::Batch).await;
+    let delivery = rig.take(Priority::Batch).await;
     let seed = Seed::of(&delivery.jobs[0]).unwrap();
     for start in 1..=3 {
         let claims = rig.store.claim(std::slice::from_ref(&seed)).await.unwrap();
@@ -143,9 +143,9 @@ async fn a_poisonous_job_keeps_its_end_and_gives_its_letter_the_reason() {
     rig.store.complete(&[completion]).await.unwrap();
     delivery.settle.dead_letter().await;
     let list = listed(&rig, 1).await;
-    let letter = &list.json["items"][0];
+    let dead_letter = &list.json["items"][0];
     assert_eq!(
-        (&letter["reason"], &letter["attempts"]),
+        (&dead_letter["reason"], &dead_letter["attempts"]),
         (&"poison".into(), &3.into())
     );
     let record = ask(&rig, "GET", &format!("/jobs/{}", job.id()), ANN).await;
@@ -156,7 +156,7 @@ async fn a_poisonous_job_keeps_its_end_and_gives_its_letter_the_reason() {
 async fn an_answer_in_the_cache_ends_the_job_of_a_dead_letter() {
     let rig = Rig::new(guarded());
     let job = rig.post_with("/jobs", png(1), &[ANN]).await.expect(202);
-    let delivery = rig.take(Lane::Batch).await;
+    let delivery = rig.take(Priority::Batch).await;
     rig.cache.keep(delivery.jobs[0].key, crate::rig::scores());
     delivery.settle.dead_letter().await;
     let ended = ask(&rig, "GET", &format!("/jobs/{}?wait=20", job.id()), ANN).await;
@@ -169,16 +169,20 @@ async fn a_job_somebody_waited_for_is_replayed_as_the_admins() {
     let rig = Rig::new(guarded());
     let waiting = rig.post_with("/predict?wait=0.05", png(1), &[ANN]);
     let (answer, ()) = tokio::join!(waiting, async {
-        rig.take(Lane::Interactive).await.settle.dead_letter().await;
+        rig.take(Priority::Interactive)
+            .await
+            .settle
+            .dead_letter()
+            .await;
     });
     answer.expect(202);
     let list = listed(&rig, 1).await;
-    let letter = &list.json["items"][0];
+    let dead_letter = &list.json["items"][0];
     assert_eq!(
-        (&letter["lane"], letter["owner"].is_null()),
+        (&dead_letter["priority"], dead_letter["owner"].is_null()),
         (&"interactive".into(), true)
     );
-    let id = letter["id"].as_str().unwrap();
+    let id = dead_letter["id"].as_str().unwrap();
     let replayed = ask(&rig, "POST", &format!("{ALL}/{id}/replay"), OPS)
         .await
         .expect(202);
@@ -194,7 +198,7 @@ async fn pages_and_replays_are_bounded_and_a_purge_takes_the_rest() {
     let rig = Rig::new(guarded());
     let mut ids = Vec::new();
     for seed in 1..=5 {
-        ids.push(set_aside(&rig, seed).await);
+        ids.push(dead_letter(&rig, seed).await);
     }
     listed(&rig, 5).await;
     let page = ask(&rig, "GET", &format!("{ALL}?limit=2&offset=1"), OPS)
@@ -226,17 +230,17 @@ async fn pages_and_replays_are_bounded_and_a_purge_takes_the_rest() {
     assert_eq!(purged.json["purged"], 3);
     listed(&rig, 0).await;
     let model = rig.model();
-    assert_eq!(rig.queue.depth(&model, Lane::Batch).await.unwrap(), 2);
+    assert_eq!(rig.queue.depth(&model, Priority::Batch).await.unwrap(), 2);
 }
 
 #[tokio::test]
 async fn a_letter_whose_job_is_not_taken_stays() {
     let rig = Rig::new(Plan {
-        lane_capacity: 1,
+        queue_capacity: 1,
         ..guarded()
     });
-    let first = set_aside(&rig, 1).await;
-    let second = set_aside(&rig, 2).await;
+    let first = dead_letter(&rig, 1).await;
+    let second = dead_letter(&rig, 2).await;
     listed(&rig, 2).await;
     let replayed = ask(&rig, "POST", &format!("{ALL}/replay"), OPS)
         .await
@@ -256,7 +260,7 @@ async fn a_letter_whose_job_is_not_taken_stays() {
 async fn a_letter_whose_model_is_gone_cannot_be_replayed() {
     let rig = Rig::new(guarded());
     let job = rig.post_with("/jobs", png(1), &[ANN]).await.expect(202);
-    let delivery = rig.take(Lane::Batch).await;
+    let delivery = rig.take(Priority::Batch).await;
     let gone = Job {
         model: "gone".parse().unwrap(),
         ..delivery.jobs[0].clone()
@@ -264,7 +268,7 @@ async fn a_letter_whose_model_is_gone_cannot_be_replayed() {
     delivery.settle.ack().await;
     rig.queue.publish(gone.clone()).await.unwrap();
     let stop = tokio_util::sync::CancellationToken::new();
-    let consuming = rig.queue.consume(&gone.model, Lane::Batch, 1, stop);
+    let consuming = rig.queue.consume(&gone.model, Priority::Batch, 1, stop);
     let delivery = consuming.await.unwrap().next().await.unwrap();
     delivery.settle.dead_letter().await;
     listed(&rig, 1).await;
@@ -283,7 +287,7 @@ async fn a_letter_whose_model_is_gone_cannot_be_replayed() {
 #[tokio::test]
 async fn replays_of_one_dead_letter_make_one_job() {
     let rig = Rig::new(guarded());
-    let id = set_aside(&rig, 1).await;
+    let id = dead_letter(&rig, 1).await;
     listed(&rig, 1).await;
     let stored = rig
         .dead_letters
@@ -311,7 +315,7 @@ async fn replays_of_one_dead_letter_make_one_job() {
     jobs.dedup();
     assert_eq!(jobs.len(), 1, "{jobs:?}");
     listed(&rig, 0).await;
-    let depth = rig.queue.depth(&rig.model(), Lane::Batch).await;
+    let depth = rig.queue.depth(&rig.model(), Priority::Batch).await;
     assert_eq!(depth.unwrap(), 1);
 }
 
@@ -321,7 +325,7 @@ async fn a_dead_letter_is_held_while_the_store_is_away() {
         dead_letter_refusals: 2,
         ..guarded()
     });
-    let id = set_aside(&rig, 1).await;
+    let id = dead_letter(&rig, 1).await;
     let list = listed(&rig, 1).await;
     assert_eq!(list.json["items"][0]["id"], id);
     eventually(async || rig.metric("selvage_gateway_dead_letters") == 1.0).await;

@@ -8,14 +8,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use selvage_core::clock::UnixMillis;
 use selvage_core::dead_letters::{self, DeadLetter, DeadLetterStore, MemoryDeadLetters};
-use selvage_core::job::{Job, JobId, Lane, ModelName, ReplyAddress};
+use selvage_core::job::{Job, JobId, ModelName, Priority, ReplyAddress};
 use selvage_core::key_name::KeyName;
 use selvage_core::outcome::Report;
 use selvage_core::queue::{Consumer, Health, PublishError, Queue, QueueError};
 use selvage_core::store::{
     Cancel, Claim, Completion, JobStore, Page, Progress, Record, Seed, State, StoreError, Submitted,
 };
-use selvage_core::webhook::{Delivery as Told, Next};
+use selvage_core::webhook::{Delivery, Next};
 use tokio_util::sync::CancellationToken;
 
 /// A broker that is away.
@@ -36,7 +36,7 @@ impl Queue for BrokerDown {
     async fn consume(
         &self,
         _: &ModelName,
-        _: Lane,
+        _: Priority,
         _: u16,
         _: CancellationToken,
     ) -> Result<Box<dyn Consumer>, QueueError> {
@@ -51,7 +51,7 @@ impl Queue for BrokerDown {
         Err(QueueError::Unavailable("away".into()))
     }
 
-    async fn depth(&self, _: &ModelName, _: Lane) -> Result<u64, QueueError> {
+    async fn depth(&self, _: &ModelName, _: Priority) -> Result<u64, QueueError> {
         Err(QueueError::Unavailable("away".into()))
     }
 
@@ -126,19 +126,24 @@ impl JobStore for StoreDown {
         away()
     }
 
-    async fn untold(&self, _: usize, _: Duration) -> Result<Vec<Record>, StoreError> {
+    async fn lease_webhooks(&self, _: usize, _: Duration) -> Result<Vec<Record>, StoreError> {
         away()
     }
 
-    async fn told(&self, _: JobId, _: Option<&Told>, _: Next) -> Result<(), StoreError> {
+    async fn complete_webhook(
+        &self,
+        _: JobId,
+        _: Option<&Delivery>,
+        _: Next,
+    ) -> Result<(), StoreError> {
         away()
     }
 
-    async fn recall(&self, _: JobId, _: UnixMillis) -> Result<(), StoreError> {
+    async fn abandon(&self, _: JobId, _: UnixMillis) -> Result<(), StoreError> {
         away()
     }
 
-    async fn recalled(&self, _: &[JobId]) -> Result<Vec<bool>, StoreError> {
+    async fn abandoned(&self, _: &[JobId]) -> Result<Vec<bool>, StoreError> {
         away()
     }
 
@@ -156,12 +161,12 @@ pub(crate) struct DeadLettersDown {
 
 #[async_trait]
 impl DeadLetterStore for DeadLettersDown {
-    async fn add(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+    async fn add(&self, dead_letter: &DeadLetter) -> Result<(), StoreError> {
         let fewer = |left: usize| left.checked_sub(1);
         let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
         match self.refusals.fetch_update(set, fetch, fewer) {
             Ok(_) => Err(StoreError("away".into())),
-            Err(_) => self.inner.add(letter).await,
+            Err(_) => self.inner.add(dead_letter).await,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use selvage_core::job::Lane;
+use selvage_core::job::Priority;
 use selvage_gateway::lifecycle::Phase;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -47,16 +47,16 @@ async fn cut_wait(durable: bool) -> crate::rig::Answer {
     plan.limits.drain = Duration::from_millis(1500);
     let rig = Rig::new(plan);
     let wait = rig.post_later("/predict?wait=60", png(1));
-    rig.wait_for_depth(Lane::Interactive, 1).await;
+    rig.wait_for_depth(Priority::Interactive, 1).await;
     rig.app.life.enter(Phase::Ending);
-    rig.app.predictions.inflight.lapse(None);
+    rig.app.predictions.inflight.expire(None);
     wait.await.unwrap()
 }
 
 #[tokio::test]
-async fn a_wait_that_is_cut_becomes_a_promise_where_promises_last() {
-    let promised = cut_wait(true).await.expect(202);
-    assert_eq!(promised.json["status"], "queued");
+async fn a_wait_that_is_cut_becomes_a_submission_where_promises_last() {
+    let submitted = cut_wait(true).await.expect(202);
+    assert_eq!(submitted.json["status"], "queued");
     cut_wait(false).await.expect_problem(503, "draining");
 }
 
@@ -85,7 +85,7 @@ async fn a_server_with_stuck_clients_ends_within_its_drain_time() {
             .write_all(&[head.as_bytes(), &image].concat())
             .await
             .unwrap();
-        rig.wait_for_depth(Lane::Interactive, 1).await;
+        rig.wait_for_depth(Priority::Interactive, 1).await;
         shutdown.cancel();
         let mut answer = Vec::new();
         waiting.read_to_end(&mut answer).await.unwrap();

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::http::Request;
 use futures_util::StreamExt as _;
-use selvage_core::job::{JobId, Lane};
+use selvage_core::job::{JobId, Priority};
 use selvage_core::store::{JobStore as _, Seed};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -49,7 +49,7 @@ async fn the_state_comes_first_then_each_change_once_then_the_end() {
         job.json["urls"]["events"],
         format!("/jobs/{}/events", job.id())
     );
-    let delivery = rig.take(Lane::Batch).await;
+    let delivery = rig.take(Priority::Batch).await;
     let seed = Seed::of(&delivery.jobs[0]).unwrap();
     let request = Request::get(format!("/jobs/{}/events", job.id()));
     let response = rig.open(request.body(Body::empty()).unwrap()).await;

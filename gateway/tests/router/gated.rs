@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use selvage_core::job::{Job, Lane, ModelName, ReplyAddress};
+use selvage_core::job::{Job, ModelName, Priority, ReplyAddress};
 use selvage_core::outcome::Report;
 use selvage_core::queue::memory::MemoryQueue;
 use selvage_core::queue::{Consumer, Health, PublishError, Queue, QueueError};
@@ -54,11 +54,11 @@ impl Queue for Gated {
     async fn consume(
         &self,
         model: &ModelName,
-        lane: Lane,
+        priority: Priority,
         prefetch: u16,
         stop: CancellationToken,
     ) -> Result<Box<dyn Consumer>, QueueError> {
-        self.inner.consume(model, lane, prefetch, stop).await
+        self.inner.consume(model, priority, prefetch, stop).await
     }
 
     fn reply_address(&self) -> Option<ReplyAddress> {
@@ -69,8 +69,8 @@ impl Queue for Gated {
         self.inner.reply(to, reports).await
     }
 
-    async fn depth(&self, model: &ModelName, lane: Lane) -> Result<u64, QueueError> {
-        self.inner.depth(model, lane).await
+    async fn depth(&self, model: &ModelName, priority: Priority) -> Result<u64, QueueError> {
+        self.inner.depth(model, priority).await
     }
 
     fn health(&self) -> Health {

@@ -18,7 +18,7 @@ fn get(path: &str, name: &str, value: &str) -> Request<Body> {
 }
 
 #[tokio::test]
-async fn the_home_page_is_asked_for_anew_and_its_files_are_kept_for_ever() {
+async fn the_home_page_is_asked_for_again_and_its_files_are_kept_for_ever() {
     let rig = Rig::new(Plan::default());
     let browser = "text/html,application/xhtml+xml,application/json;q=0.9,*/*;q=0.8";
     let page = rig.send(get("/", "accept", browser)).await.expect(200);
@@ -180,7 +180,7 @@ async fn requests_are_counted_by_route_and_never_by_what_clients_make_up() {
     assert!(!text.contains("surprise") && !text.contains("BREW"));
     let stats = rig.get("/stats").await.expect(200);
     assert_eq!(stats.json["cache"]["misses"], 1);
-    assert_eq!(stats.json["lanes"][0]["model"], "tiny");
+    assert_eq!(stats.json["queues"][0]["model"], "tiny");
 }
 
 #[tokio::test]

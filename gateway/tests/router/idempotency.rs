@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use selvage_core::job::Lane;
+use selvage_core::job::Priority;
 use selvage_core::outcome::FailureCode;
 use selvage_core::store::{JobStore as _, Seed};
 use tokio::sync::mpsc;
@@ -26,7 +26,7 @@ async fn a_hundred_repeats_at_once_are_one_job() {
             rig.post_with(path, png(1), &[KEY]).await
         });
     }
-    rig.wait_for_depth(Lane::Batch, 1).await;
+    rig.wait_for_depth(Priority::Batch, 1).await;
     rig.work(boots);
     let answers: Vec<Answer> = repeats.join_all().await;
     let ids: HashSet<&str> = answers.iter().map(Answer::id).collect();
@@ -115,7 +115,7 @@ async fn a_repeat_is_told_the_same_failure() {
 #[tokio::test]
 async fn a_refused_request_may_be_repeated_under_its_key() {
     let full = Rig::new(Plan {
-        lane_capacity: 1,
+        queue_capacity: 1,
         ..Plan::default()
     });
     full.post("/jobs", png(9)).await.expect(202);
@@ -123,7 +123,7 @@ async fn a_refused_request_may_be_repeated_under_its_key() {
         .await
         .expect_problem(429, "queue_full");
     full.work(boots);
-    full.wait_for_depth(Lane::Batch, 0).await;
+    full.wait_for_depth(Priority::Batch, 0).await;
     full.post_with("/predict", png(1), &[KEY]).await.expect(200);
 }
 
@@ -160,7 +160,7 @@ async fn a_waiting_client_is_told_within_a_second_of_a_cancellation_elsewhere() 
     let rig = Rig::new(Plan::default());
     let waiting = rig.post_with("/predict?wait=60", png(1), &[KEY]);
     let cancel = async {
-        let delivery = rig.take(Lane::Batch).await;
+        let delivery = rig.take(Priority::Batch).await;
         // The longer a client waits, the more seldom its record is looked at, down to once a second.
         sleep(Duration::from_secs(30)).await;
         rig.store.cancel(delivery.jobs[0].id).await.unwrap();
@@ -268,7 +268,7 @@ async fn a_job_whose_gateway_died_is_published_by_a_repeat() {
 #[tokio::test]
 async fn no_id_of_a_202_is_unknown_where_the_queue_is_full() {
     let rig = Rig::new(Plan {
-        lane_capacity: 2,
+        queue_capacity: 2,
         ..Plan::default()
     });
     let keys = ["a", "b", "c", "d", "a", "b", "c", "d"];

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::Request;
 use selvage_core::clock::UnixMillis;
-use selvage_core::job::{JobId, Lane};
+use selvage_core::job::{JobId, Priority};
 use selvage_core::outcome::{Cost, Failure, FailureCode};
 use selvage_core::output::Output;
 use selvage_core::store::{Completion, End, JobStore as _, Seed, State};
@@ -38,7 +38,7 @@ async fn a_wait_that_runs_out_becomes_a_job_that_can_be_polled() {
 }
 
 #[tokio::test]
-async fn preferences_choose_between_waiting_and_a_promise() {
+async fn preferences_choose_between_waiting_and_a_submission() {
     let rig = Rig::new(Plan::default());
     rig.work(boots);
     let cases = [
@@ -123,7 +123,7 @@ async fn cancellation_depends_on_the_state() {
     let running = rig.post("/jobs", png(2)).await.expect(202);
     let mut running_job = None;
     while running_job.is_none() {
-        let delivery = rig.take(Lane::Batch).await;
+        let delivery = rig.take(Priority::Batch).await;
         running_job = delivery
             .jobs
             .iter()

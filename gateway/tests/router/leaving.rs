@@ -1,16 +1,16 @@
 //! Clients that leave before their answer.
 
-use selvage_core::job::{Job, Lane};
+use selvage_core::job::{Job, Priority};
 use selvage_core::outcome::{Cost, Outcome};
 use selvage_core::queue::{Delivery, Queue as _};
 use selvage_core::store::JobStore as _;
 
 use crate::rig::{Plan, Rig, boots, eventually, png, report, scores};
 
-const RECALLED: &str = "selvage_gateway_recalled_total";
+const RECALLED: &str = "selvage_gateway_jobs_abandoned_total";
 
-async fn is_recalled(rig: &Rig, job: &Job) -> bool {
-    rig.store.recalled(&[job.id]).await.unwrap() == [true]
+async fn is_abandoned(rig: &Rig, job: &Job) -> bool {
+    rig.store.abandoned(&[job.id]).await.unwrap() == [true]
 }
 
 /// Answers the jobs of a delivery.
@@ -24,18 +24,18 @@ async fn reply(rig: &Rig, delivery: Delivery, outcome: Outcome) {
 }
 
 #[tokio::test]
-async fn a_job_whose_client_has_left_is_recalled() {
+async fn a_job_whose_client_has_left_is_abandoned() {
     let rig = Rig::new(Plan::default());
     let waiting = rig.post_later("/predict?wait=60", png(1));
-    rig.wait_for_depth(Lane::Interactive, 1).await;
+    rig.wait_for_depth(Priority::Interactive, 1).await;
     waiting.abort();
-    let delivery = rig.take(Lane::Interactive).await;
-    eventually(async || is_recalled(&rig, &delivery.jobs[0]).await).await;
+    let delivery = rig.take(Priority::Interactive).await;
+    eventually(async || is_abandoned(&rig, &delivery.jobs[0]).await).await;
     assert_eq!(rig.metric(RECALLED), 1.0);
     assert_eq!(rig.app.predictions.admission.in_flight(), 1);
     // Whoever asks again is not told to wait for a job that may be dropped.
     let again = rig.post_later("/predict?wait=60", png(1));
-    rig.wait_for_depth(Lane::Interactive, 1).await;
+    rig.wait_for_depth(Priority::Interactive, 1).await;
     reply(&rig, delivery, Outcome::Canceled).await;
     eventually(async || rig.app.predictions.admission.in_flight() == 1).await;
     rig.work(boots);
@@ -47,16 +47,16 @@ async fn a_job_whose_client_has_left_is_recalled() {
 async fn a_job_that_another_one_waits_for_is_kept() {
     let rig = Rig::new(Plan::default());
     let first = rig.post_later("/predict?wait=60", png(1));
-    rig.wait_for_depth(Lane::Interactive, 1).await;
+    rig.wait_for_depth(Priority::Interactive, 1).await;
     let second = rig.post_later("/predict?wait=60", png(1));
     let third = rig.post_later("/predict?wait=60", png(1));
     eventually(async || rig.metric("selvage_gateway_cache_misses_total") == 3.0).await;
-    let delivery = rig.take(Lane::Interactive).await;
+    let delivery = rig.take(Priority::Interactive).await;
     for left in [first, second] {
         left.abort();
         assert!(left.await.unwrap_err().is_cancelled());
     }
-    assert!(!is_recalled(&rig, &delivery.jobs[0]).await);
+    assert!(!is_abandoned(&rig, &delivery.jobs[0]).await);
     reply(&rig, delivery, Outcome::Succeeded(scores())).await;
     let answered = third.await.unwrap().expect(200);
     assert!(answered.header("cache-status").ends_with("; collapsed"));
@@ -64,7 +64,7 @@ async fn a_job_that_another_one_waits_for_is_kept() {
 }
 
 #[tokio::test]
-async fn every_image_of_a_batch_is_recalled() {
+async fn every_image_of_a_batch_is_abandoned() {
     let rig = Rig::new(Plan::default());
     let images: Vec<String> = (1..=5)
         .map(|seed| base64::Engine::encode(&base64::prelude::BASE64_STANDARD, png(seed)))
@@ -72,13 +72,13 @@ async fn every_image_of_a_batch_is_recalled() {
     let body = serde_json::json!({"images": images}).to_string();
     let json = [("content-type", "application/json")];
     let waiting = rig.post_with_later("/predict/batch?wait=60", body.into_bytes(), &json);
-    rig.wait_for_depth(Lane::Interactive, 5).await;
+    rig.wait_for_depth(Priority::Interactive, 5).await;
     waiting.abort();
     eventually(async || rig.metric(RECALLED) == 5.0).await;
 }
 
 #[tokio::test]
-async fn an_answered_or_promised_request_recalls_nothing() {
+async fn an_answered_or_submitted_request_abandons_nothing() {
     let rig = Rig::new(Plan::default());
     rig.post("/predict?wait=0.05", png(1)).await.expect(202);
     rig.post_with("/predict?wait=0.05", png(2), &[("idempotency-key", "k")])
@@ -94,7 +94,7 @@ async fn a_job_with_a_key_is_there_when_its_client_comes_back() {
     let rig = Rig::new(Plan::default());
     let key = [("idempotency-key", "k")];
     let waiting = rig.post_with_later("/predict?wait=60", png(1), &key);
-    rig.wait_for_depth(Lane::Batch, 1).await;
+    rig.wait_for_depth(Priority::Batch, 1).await;
     waiting.abort();
     assert!(waiting.await.unwrap_err().is_cancelled());
     rig.work(boots);

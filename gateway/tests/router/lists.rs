@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use axum::body::Body;
 use axum::http::Request;
-use selvage_core::job::{JobId, Lane};
+use selvage_core::job::{JobId, Priority};
 use selvage_core::key::Digest;
 
 use crate::rig::{Answer, Plan, Rig, boots, eventually, png};
@@ -165,7 +165,7 @@ async fn each_key_has_a_list_of_its_own() {
 #[tokio::test]
 async fn positions_are_estimates_that_only_fall() {
     let rig = Rig::new(Plan::default());
-    rig.app.predictions.lanes.read().await;
+    rig.app.predictions.queues.read().await;
     let mut jobs = Vec::new();
     for seed in 0..12 {
         let job = rig.post("/jobs", png(seed)).await.expect(202);
@@ -178,11 +178,11 @@ async fn positions_are_estimates_that_only_fall() {
         .expect(200);
     let last = format!("/jobs/{}", jobs[11]);
     let mut position = 12;
-    rig.app.predictions.lanes.read().await;
+    rig.app.predictions.queues.read().await;
     assert_eq!(rig.get(&last).await.json["queue"]["position"], 11);
     let listed = rig.get("/jobs").await.expect(200);
     assert_eq!(listed.json["items"][0]["queue"]["position"], 11);
-    rig.wait_for_depth(Lane::Batch, 12).await;
+    rig.wait_for_depth(Priority::Batch, 12).await;
     rig.work(boots);
     loop {
         let answer = rig.get(&last).await.expect(200);

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use selvage_core::job::Lane;
+use selvage_core::job::Priority;
 use selvage_core::outcome::{FailureCode, Outcome};
 use selvage_core::tensor::{self, Datatype};
 use selvage_gateway::lifecycle::Phase;
@@ -59,7 +59,7 @@ async fn each_image_is_a_job_of_its_own_and_repeats_come_from_the_cache() {
 async fn a_job_carries_its_values_as_they_were_given() {
     let rig = Rig::new(Plan::default());
     let waiting = rig.post_later(INFER, body(1, "FP32").to_string().into());
-    let delivery = rig.take(Lane::Interactive).await;
+    let delivery = rig.take(Priority::Interactive).await;
     let (datatype, values) = tensor::read(&delivery.jobs[0].image).unwrap();
     assert_eq!((datatype, values), (Datatype::Fp32, &[0; 784 * 4][..]));
     delivery.settle.ack().await;
@@ -154,7 +154,7 @@ async fn a_wait_that_runs_out_is_an_error_and_leaves_no_job() {
     expect_error(infer(&rig, &late).await, 504);
     let (model, depth) = (rig.model(), 0);
     assert_eq!(
-        selvage_core::queue::Queue::depth(&*rig.queue, &model, Lane::Batch)
+        selvage_core::queue::Queue::depth(&*rig.queue, &model, Priority::Batch)
             .await
             .unwrap(),
         depth
@@ -162,14 +162,14 @@ async fn a_wait_that_runs_out_is_an_error_and_leaves_no_job() {
 }
 
 #[tokio::test]
-async fn an_end_by_a_clock_that_runs_before_ours_is_no_promise() {
+async fn an_end_by_a_clock_that_runs_before_ours_is_no_submission() {
     let rig = Rig::new(Plan::default());
     rig.work(|_| Outcome::Expired);
     expect_error(infer(&rig, &body(1, "UINT8")).await, 504);
     // The same where the wait of `/predict` is the whole life of its job.
     let late = rig.post("/predict?timeout_ms=5000", png(1)).await;
     assert_eq!(late.expect(200).json["status"], "expired");
-    assert_eq!(rig.metric("selvage_gateway_promised_total"), 0.0);
+    assert_eq!(rig.metric("selvage_gateway_jobs_submitted_total"), 0.0);
     assert_eq!(rig.computed.load(Ordering::Relaxed), 2);
 }
 

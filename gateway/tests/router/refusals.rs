@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
-use selvage_core::job::Lane;
+use selvage_core::job::Priority;
 use tower::ServiceExt as _;
 
 use crate::rig::{Plan, Rig, boots, png};
@@ -28,7 +28,7 @@ fn limited(change: fn(&mut Plan)) -> Rig {
 async fn a_full_house_answers_429_with_a_time() {
     let rig = limited(|plan| plan.limits.max_in_flight = 1);
     let first = rig.post_later("/predict", png(1));
-    rig.wait_for_depth(Lane::Interactive, 1).await;
+    rig.wait_for_depth(Priority::Interactive, 1).await;
     let refused = rig
         .post("/predict", png(2))
         .await
@@ -45,12 +45,12 @@ async fn a_full_house_answers_429_with_a_time() {
 #[tokio::test]
 async fn refused_jobs_leave_no_records_that_push_others_out() {
     let rig = limited(|plan| {
-        plan.lane_capacity = 1;
+        plan.queue_capacity = 1;
         plan.records = 3;
     });
     let accepted = rig.post("/jobs", png(1)).await.expect(202);
     let url = format!("/jobs/{}", accepted.id());
-    // It ends at once, and its message still fills the lane.
+    // It ends at once, and its message still fills the queue.
     rig.post(&format!("{url}/cancel"), vec![]).await.expect(200);
     for n in 2..20 {
         rig.post("/jobs", png(n))
@@ -74,10 +74,10 @@ async fn a_full_store_takes_no_job_until_one_ends() {
 }
 
 #[tokio::test]
-async fn a_full_lane_answers_429_at_once() {
-    let rig = limited(|plan| plan.lane_capacity = 1);
+async fn a_full_queue_answers_429_at_once() {
+    let rig = limited(|plan| plan.queue_capacity = 1);
     let first = rig.post_later("/predict?wait=30", png(1));
-    rig.wait_for_depth(Lane::Interactive, 1).await;
+    rig.wait_for_depth(Priority::Interactive, 1).await;
     rig.post("/predict?wait=30", png(2))
         .await
         .expect_problem(429, "queue_full");
@@ -113,7 +113,7 @@ async fn without_a_store_waiting_works_and_promising_does_not() {
     let no_answer = rig.post("/predict?wait=0.05", png(9)).await;
     no_answer.expect_problem(503, "store_unavailable");
     rig.work(|job| {
-        if job.promise.is_some() {
+        if job.submission.is_some() {
             unreachable!("nothing was promised")
         } else {
             boots(job)
@@ -309,7 +309,7 @@ async fn large_bodies_beyond_the_memory_for_them_are_refused() {
     });
     let large = |seed| [png(seed), vec![0; 600 * 1024]].concat();
     let first = rig.post_later("/predict?wait=30", large(1));
-    rig.wait_for_depth(Lane::Interactive, 1).await;
+    rig.wait_for_depth(Priority::Interactive, 1).await;
     rig.post("/predict", large(2))
         .await
         .expect_problem(429, "queue_full");

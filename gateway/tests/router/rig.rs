@@ -17,7 +17,7 @@ use selvage_core::catalog::Catalog;
 use selvage_core::clock::{Clock, UnixMillis};
 use selvage_core::dead_letters::{Bounds, MemoryDeadLetters};
 use selvage_core::fleet::MemoryFleet;
-use selvage_core::job::{Job, JobId, Lane, ModelName};
+use selvage_core::job::{Job, JobId, ModelName, Priority};
 use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::outcome::{Cost, Failure, Outcome, Report, Scores};
 use selvage_core::queue::memory::MemoryQueue;
@@ -64,7 +64,7 @@ pub(crate) type Script = fn(&Job) -> Outcome;
 /// What a test changes about its gateway.
 pub(crate) struct Plan {
     pub(crate) limits: Limits,
-    pub(crate) lane_capacity: usize,
+    pub(crate) queue_capacity: usize,
     pub(crate) records: usize,
     pub(crate) broker_down: bool,
     /// Who decides what becomes of each job that is published.
@@ -108,7 +108,7 @@ impl Default for Plan {
         };
         Self {
             limits,
-            lane_capacity: 1000,
+            queue_capacity: 1000,
             records: 1000,
             broker_down: false,
             gate: None,
@@ -184,7 +184,7 @@ impl Rig {
         fs::write(folder.join("model.onnx"), b"never read by a gateway").unwrap();
         let catalog = Arc::new(Catalog::read(models.path()).unwrap());
         let clock = Clock::default();
-        let (queue, reports) = MemoryQueue::new(plan.lane_capacity);
+        let (queue, reports) = MemoryQueue::new(plan.queue_capacity);
         let store = Arc::new(MemoryStore::new(plan.records, RETENTION, clock.clone()));
         let cache = MemoryCache::new(1 << 20, TTL);
         let fleet = Arc::new(MemoryFleet::new(clock.clone()));
@@ -208,7 +208,7 @@ impl Rig {
                 || Arc::new(cache.clone()) as _,
                 |before| before(cache.clone()),
             ),
-            near: None,
+            local_cache: None,
             store: if plan.store_down {
                 Arc::new(StoreDown)
             } else {
@@ -250,7 +250,7 @@ impl Rig {
 
     /// Starts a worker that answers every job with what `script` says.
     pub(crate) fn work(&self, script: Script) {
-        for lane in Lane::ALL {
+        for priority in Priority::ALL {
             let worker = Worker {
                 queue: Arc::clone(&self.queue),
                 store: Arc::clone(&self.store),
@@ -260,7 +260,7 @@ impl Rig {
                 script,
             };
             let stop = self.stop.clone();
-            self.app.life.tasks.spawn(worker.run(lane, stop));
+            self.app.life.tasks.spawn(worker.run(priority, stop));
         }
     }
 
@@ -269,7 +269,7 @@ impl Rig {
         let model = &self.catalog.models()[0];
         PredictionKey {
             model: model.digest,
-            prep: model.prep,
+            preprocessing: model.preprocessing,
             image: Digest::of(image),
         }
     }
@@ -323,21 +323,21 @@ impl Rig {
         self.app.life.tasks.spawn(send(router, described, request))
     }
 
-    /// Waits until so many jobs wait in a lane.
-    pub(crate) async fn wait_for_depth(&self, lane: Lane, depth: u64) {
+    /// Waits until so many jobs wait in a queue.
+    pub(crate) async fn wait_for_depth(&self, priority: Priority, depth: u64) {
         let model = self.model();
-        eventually(async || self.queue.depth(&model, lane).await.unwrap() == depth).await;
+        eventually(async || self.queue.depth(&model, priority).await.unwrap() == depth).await;
     }
 
-    /// Takes one delivery out of a lane.
-    pub(crate) async fn take(&self, lane: Lane) -> Delivery {
-        let mut consumer = self.consumer(lane).await;
+    /// Takes one delivery out of a queue.
+    pub(crate) async fn take(&self, priority: Priority) -> Delivery {
+        let mut consumer = self.consumer(priority).await;
         consumer.next().await.unwrap()
     }
 
-    async fn consumer(&self, lane: Lane) -> Box<dyn Consumer> {
+    async fn consumer(&self, priority: Priority) -> Box<dyn Consumer> {
         let (model, stop) = (self.model(), self.stop.clone());
-        self.queue.consume(&model, lane, 8, stop).await.unwrap()
+        self.queue.consume(&model, priority, 8, stop).await.unwrap()
     }
 
     pub(crate) fn metric(&self, name: &str) -> f64 {

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::http::Request;
 use futures_util::StreamExt as _;
 use selvage_core::fleet::{ANNOUNCE_EVERY, Fleet as _, Member, WorkerStatus};
-use selvage_core::job::Lane;
+use selvage_core::job::Priority;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -79,14 +79,16 @@ async fn a_backlog_has_a_depth_and_an_age_and_both_end_with_it() {
     let mut body = open(&rig).await;
     let (_, idle) = event(&mut body).await.unwrap();
     let batch = |stats: &Value| {
-        let lanes = stats["lanes"].as_array().unwrap().clone();
-        let lane = lanes.into_iter().find(|lane| lane["lane"] == "batch");
-        lane.unwrap()
+        let queues = stats["queues"].as_array().unwrap().clone();
+        let priority = queues
+            .into_iter()
+            .find(|priority| priority["priority"] == "batch");
+        priority.unwrap()
     };
     assert_eq!(batch(&idle)["depth"], 0);
     assert_eq!(batch(&idle)["oldest_ms"], Value::Null);
     rig.post("/jobs", png(1)).await.expect(202);
-    rig.wait_for_depth(Lane::Batch, 1).await;
+    rig.wait_for_depth(Priority::Batch, 1).await;
     let waiting = loop {
         let (_, stats) = event(&mut body).await.unwrap();
         if batch(&stats)["depth"] == 1 {
@@ -144,14 +146,14 @@ async fn a_worker_is_seen_to_come_and_to_vanish_within_two_seconds_and_a_stall_i
             return;
         }
     };
-    let promise = Duration::from_secs(2);
+    let submission = Duration::from_secs(2);
     for offset in [0, 137, 250, 499, 731, 999] {
         sleep(Duration::from_millis(offset)).await;
         let came = Instant::now();
         let mut worker = announced(&rig);
         until_listed(1).await;
         let appeared = came.elapsed();
-        assert!(appeared <= promise, "{offset}: {appeared:?}");
+        assert!(appeared <= submission, "{offset}: {appeared:?}");
 
         worker.abort();
         let stall = sleep(Duration::from_millis(1200));
@@ -168,7 +170,7 @@ async fn a_worker_is_seen_to_come_and_to_vanish_within_two_seconds_and_a_stall_i
         worker.abort();
         until_listed(0).await;
         let vanished = killed.elapsed();
-        assert!(vanished <= promise, "{offset}: {vanished:?}");
+        assert!(vanished <= submission, "{offset}: {vanished:?}");
         println!("{offset} ms after a reading: appeared in {appeared:?}, vanished in {vanished:?}");
     }
 }
@@ -179,7 +181,7 @@ async fn streams_are_bounded_and_end_with_a_drain() {
     let mut bodies = Vec::new();
     let refused: Answer = loop {
         match rig.app.stats.follow() {
-            Some(place) => bodies.push(place),
+            Some(body) => bodies.push(body),
             None => break rig.get("/stats/events").await,
         }
     };
@@ -212,7 +214,7 @@ async fn what_is_down_is_said() {
         "selvage_gateway_dependency_up{dependency=\"store\"} 0",
         "selvage_gateway_dependency_up{dependency=\"cache\"} 1",
         "selvage_gateway_model_workers{file=\"current\",model=\"tiny\"} 0",
-        "selvage_gateway_queue_oldest_seconds{lane=\"batch\",model=\"tiny\"} 0",
+        "selvage_gateway_queue_oldest_seconds{priority=\"batch\",model=\"tiny\"} 0",
         "selvage_gateway_ready 0",
     ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use selvage_core::cache::{Cache as _, MemoryCache};
 use selvage_core::catalog::Catalog;
-use selvage_core::job::{Job, Lane};
+use selvage_core::job::{Job, Priority};
 use selvage_core::outcome::{Cost, Outcome};
 use selvage_core::output::Output;
 use selvage_core::queue::Queue as _;
@@ -26,10 +26,10 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Works on one lane until it is stopped.
-    pub(crate) async fn run(self, lane: Lane, stop: CancellationToken) {
+    /// Works on one queue until it is stopped.
+    pub(crate) async fn run(self, priority: Priority, stop: CancellationToken) {
         let model = self.catalog.models()[0].name.clone();
-        let mut consumer = self.queue.consume(&model, lane, 4, stop).await.unwrap();
+        let mut consumer = self.queue.consume(&model, priority, 4, stop).await.unwrap();
         while let Some(delivery) = consumer.next().await {
             for job in &delivery.jobs {
                 self.finish(job).await;
@@ -55,11 +55,11 @@ impl Worker {
             inference_us: 600,
             batch_size: 4,
         };
-        if let Some(promise) = &job.promise {
+        if let Some(submission) = &job.submission {
             let labels = &self.catalog.models()[0].labels;
             let end = match &outcome {
                 Outcome::Succeeded(scores) => {
-                    End::Succeeded(Output::rank(scores, labels, promise.top_k).unwrap())
+                    End::Succeeded(Output::rank(scores, labels, submission.top_k).unwrap())
                 }
                 Outcome::Failed(failure) => End::Failed(failure.clone()),
                 Outcome::Canceled => End::Canceled,

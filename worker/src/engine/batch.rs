@@ -5,22 +5,22 @@
 
 use std::collections::VecDeque;
 
-use selvage_core::job::Lane;
+use selvage_core::job::Priority;
 
 /// Encoded bytes that one thread takes at once: many small images or one photograph.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// Of so many choices between two waiting lanes one goes to the batch lane.
+/// Of so many choices between two waiting queues one goes to the batch queue.
 const BATCH_TURN: u8 = 4;
 
-/// Two queues, one per lane. Interactive work comes first, but where both wait every fourth place is the batch lane's.
+/// Two queues, one per queue. Interactive work comes first, but where both wait every fourth place is the batch queue's.
 #[derive(Debug)]
-pub struct Lanes<T> {
+pub struct PriorityQueues<T> {
     interactive: VecDeque<T>,
     batch: VecDeque<T>,
     contests: u8,
 }
 
-impl<T> Default for Lanes<T> {
+impl<T> Default for PriorityQueues<T> {
     fn default() -> Self {
         Self {
             interactive: VecDeque::new(),
@@ -30,8 +30,8 @@ impl<T> Default for Lanes<T> {
     }
 }
 
-impl<T> Lanes<T> {
-    /// How many wait in both lanes.
+impl<T> PriorityQueues<T> {
+    /// How many wait in both queues.
     #[must_use]
     pub fn len(&self) -> usize {
         self.interactive.len() + self.batch.len()
@@ -43,27 +43,27 @@ impl<T> Lanes<T> {
         self.len() == 0
     }
 
-    /// Adds to the end of a lane.
-    pub fn push(&mut self, lane: Lane, item: T) {
-        self.lane(lane).push_back(item);
+    /// Adds to the end of a queue.
+    pub fn push(&mut self, priority: Priority, item: T) {
+        self.queue(priority).push_back(item);
     }
 
     /// The next one, without taking it.
     #[must_use]
     pub fn peek(&self) -> Option<&T> {
-        match self.next_lane() {
-            Lane::Interactive => self.interactive.front(),
-            Lane::Batch => self.batch.front(),
+        match self.next_priority() {
+            Priority::Interactive => self.interactive.front(),
+            Priority::Batch => self.batch.front(),
         }
     }
 
     /// Takes the next one.
     pub fn pop(&mut self) -> Option<T> {
-        let lane = self.next_lane();
+        let priority = self.next_priority();
         if !self.interactive.is_empty() && !self.batch.is_empty() {
             self.contests = (self.contests + 1) % BATCH_TURN;
         }
-        self.lane(lane).pop_front()
+        self.queue(priority).pop_front()
     }
 
     /// Takes up to `most`.
@@ -71,19 +71,19 @@ impl<T> Lanes<T> {
         std::iter::from_fn(|| self.pop()).take(most).collect()
     }
 
-    fn lane(&mut self, lane: Lane) -> &mut VecDeque<T> {
-        match lane {
-            Lane::Interactive => &mut self.interactive,
-            Lane::Batch => &mut self.batch,
+    fn queue(&mut self, priority: Priority) -> &mut VecDeque<T> {
+        match priority {
+            Priority::Interactive => &mut self.interactive,
+            Priority::Batch => &mut self.batch,
         }
     }
 
-    fn next_lane(&self) -> Lane {
+    fn next_priority(&self) -> Priority {
         let turn = self.contests == BATCH_TURN - 1;
         match (self.interactive.is_empty(), self.batch.is_empty()) {
-            (false, false) if turn => Lane::Batch,
-            (true, false) => Lane::Batch,
-            _ => Lane::Interactive,
+            (false, false) if turn => Priority::Batch,
+            (true, false) => Priority::Batch,
+            _ => Priority::Interactive,
         }
     }
 }
@@ -111,8 +111,8 @@ pub enum Step<R, D> {
 ///
 /// A full batch is run before more is decoded, a part of one only when there is nothing left to decode.
 pub fn choose<R: Raw, D>(
-    raw: &mut Lanes<R>,
-    decoded: &mut Lanes<D>,
+    raw: &mut PriorityQueues<R>,
+    decoded: &mut PriorityQueues<D>,
     max_batch: usize,
     free: usize,
 ) -> Option<Step<R, D>> {
@@ -169,18 +169,18 @@ mod tests {
         }
     }
 
-    fn lanes<T>(
+    fn queues<T>(
         interactive: impl IntoIterator<Item = T>,
         batch: impl IntoIterator<Item = T>,
-    ) -> Lanes<T> {
-        let mut lanes = Lanes::default();
+    ) -> PriorityQueues<T> {
+        let mut queues = PriorityQueues::default();
         interactive
             .into_iter()
-            .for_each(|item| lanes.push(Lane::Interactive, item));
+            .for_each(|item| queues.push(Priority::Interactive, item));
         batch
             .into_iter()
-            .for_each(|item| lanes.push(Lane::Batch, item));
-        lanes
+            .for_each(|item| queues.push(Priority::Batch, item));
+        queues
     }
 
     fn ids(step: Option<Step<Image, u8>>) -> Vec<usize> {
@@ -192,35 +192,35 @@ mod tests {
 
     #[test]
     fn a_full_batch_is_run_before_more_is_decoded() {
-        let mut raw = lanes([small(0)], []);
-        let mut decoded = lanes(0..10, []);
+        let mut raw = queues([small(0)], []);
+        let mut decoded = queues(0..10, []);
         assert_eq!(
             choose(&mut raw, &mut decoded, 8, 1),
             Some(Step::Infer((0..8).collect()))
         );
         // Two are left: fewer than a batch, and one more can join them.
-        assert_eq!(ids(choose(&mut raw, &mut lanes(8..10, []), 8, 2)), [0]);
+        assert_eq!(ids(choose(&mut raw, &mut queues(8..10, []), 8, 2)), [0]);
     }
 
     #[test]
     fn whatever_is_decoded_is_run_when_nothing_is_left_to_decode() {
-        let mut raw = lanes::<Image>([], []);
+        let mut raw = queues::<Image>([], []);
         assert_eq!(
-            choose(&mut raw, &mut lanes([7], []), 8, 1),
+            choose(&mut raw, &mut queues([7], []), 8, 1),
             Some(Step::Infer(vec![7]))
         );
-        assert_eq!(choose(&mut raw, &mut lanes::<u8>([], []), 8, 1), None);
+        assert_eq!(choose(&mut raw, &mut queues::<u8>([], []), 8, 1), None);
     }
 
     #[test]
     fn free_threads_share_and_a_lone_one_takes_all() {
-        let nothing = || lanes::<u8>([], []);
-        let mut raw = lanes((0..16).map(small), []);
+        let nothing = || queues::<u8>([], []);
+        let mut raw = queues((0..16).map(small), []);
         assert_eq!(ids(choose(&mut raw, &mut nothing(), 32, 2)).len(), 8);
         assert_eq!(ids(choose(&mut raw, &mut nothing(), 32, 1)).len(), 8);
-        let mut raw = lanes::<Image>([], []);
+        let mut raw = queues::<Image>([], []);
         assert_eq!(
-            choose(&mut raw, &mut lanes(0..5, []), 32, 2),
+            choose(&mut raw, &mut queues(0..5, []), 32, 2),
             Some(Step::Infer(vec![0, 1, 2]))
         );
     }
@@ -231,8 +231,8 @@ mod tests {
             bytes: 300_000,
             ..small(id)
         };
-        let mut raw = lanes([photo(0), photo(1), small(2), small(3), photo(4)], []);
-        let mut decoded = lanes::<u8>([], []);
+        let mut raw = queues([photo(0), photo(1), small(2), small(3), photo(4)], []);
+        let mut decoded = queues::<u8>([], []);
         for expected in [&[0][..], &[1], &[2, 3], &[4]] {
             assert_eq!(ids(choose(&mut raw, &mut decoded, 8, 1)), expected);
         }
@@ -244,8 +244,8 @@ mod tests {
             alone: true,
             ..small(id)
         };
-        let mut raw = lanes([small(0), alone(1), small(2)], []);
-        let mut decoded = lanes::<u8>([], []);
+        let mut raw = queues([small(0), alone(1), small(2)], []);
+        let mut decoded = queues::<u8>([], []);
         assert_eq!(ids(choose(&mut raw, &mut decoded, 8, 1)), [0]);
         assert_eq!(
             choose(&mut raw, &mut decoded, 8, 1),
@@ -255,28 +255,28 @@ mod tests {
     }
 
     #[test]
-    fn neither_lane_starves_the_other() {
-        let mut both = lanes(0..100, 1_000..1_100);
+    fn neither_queue_starves_the_other() {
+        let mut both = queues(0..100, 1_000..1_100);
         let taken = both.take(40);
         let batch = taken.iter().filter(|id| **id >= 1_000).count();
         assert_eq!(batch, 10);
-        let mut only_batch = lanes([], 1_000..1_100);
+        let mut only_batch = queues([], 1_000..1_100);
         assert_eq!(only_batch.take(40).len(), 40);
-        // Within a lane the order stays.
+        // Within a queue the order stays.
         let interactive: Vec<i32> = taken.into_iter().filter(|id| *id < 1_000).collect();
         assert_eq!(interactive, (0..30).collect::<Vec<_>>());
     }
 
     #[test]
     fn single_places_are_shared_out_too() {
-        let mut both = lanes(0..100, 1_000..1_100);
+        let mut both = queues(0..100, 1_000..1_100);
         let batch = (0..20).filter_map(|_| both.pop()).filter(|id| *id >= 1_000);
         assert_eq!(batch.count(), 5);
     }
 
     #[test]
     fn what_is_looked_at_is_what_is_taken() {
-        let mut both = lanes(0..9, 1_000..1_009);
+        let mut both = queues(0..9, 1_000..1_009);
         while let Some(next) = both.peek().copied() {
             assert_eq!(both.pop(), Some(next));
         }

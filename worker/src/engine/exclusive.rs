@@ -27,7 +27,7 @@ pub struct Exclusive {
 /// No job has the process for itself while this lives.
 #[derive(Debug)]
 #[must_use = "dropping it gives the turn to the next"]
-pub struct Turn {
+pub struct NonExclusive {
     _turn: OwnedMutexGuard<()>,
 }
 
@@ -56,8 +56,8 @@ impl Engine {
     }
 
     /// Waits until no job has the process for itself, and keeps it so.
-    pub async fn turn(&self) -> Turn {
-        Turn {
+    pub async fn turn(&self) -> NonExclusive {
+        NonExclusive {
             _turn: Arc::clone(&self.turn).lock_owned().await,
         }
     }

@@ -21,7 +21,7 @@ use selvage_core::preview;
 use super::batch::Step;
 use super::pool::{Pool, PoolSpec};
 use super::progress::{Progress, StepJobs};
-use super::task::{End, Ended, Exits, Ready, Task};
+use super::task::{Completed, Completions, DecodedJob, End, Task};
 use crate::image::tensor::Normaliser;
 use crate::image::{ImageError, Prepared, Preparer};
 use crate::metrics::ModelMetrics;
@@ -40,7 +40,7 @@ pub(super) struct InferenceThread {
     softmax: bool,
     clock: Clock,
     starts: Starts,
-    exits: Exits,
+    completions: Completions,
     metrics: ModelMetrics,
 }
 
@@ -62,7 +62,7 @@ impl InferenceThread {
             softmax: spec.model.output.softmax,
             clock: spec.clock.clone(),
             starts: spec.starts.clone(),
-            exits: spec.exits.clone(),
+            completions: spec.completions.clone(),
             metrics: spec.metrics.clone(),
         }
     }
@@ -91,7 +91,12 @@ impl InferenceThread {
     }
 
     /// `None` where the step was abandoned meanwhile.
-    fn step(&mut self, pool: &Pool, progress: &Progress, step: Step<Task, Ready>) -> Option<()> {
+    fn step(
+        &mut self,
+        pool: &Pool,
+        progress: &Progress,
+        step: Step<Task, DecodedJob>,
+    ) -> Option<()> {
         match step {
             Step::Infer(batch) => self.infer(pool, progress, batch),
             Step::Decode(tasks) => {
@@ -107,7 +112,7 @@ impl InferenceThread {
     }
 
     /// Counts the attempts, then decodes what is still wanted; the rest leaves.
-    fn decode(&mut self, progress: &Progress, tasks: Vec<Task>) -> Option<Vec<Ready>> {
+    fn decode(&mut self, progress: &Progress, tasks: Vec<Task>) -> Option<Vec<DecodedJob>> {
         let (tasks, ended) = self.starts.begin(tasks);
         failpoint::reach("after_claim", recorded(&tasks));
         progress.jobs(|jobs| {
@@ -144,14 +149,14 @@ impl InferenceThread {
                     return;
                 };
                 match decoded {
-                    Ok(image) => jobs.decoded.push(Ready { task, image, cost }),
+                    Ok(image) => jobs.decoded.push(DecodedJob { task, image, cost }),
                     Err(outcome) => jobs.ended.push(task.ends(End::Outcome(outcome), cost)),
                 }
             })?;
         }
         let (ready, ended) =
             progress.jobs(|jobs| (mem::take(&mut jobs.decoded), mem::take(&mut jobs.ended)))?;
-        self.exits.send_blocking(ended);
+        self.completions.send_blocking(ended);
         Some(ready)
     }
 
@@ -175,14 +180,15 @@ impl InferenceThread {
     }
 
     /// Runs the model on what is still wanted.
-    fn infer(&mut self, pool: &Pool, progress: &Progress, batch: Vec<Ready>) -> Option<()> {
+    fn infer(&mut self, pool: &Pool, progress: &Progress, batch: Vec<DecodedJob>) -> Option<()> {
         let now = self.clock.now();
         let (batch, late): (Vec<_>, Vec<_>) = batch
             .into_iter()
             .partition(|ready| now <= ready.task.job.deadline);
-        let expire = |ready: Ready| ready.task.ends(End::Outcome(Outcome::Expired), ready.cost);
-        let late: Vec<Ended> = late.into_iter().map(expire).collect();
-        self.exits.send_blocking(late);
+        let expire =
+            |ready: DecodedJob| ready.task.ends(End::Outcome(Outcome::Expired), ready.cost);
+        let late: Vec<Completed> = late.into_iter().map(expire).collect();
+        self.completions.send_blocking(late);
         let images = batch.len();
         if images == 0 {
             return Some(());
@@ -204,13 +210,14 @@ impl InferenceThread {
                 tracing::error!(%error, images, "inference failed; each image is tried alone");
                 let detail = "the model could not compute this image";
                 let failure = Failure::new(FailureCode::InferenceFailed, detail);
-                self.exits.send_blocking(pool.retry_alone(batch, &failure));
+                self.completions
+                    .send_blocking(pool.retry_alone(batch, &failure));
             }
         }
         Some(())
     }
 
-    fn fill_tensor(&mut self, batch: &[Ready]) {
+    fn fill_tensor(&mut self, batch: &[DecodedJob]) {
         let image = batch.first().map_or(0, |ready| ready.image.len());
         self.tensor.resize(batch.len() * image, 0.0);
         for (ready, tensor) in batch.iter().zip(self.tensor.chunks_exact_mut(image)) {
@@ -243,9 +250,9 @@ impl InferenceThread {
         }
     }
 
-    fn answer(&self, batch: Vec<Ready>, all: &[f32], took: Duration) {
+    fn answer(&self, batch: Vec<DecodedJob>, all: &[f32], took: Duration) {
         let images = batch.len();
-        let end = |(ready, scores): (Ready, &[f32])| {
+        let end = |(ready, scores): (DecodedJob, &[f32])| {
             let mut scores = scores.to_vec();
             if self.softmax {
                 scores::softmax(&mut scores);
@@ -270,14 +277,14 @@ impl InferenceThread {
         };
         let labels = (all.len() / images).max(1);
         let ended = batch.into_iter().zip(all.chunks_exact(labels)).map(end);
-        self.exits.send_blocking(ended.collect());
+        self.completions.send_blocking(ended.collect());
     }
 }
 
 /// The jobs that have a record.
 fn recorded(tasks: &[Task]) -> impl Iterator<Item = &Job> {
     let jobs = tasks.iter().map(|task| &task.job);
-    jobs.filter(|job| job.promise.is_some())
+    jobs.filter(|job| job.submission.is_some())
 }
 
 /// Microseconds, as costs count them; an hour and more stays an hour and eleven minutes.

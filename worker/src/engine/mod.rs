@@ -13,6 +13,6 @@ mod task;
 mod tests;
 mod threads;
 
-pub use exclusive::{Engine, Exclusive, Turn};
+pub use exclusive::{Engine, Exclusive, NonExclusive};
 pub use pool::{Pool, PoolSpec};
-pub use task::{Care, End, Ended, Exits, Task};
+pub use task::{Completed, Completions, End, Isolation, Task};

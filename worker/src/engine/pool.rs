@@ -12,9 +12,9 @@ use selvage_core::outcome::{Cost, Failure};
 use selvage_core::store::MAX_ATTEMPTS;
 use tokio::sync::Notify;
 
-use super::batch::{self, Lanes, Raw, Step};
+use super::batch::{self, PriorityQueues, Raw, Step};
 use super::progress::{Progress, StepJobs};
-use super::task::{Care, End, Ended, Exits, Ready, Task};
+use super::task::{Completed, Completions, DecodedJob, End, Isolation, Task};
 use crate::image::decode::Limits;
 use crate::metrics::ModelMetrics;
 use crate::model::Open;
@@ -35,7 +35,7 @@ pub struct PoolSpec {
     /// Counts the attempts of jobs that have a record.
     pub starts: Starts,
     /// Where jobs go that have ended.
-    pub exits: Exits,
+    pub completions: Completions,
     /// What is counted.
     pub metrics: ModelMetrics,
 }
@@ -70,8 +70,8 @@ pub struct Pool {
 #[derive(Debug, Default)]
 struct State {
     exclusive: VecDeque<Task>,
-    raw: Lanes<Task>,
-    decoded: Lanes<Ready>,
+    raw: PriorityQueues<Task>,
+    decoded: PriorityQueues<DecodedJob>,
     free: usize,
     busy: usize,
     alive: usize,
@@ -83,7 +83,7 @@ struct State {
 
 impl Raw for Task {
     fn is_alone(&self) -> bool {
-        !matches!(self.care, Care::Together)
+        !matches!(self.isolation, Isolation::Together)
     }
 
     fn bytes(&self) -> usize {
@@ -120,9 +120,9 @@ impl Pool {
             return Err(tasks);
         }
         for task in tasks {
-            match task.care {
-                Care::Exclusive(_) => state.exclusive.push_back(task),
-                Care::Together | Care::Alone => state.raw.push(task.job.lane(), task),
+            match task.isolation {
+                Isolation::Exclusive(_) => state.exclusive.push_back(task),
+                Isolation::Together | Isolation::Alone => state.raw.push(task.job.priority(), task),
             }
         }
         drop(state);
@@ -131,7 +131,7 @@ impl Pool {
     }
 
     /// The next thing for a free thread to do; blocks until there is one. `None`: the pool has closed.
-    pub(super) fn take(&self) -> Option<Step<Task, Ready>> {
+    pub(super) fn take(&self) -> Option<Step<Task, DecodedJob>> {
         let mut state = self.lock();
         state.free += 1;
         loop {
@@ -155,10 +155,10 @@ impl Pool {
     }
 
     /// Puts decoded jobs where any thread can take them. The caller is about to look for work itself.
-    pub(super) fn decoded(&self, ready: Vec<Ready>) {
+    pub(super) fn decoded(&self, ready: Vec<DecodedJob>) {
         let mut state = self.lock();
         for ready in ready {
-            state.decoded.push(ready.lane(), ready);
+            state.decoded.push(ready.priority(), ready);
         }
     }
 
@@ -282,19 +282,19 @@ impl Pool {
     }
 
     /// Gives each job another start, alone. Returns those that had their last, and those that come too late; they end so.
-    pub(super) fn retry_alone(&self, batch: Vec<Ready>, failure: &Failure) -> Vec<Ended> {
+    pub(super) fn retry_alone(&self, batch: Vec<DecodedJob>, failure: &Failure) -> Vec<Completed> {
         let (last, again): (Vec<_>, Vec<_>) = batch
             .into_iter()
             .partition(|ready| ready.task.attempt >= MAX_ATTEMPTS);
         let again = again.into_iter().map(|ready| {
             let mut task = ready.task;
             task.attempt += 1;
-            task.care = Care::Alone;
+            task.isolation = Isolation::Alone;
             task
         });
         let closed = self.push(again.collect()).err().unwrap_or_default();
         let back = |task: Task| task.ends(End::HandedBack, Cost::default());
-        let fail = |ready: Ready| ready.fails(failure.clone());
+        let fail = |ready: DecodedJob| ready.fails(failure.clone());
         closed
             .into_iter()
             .map(back)
@@ -343,7 +343,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl State {
-    fn next(&mut self, max_batch: usize) -> Option<Step<Task, Ready>> {
+    fn next(&mut self, max_batch: usize) -> Option<Step<Task, DecodedJob>> {
         if let Some(task) = self.exclusive.pop_front() {
             return Some(Step::Alone(task));
         }

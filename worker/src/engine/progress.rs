@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::task::{Ended, Ready, Task};
+use super::task::{Completed, DecodedJob, Task};
 use crate::model::BreakOff;
 
 /// Written by the thread, read by the watchdog.
@@ -29,11 +29,11 @@ pub(super) struct StepJobs {
     /// Being decoded.
     pub(super) decoding: Option<Task>,
     /// Decoded in this step.
-    pub(super) decoded: Vec<Ready>,
+    pub(super) decoded: Vec<DecodedJob>,
     /// Being run by the model.
-    pub(super) inferring: Vec<Ready>,
+    pub(super) inferring: Vec<DecodedJob>,
     /// Ended in this step and not sent out yet.
-    pub(super) ended: Vec<Ended>,
+    pub(super) ended: Vec<Completed>,
 }
 
 impl fmt::Debug for Progress {

@@ -4,12 +4,12 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Instant;
 
-use selvage_core::job::{Job, Lane};
+use selvage_core::job::{Job, Priority};
 use selvage_core::outcome::{Cost, Failure, Outcome};
 use tokio::sync::mpsc;
 
+use crate::delivery_guard::DeliveryGuard;
 use crate::image::Prepared;
-use crate::ticket::Ticket;
 
 /// A job on its way through the engine.
 #[derive(Debug)]
@@ -19,32 +19,32 @@ pub struct Task {
     /// Which start of the job this is, counted from 1.
     pub attempt: u32,
     /// Who may be near it.
-    pub care: Care,
+    pub isolation: Isolation,
     /// A thread has begun it, and its attempt was counted where that was possible: the next try of a failed inference
     /// counts no other.
     pub begun: bool,
     /// When its delivery arrived at this worker.
     pub arrived: Instant,
     /// Its share in the delivery.
-    pub ticket: Ticket,
+    pub delivery_guard: DeliveryGuard,
     /// What the scores of its model stand for.
     pub labels: Arc<[String]>,
 }
 
 /// A decoded job.
 #[derive(Debug)]
-pub(super) struct Ready {
+pub(super) struct DecodedJob {
     pub(super) task: Task,
     pub(super) image: Prepared,
     pub(super) cost: Cost,
 }
 
-impl Ready {
-    pub(super) const fn lane(&self) -> Lane {
-        self.task.job.lane()
+impl DecodedJob {
+    pub(super) const fn priority(&self) -> Priority {
+        self.task.job.priority()
     }
 
-    pub(super) fn fails(self, failure: Failure) -> Ended {
+    pub(super) fn fails(self, failure: Failure) -> Completed {
         let end = End::Outcome(Outcome::Failed(failure));
         self.task.ends(end, self.cost)
     }
@@ -52,7 +52,7 @@ impl Ready {
 
 /// Who may be near a job. One that was started before may have taken its worker down.
 #[derive(Debug)]
-pub enum Care {
+pub enum Isolation {
     /// Anyone.
     Together,
     /// No other job in the same batch or in the same thread's hands.
@@ -63,7 +63,7 @@ pub enum Care {
 
 /// A job that has left the engine, or never entered it.
 #[derive(Debug)]
-pub struct Ended {
+pub struct Completed {
     /// The job.
     pub task: Task,
     /// How it left.
@@ -88,9 +88,9 @@ pub enum End {
 impl Task {
     /// The job's way out; whoever waited for this job to leave may go on.
     #[must_use]
-    pub fn ends(mut self, end: End, cost: Cost) -> Ended {
-        self.care = Care::Together;
-        Ended {
+    pub fn ends(mut self, end: End, cost: Cost) -> Completed {
+        self.isolation = Isolation::Together;
+        Completed {
             task: self,
             end,
             cost,
@@ -99,22 +99,22 @@ impl Task {
     }
 }
 
-/// Where jobs go that have ended: one way per lane, so that promised work which waits for its store never delays an answer
+/// Where jobs go that have ended: one way per queue, so that asynchronous work which waits for its store never delays an answer
 /// somebody waits for.
 #[derive(Clone, Debug)]
-pub struct Exits {
+pub struct Completions {
     /// Jobs somebody waits for.
-    pub interactive: mpsc::Sender<Vec<Ended>>,
-    /// Promised jobs.
-    pub batch: mpsc::Sender<Vec<Ended>>,
+    pub interactive: mpsc::Sender<Vec<Completed>>,
+    /// Asynchronous jobs.
+    pub batch: mpsc::Sender<Vec<Completed>>,
 }
 
-impl Exits {
+impl Completions {
     /// Sends jobs out from a thread of the engine. There is room for every job that can be in a worker's hands.
-    pub(super) fn send_blocking(&self, ended: Vec<Ended>) {
+    pub(super) fn send_blocking(&self, ended: Vec<Completed>) {
         let (batch, interactive): (Vec<_>, Vec<_>) = ended
             .into_iter()
-            .partition(|ended| ended.task.job.lane() == Lane::Batch);
+            .partition(|ended| ended.task.job.priority() == Priority::Batch);
         for (exit, ended) in [(&self.interactive, interactive), (&self.batch, batch)] {
             if !ended.is_empty() && exit.blocking_send(ended).is_err() {
                 // Nobody finishes jobs any more: the worker is past its drain. The tickets hand them back.
@@ -123,11 +123,11 @@ impl Exits {
         }
     }
 
-    /// Sends jobs of one lane out.
-    pub async fn send(&self, lane: Lane, ended: Vec<Ended>) {
-        let exit = match lane {
-            Lane::Interactive => &self.interactive,
-            Lane::Batch => &self.batch,
+    /// Sends jobs of one queue out.
+    pub async fn send(&self, priority: Priority, ended: Vec<Completed>) {
+        let exit = match priority {
+            Priority::Interactive => &self.interactive,
+            Priority::Batch => &self.batch,
         };
         if exit.send(ended).await.is_err() {
             tracing::debug!("jobs ended after the drain");

@@ -22,7 +22,7 @@ impl Pool {
     pub fn start(spec: PoolSpec) -> Result<Arc<Self>, ModelError> {
         let spec = Arc::new(spec);
         let (report, reports) = mpsc::channel();
-        let (hand_over, starts): (Vec<_>, Vec<_>) = (0..spec.sessions)
+        let (publish_buffer, starts): (Vec<_>, Vec<_>) = (0..spec.sessions)
             .map(|_| mpsc::channel::<Arc<Self>>())
             .unzip();
         let progress: Vec<Arc<Progress>> = starts.iter().map(|_| Arc::default()).collect();
@@ -59,7 +59,7 @@ impl Pool {
         let sizes = match sizes {
             Ok(sizes) if sizes.len() == spec.sessions => sizes,
             other => {
-                drop(hand_over);
+                drop(publish_buffer);
                 threads.into_iter().for_each(|thread| drop(thread.join()));
                 let panicked = "a thread ended while it opened its session";
                 return Err(other
@@ -69,7 +69,7 @@ impl Pool {
         };
         let max_batch = sizes.into_iter().min().unwrap_or(1);
         let pool = Arc::new(Self::new(spec, max_batch, progress));
-        for thread in hand_over {
+        for thread in publish_buffer {
             drop(thread.send(Arc::clone(&pool)));
         }
         Ok(pool)
@@ -116,7 +116,7 @@ impl Pool {
         let name = format!("{}-{number}", self.name());
         let (pool, spec) = (Arc::clone(self), Arc::clone(spec));
         let body = move || {
-            spec.exits.send_blocking(ended);
+            spec.completions.send_blocking(ended);
             let thread = InferenceThread::new(&spec, None);
             drop(spec);
             thread.work(&pool, &progress);

@@ -10,7 +10,7 @@ use super::prepared::Prepared;
 use super::raster::{Colour, Raster};
 
 /// What a tensor is to become.
-pub(super) enum Given {
+pub(super) enum InputTensor {
     /// Pixels of the model's size; they are treated as an image's.
     Picture(Decoded),
     /// Values the model takes as they are.
@@ -18,7 +18,11 @@ pub(super) enum Given {
 }
 
 /// Reads a tensor of exactly one image for the model.
-pub(super) fn read(datatype: Datatype, values: &[u8], input: &Input) -> Result<Given, ImageError> {
+pub(super) fn read(
+    datatype: Datatype,
+    values: &[u8],
+    input: &Input,
+) -> Result<InputTensor, ImageError> {
     let channels = input.channels.count();
     let pixels = input.width as usize * input.height as usize;
     if values.len() != pixels * channels * datatype.size() {
@@ -39,7 +43,7 @@ pub(super) fn read(datatype: Datatype, values: &[u8], input: &Input) -> Result<G
                     Layout::Nchw => interleave(values, channels),
                 },
             };
-            Ok(Given::Picture(Decoded {
+            Ok(InputTensor::Picture(Decoded {
                 raster,
                 orientation: Orientation::NoTransforms,
             }))
@@ -48,7 +52,7 @@ pub(super) fn read(datatype: Datatype, values: &[u8], input: &Input) -> Result<G
             let floats = tensor::floats(values);
             let problem = "the tensor has values that are no numbers";
             let floats = floats.ok_or_else(|| ImageError::Broken(problem.to_owned()))?;
-            Ok(Given::Values(Prepared::Values(floats)))
+            Ok(InputTensor::Values(Prepared::Values(floats)))
         }
     }
 }

@@ -17,8 +17,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use selvage_core::catalog::{Input, Polarity, Resize};
 
 use content::Background;
-use decode::{Decoded, Limits, Wanted};
-use input_tensor::Given;
+use decode::{DecodeTarget, Decoded, Limits};
+use input_tensor::InputTensor;
 use resize::{Resizer, Size};
 
 pub use error::ImageError;
@@ -50,11 +50,11 @@ impl Preparer {
     pub fn prepare(&mut self, bytes: &[u8]) -> Result<Prepared, ImageError> {
         let prepared = catch_unwind(AssertUnwindSafe(|| {
             let decoded = match selvage_core::tensor::read(bytes) {
-                None => decode::decode(bytes, self.wanted(), &self.limits)?,
+                None => decode::decode(bytes, self.target(), &self.limits)?,
                 Some((datatype, values)) => {
                     match input_tensor::read(datatype, values, &self.input)? {
-                        Given::Picture(decoded) => decoded,
-                        Given::Values(values) => return Ok(values),
+                        InputTensor::Picture(decoded) => decoded,
+                        InputTensor::Values(values) => return Ok(values),
                     }
                 }
             };
@@ -68,10 +68,10 @@ impl Preparer {
     }
 
     /// Whoever looks for the content of a picture looks at every pixel of it.
-    fn wanted(&self) -> Wanted {
+    fn target(&self) -> DecodeTarget {
         let input = &self.input;
         let looks = input.trim || input.polarity == Polarity::Auto;
-        Wanted {
+        DecodeTarget {
             channels: input.channels,
             side: (!looks).then(|| input.width.max(input.height)),
         }

@@ -54,7 +54,7 @@ fn job_for(rig: &Rig, model: &Model, salt: u8) -> Job {
     let job = rig.waited_for(picture(RED, salt));
     let key = PredictionKey {
         model: model.digest,
-        prep: model.prep,
+        preprocessing: model.preprocessing,
         ..job.key
     };
     Job { key, ..job }

@@ -116,26 +116,30 @@ impl JobStore for Flaky {
         self.inner.overdue(limit).await
     }
 
-    async fn untold(&self, limit: usize, lease: Duration) -> Result<Vec<Record>, StoreError> {
-        self.inner.untold(limit, lease).await
+    async fn lease_webhooks(
+        &self,
+        limit: usize,
+        lease: Duration,
+    ) -> Result<Vec<Record>, StoreError> {
+        self.inner.lease_webhooks(limit, lease).await
     }
 
-    async fn told(
+    async fn complete_webhook(
         &self,
         id: JobId,
         delivery: Option<&Delivery>,
         next: Next,
     ) -> Result<(), StoreError> {
-        self.inner.told(id, delivery, next).await
+        self.inner.complete_webhook(id, delivery, next).await
     }
 
-    async fn recall(&self, id: JobId, until: UnixMillis) -> Result<(), StoreError> {
-        self.inner.recall(id, until).await
+    async fn abandon(&self, id: JobId, until: UnixMillis) -> Result<(), StoreError> {
+        self.inner.abandon(id, until).await
     }
 
-    async fn recalled(&self, ids: &[JobId]) -> Result<Vec<bool>, StoreError> {
+    async fn abandoned(&self, ids: &[JobId]) -> Result<Vec<bool>, StoreError> {
         self.may(&self.claims_fail)?;
-        self.inner.recalled(ids).await
+        self.inner.abandoned(ids).await
     }
 
     async fn ping(&self) -> bool {
@@ -158,14 +162,14 @@ async fn rig() -> (Rig, Arc<Flaky>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn promised_jobs_wait_for_their_store_and_waited_for_ones_do_not() {
+async fn asynchronous_jobs_wait_for_their_store_and_waited_for_ones_do_not() {
     let (mut rig, store) = rig().await;
     store.completions_fail.store(true, Ordering::SeqCst);
-    let promised: Vec<_> = (0..20).map(|n| rig.promised(picture(RED, n))).collect();
-    for job in &promised {
+    let submitted: Vec<_> = (0..20).map(|n| rig.submitted(picture(RED, n))).collect();
+    for job in &submitted {
         rig.submit(job).await;
     }
-    rig.publish(promised.clone()).await;
+    rig.publish(submitted.clone()).await;
     store.until_failed(1).await;
     // Far more than there is room for in one round.
     let waited_for: Vec<_> = (0..200)
@@ -175,9 +179,9 @@ async fn promised_jobs_wait_for_their_store_and_waited_for_ones_do_not() {
     for report in rig.reports(200).await {
         assert!(matches!(report.outcome, Outcome::Succeeded(_)));
     }
-    assert!(rig.record(promised[0].id).await.unwrap().state == State::Running);
+    assert!(rig.record(submitted[0].id).await.unwrap().state == State::Running);
     store.completions_fail.store(false, Ordering::SeqCst);
-    for job in &promised {
+    for job in &submitted {
         assert_eq!(
             shown(&rig.ended(job.id).await),
             (State::Succeeded, Some("red"))
@@ -191,7 +195,7 @@ async fn promised_jobs_wait_for_their_store_and_waited_for_ones_do_not() {
 async fn jobs_that_cannot_be_claimed_are_claimed_when_the_store_is_back() {
     let (mut rig, store) = rig().await;
     store.claims_fail.store(true, Ordering::SeqCst);
-    let job = rig.promised(picture(RED, 1));
+    let job = rig.submitted(picture(RED, 1));
     rig.submit(&job).await;
     rig.publish([job.clone()]).await;
     store.until_failed(3).await;
@@ -208,7 +212,7 @@ async fn no_second_thread_waits_for_a_store_that_does_not_count() {
     let (mut rig, store) = rig().await;
     store.starts_hang.store(true, Ordering::SeqCst);
     for n in 0..10 {
-        let job = rig.promised(picture(RED, n));
+        let job = rig.submitted(picture(RED, n));
         rig.submit(&job).await;
         rig.publish([job.clone()]).await;
         let record = rig.ended(job.id).await;
@@ -218,7 +222,7 @@ async fn no_second_thread_waits_for_a_store_that_does_not_count() {
     store.starts_hang.store(false, Ordering::SeqCst);
     let mut attempts = 0;
     for n in 10..=255 {
-        let job = rig.promised(picture(RED, n));
+        let job = rig.submitted(picture(RED, n));
         rig.submit(&job).await;
         rig.publish([job.clone()]).await;
         attempts = rig.ended(job.id).await.attempts;
@@ -233,12 +237,12 @@ async fn no_second_thread_waits_for_a_store_that_does_not_count() {
 }
 
 #[tokio::test]
-async fn while_the_store_stays_away_the_lane_pauses_instead_of_spinning() {
+async fn while_the_store_stays_away_the_queue_pauses_instead_of_spinning() {
     let (mut rig, store) = rig().await;
     let job = Job {
         // It outlives the outage below.
         deadline: rig.clock.now().after(Duration::from_secs(3600)),
-        ..rig.promised(picture(RED, 1))
+        ..rig.submitted(picture(RED, 1))
     };
     rig.submit(&job).await;
     // Nothing is computed while the store is away, so the clock may jump from pause to pause.
@@ -263,7 +267,7 @@ async fn while_the_store_stays_away_the_lane_pauses_instead_of_spinning() {
 async fn a_drain_gives_up_on_a_store_that_stays_away_and_loses_nothing() {
     let (mut rig, store) = rig().await;
     store.claims_fail.store(true, Ordering::SeqCst);
-    let job = rig.promised(picture(RED, 1));
+    let job = rig.submitted(picture(RED, 1));
     rig.submit(&job).await;
     rig.publish([job.clone()]).await;
     store.until_failed(1).await;
@@ -277,11 +281,13 @@ async fn under_load_a_drain_finishes_what_it_began_and_hands_back_the_rest() {
     let mut rig = Rig::running().await;
     let jobs: Vec<_> = (0..=255).map(|n| rig.waited_for(picture(RED, n))).collect();
     let waited_for: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
-    let promised: Vec<_> = (0..=255).map(|n| rig.promised(picture(GREEN, n))).collect();
-    for job in &promised {
+    let submitted: Vec<_> = (0..=255)
+        .map(|n| rig.submitted(picture(GREEN, n)))
+        .collect();
+    for job in &submitted {
         rig.submit(job).await;
     }
-    for pair in jobs.into_iter().zip(promised.iter().cloned()) {
+    for pair in jobs.into_iter().zip(submitted.iter().cloned()) {
         rig.publish([pair.0, pair.1]).await;
     }
     let mut answered: HashSet<JobId> = rig.reports(10).await.iter().map(|r| r.id).collect();
@@ -298,7 +304,7 @@ async fn under_load_a_drain_finishes_what_it_began_and_hands_back_the_rest() {
             .all(|id| answered.contains(id) || waits(*id))
     );
     let mut finished = 0;
-    for job in &promised {
+    for job in &submitted {
         let record = rig.record(job.id).await.unwrap();
         match record.state {
             State::Succeeded => finished += 1,
@@ -318,7 +324,7 @@ async fn old_jobs_are_run_where_nobody_knows_whether_they_are_wanted() {
         created_at: UnixMillis(rig.clock.now().0 - 1_000),
         ..rig.waited_for(picture(RED, 1))
     };
-    rig.store.recall(job.id, job.deadline).await.unwrap();
+    rig.store.abandon(job.id, job.deadline).await.unwrap();
     rig.publish([job]).await;
     assert!(matches!(rig.report().await.outcome, Outcome::Succeeded(_)));
     rig.end().await;

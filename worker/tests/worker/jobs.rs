@@ -8,7 +8,7 @@ use selvage_core::cache::Cache;
 use selvage_core::clock::UnixMillis;
 use selvage_core::fleet::suite::worker;
 use selvage_core::fleet::{ANNOUNCE_EVERY, Fleet, Member};
-use selvage_core::job::{CachePolicy, Job, Lane};
+use selvage_core::job::{CachePolicy, Job, Priority};
 use selvage_core::key::Digest;
 use selvage_core::outcome::{Failure, FailureCode, Outcome, Scores};
 use selvage_core::queue::Queue;
@@ -48,9 +48,9 @@ async fn each_waiter_gets_the_answer_for_its_own_picture() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn promised_jobs_end_in_their_records_and_in_the_cache() {
+async fn asynchronous_jobs_end_in_their_records_and_in_the_cache() {
     let mut rig = Rig::running().await;
-    let job = rig.promised(picture(GREEN, 1));
+    let job = rig.submitted(picture(GREEN, 1));
     rig.submit(&job).await;
     rig.publish([job.clone()]).await;
     let record = rig.ended(job.id).await;
@@ -64,9 +64,9 @@ async fn promised_jobs_end_in_their_records_and_in_the_cache() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_promised_job_without_a_record_is_not_lost() {
+async fn a_asynchronous_job_without_a_record_is_not_lost() {
     let rig = Rig::running().await;
-    let job = rig.promised(picture(BLUE, 1));
+    let job = rig.submitted(picture(BLUE, 1));
     rig.publish([job.clone()]).await;
     assert_eq!(
         shown(&rig.ended(job.id).await),
@@ -75,11 +75,11 @@ async fn a_promised_job_without_a_record_is_not_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_that_waits_for_a_promised_job_is_told() {
+async fn a_gateway_that_waits_for_a_asynchronous_job_is_told() {
     let mut rig = Rig::running().await;
     let job = Job {
         reply_to: rig.queue.reply_address(),
-        ..rig.promised(picture(RED, 1))
+        ..rig.submitted(picture(RED, 1))
     };
     rig.submit(&job).await;
     rig.publish([job.clone()]).await;
@@ -94,10 +94,10 @@ async fn a_broken_image_fails_alone_with_a_sentence() {
     let mut rig = Rig::running().await;
     let whole = picture(RED, 1);
     let broken = rig.waited_for(whole.slice(..whole.len() - 30));
-    let promised = rig.promised(whole.slice(..whole.len() - 31));
-    rig.submit(&promised).await;
+    let submitted = rig.submitted(whole.slice(..whole.len() - 31));
+    rig.submit(&submitted).await;
     let fine = rig.waited_for(whole);
-    rig.publish([broken.clone(), promised.clone(), fine.clone()])
+    rig.publish([broken.clone(), submitted.clone(), fine.clone()])
         .await;
     for report in rig.reports(2).await {
         if report.id == fine.id {
@@ -108,16 +108,16 @@ async fn a_broken_image_fails_alone_with_a_sentence() {
             assert_eq!(failure.detail, "the PNG ends too early");
         }
     }
-    let record = rig.ended(promised.id).await;
+    let record = rig.ended(submitted.id).await;
     assert_eq!(record.state, State::Failed);
     assert_eq!(record.failure.unwrap().code, FailureCode::InvalidImage);
     assert!(rig.cache.find(&broken.key).is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_is_there_completes_a_promise_without_inference() {
+async fn an_answer_that_is_there_completes_a_submission_without_inference() {
     let rig = Rig::running().await;
-    let job = rig.promised(picture(RED, 1));
+    let job = rig.submitted(picture(RED, 1));
     rig.submit(&job).await;
     // A wrong answer on purpose: only the cache can have given it.
     let planted = Scores::new(vec![0.0, 0.0, 1.0]);
@@ -136,7 +136,7 @@ async fn the_cache_is_neither_read_nor_written_against_the_clients_will() {
             read: false,
             write: false,
         },
-        ..rig.promised(picture(RED, 1))
+        ..rig.submitted(picture(RED, 1))
     };
     rig.submit(&job).await;
     let planted = Scores::new(vec![0.0, 0.0, 1.0]);
@@ -150,9 +150,9 @@ async fn the_cache_is_neither_read_nor_written_against_the_clients_will() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_canceled_job_is_not_run() {
     let mut rig = Rig::prepared().await;
-    let queued = rig.promised(picture(RED, 1));
+    let queued = rig.submitted(picture(RED, 1));
     rig.submit(&queued).await;
-    let asked = rig.promised(picture(RED, 2));
+    let asked = rig.submitted(picture(RED, 2));
     rig.submit(&asked).await;
     rig.store.claim(&[Seed::of(&asked).unwrap()]).await.unwrap();
     assert_eq!(rig.store.cancel(queued.id).await.unwrap(), Cancel::Canceled);
@@ -168,20 +168,20 @@ async fn a_canceled_job_is_not_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_past_their_deadline_end_expired_or_are_let_go() {
     let mut rig = Rig::prepared().await;
-    let promised = Job {
+    let submitted = Job {
         deadline: UnixMillis(rig.clock.now().0 + 1),
-        ..rig.promised(picture(RED, 1))
+        ..rig.submitted(picture(RED, 1))
     };
-    rig.submit(&promised).await;
+    rig.submit(&submitted).await;
     let waited_for = Job {
         deadline: UnixMillis(1),
         ..rig.waited_for(picture(RED, 2))
     };
-    rig.publish([promised.clone(), waited_for]).await;
+    rig.publish([submitted.clone(), waited_for]).await;
     rig.clock
         .anchor(rig.clock.now().after(Duration::from_secs(1)));
     rig.start().await;
-    assert_eq!(rig.ended(promised.id).await.state, State::Expired);
+    assert_eq!(rig.ended(submitted.id).await.state, State::Expired);
     rig.until_count(JOBS, &["expired"], 2.0).await;
     rig.end().await;
     assert_eq!(rig.waiting().await, 0);
@@ -218,15 +218,15 @@ async fn a_job_for_a_model_file_that_nobody_holds_is_passed_on_and_then_given_up
         ..job
     };
     let waited_for = foreign(rig.waited_for(picture(RED, 1)));
-    let promised = foreign(rig.promised(picture(RED, 2)));
-    rig.submit(&promised).await;
-    rig.publish([waited_for, promised.clone()]).await;
+    let submitted = foreign(rig.submitted(picture(RED, 2)));
+    rig.submit(&submitted).await;
+    rig.publish([waited_for, submitted.clone()]).await;
     let report = rig.report().await;
     assert_eq!(failure(&report.outcome).code, FailureCode::ModelGone);
-    let mut record = rig.record(promised.id).await.unwrap();
+    let mut record = rig.record(submitted.id).await.unwrap();
     while !record.state.is_terminal() {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        record = rig.record(promised.id).await.unwrap();
+        record = rig.record(submitted.id).await.unwrap();
     }
     assert_eq!(record.failure.unwrap().code, FailureCode::ModelGone);
     assert!(rig.count("selvage_worker_given_back_total", &[]) >= 12.0);
@@ -239,7 +239,7 @@ async fn a_job_for_a_model_file_that_another_worker_holds_is_passed_on_unworn() 
     let mut other = worker("other");
     other.models[0].name = rig.model.name.clone();
     other.models[0].digest = digest;
-    other.models[0].prep = Some(rig.model.prep);
+    other.models[0].preprocessing = Some(rig.model.preprocessing);
     let (fleet, mut announcing) = (Arc::clone(&rig.fleet), JoinSet::new());
     let member = Member::Worker(other);
     fleet.announce(&member).await.unwrap();
@@ -258,7 +258,7 @@ async fn a_job_for_a_model_file_that_another_worker_holds_is_passed_on_unworn() 
         .await;
     let consuming = rig.queue.consume(
         &rig.model.name,
-        Lane::Interactive,
+        Priority::Interactive,
         1,
         CancellationToken::new(),
     );
@@ -300,7 +300,7 @@ async fn a_worker_announces_what_it_holds_and_takes_its_leave() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn recalled_jobs_are_dropped_unrun() {
+async fn abandoned_jobs_are_dropped_unrun() {
     let mut rig = Rig::prepared().await;
     let long_ago = UnixMillis(rig.clock.now().0 - 1_000);
     let mut jobs: Vec<Job> = (0..40)
@@ -312,7 +312,7 @@ async fn recalled_jobs_are_dropped_unrun() {
     // Its client cannot have left yet, so nobody asks.
     jobs[39].created_at = rig.clock.now().after(Duration::from_secs(60));
     for job in jobs.iter().skip(10) {
-        rig.store.recall(job.id, job.deadline).await.unwrap();
+        rig.store.abandon(job.id, job.deadline).await.unwrap();
     }
     let (fresh, old) = (jobs.split_off(39), jobs);
     rig.publish(old.clone()).await;
@@ -345,26 +345,28 @@ async fn the_time_in_the_queue_is_measured_at_a_jobs_first_arrival() {
     let again = rig.waited_for(picture(RED, 1));
     rig.publish([again.clone()]).await;
     let stop = CancellationToken::new();
-    let consumer = rig.queue.consume(&again.model, Lane::Interactive, 1, stop);
+    let consumer = rig
+        .queue
+        .consume(&again.model, Priority::Interactive, 1, stop);
     let taken = consumer.await.unwrap().next().await.unwrap();
     taken.settle.give_back().await;
     let once_before = Job {
         earlier_attempts: 1,
         ..rig.waited_for(picture(RED, 2))
     };
-    let promised = rig.promised(picture(RED, 3));
-    rig.submit(&promised).await;
-    rig.publish([rig.waited_for(picture(RED, 4)), once_before, promised])
+    let submitted = rig.submitted(picture(RED, 3));
+    rig.submit(&submitted).await;
+    rig.publish([rig.waited_for(picture(RED, 4)), once_before, submitted])
         .await;
     rig.clock
         .anchor(rig.clock.now().after(Duration::from_secs(3)));
     rig.start().await;
     rig.until_count(JOBS, &["succeeded"], 4.0).await;
     rig.end().await;
-    for lane in ["interactive", "batch"] {
-        let (count, sum) = rig.measured(WAIT, &["rgb-tiny", lane]);
-        assert_eq!(count, 1, "{lane}");
-        assert!(sum >= 3.0, "{lane}: {sum}");
+    for priority in ["interactive", "batch"] {
+        let (count, sum) = rig.measured(WAIT, &["rgb-tiny", priority]);
+        assert_eq!(count, 1, "{priority}");
+        assert!(sum >= 3.0, "{priority}: {sum}");
     }
     let (count, sum) = rig.measured(TOTAL, &[]);
     assert_eq!(count, 4);

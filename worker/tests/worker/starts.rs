@@ -10,7 +10,7 @@ use crate::support::{BLUE, GREEN, JOBS, RED, Rig, best, picture, shown};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_never_finished_three_starts_is_poison() {
     let mut rig = Rig::running().await;
-    let job = rig.promised(picture(RED, 1));
+    let job = rig.submitted(picture(RED, 1));
     rig.submit(&job).await;
     for start in 1..=3 {
         let claims = rig.store.claim(&[Seed::of(&job).unwrap()]).await.unwrap();
@@ -21,20 +21,20 @@ async fn a_job_that_never_finished_three_starts_is_poison() {
     assert_eq!(record.failure.unwrap().code, FailureCode::Poison);
     rig.end().await;
     let arrival = rig.queue.dead_letters().next().await.unwrap();
-    assert_eq!(arrival.unwrap().letters[0].job(), Some(&job));
+    assert_eq!(arrival.unwrap().dead_letters[0].job(), Some(&job));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_last_start_is_run_and_its_record_counts_it() {
     let mut rig = Rig::running().await;
-    let promised = Job {
+    let submitted = Job {
         earlier_attempts: 2,
-        ..rig.promised(picture(GREEN, 1))
+        ..rig.submitted(picture(GREEN, 1))
     };
-    rig.submit(&promised).await;
+    rig.submit(&submitted).await;
     for _ in 0..2 {
         rig.store
-            .claim(&[Seed::of(&promised).unwrap()])
+            .claim(&[Seed::of(&submitted).unwrap()])
             .await
             .unwrap();
     }
@@ -44,8 +44,8 @@ async fn a_last_start_is_run_and_its_record_counts_it() {
     };
     let fresh: Vec<Job> = (0..50).map(|n| rig.waited_for(picture(RED, n))).collect();
     rig.publish(fresh).await;
-    rig.publish([promised.clone(), waited_for.clone()]).await;
-    let record = rig.ended(promised.id).await;
+    rig.publish([submitted.clone(), waited_for.clone()]).await;
+    let record = rig.ended(submitted.id).await;
     assert_eq!(shown(&record), (State::Succeeded, Some("green")));
     assert_eq!((record.attempts, record.cost.batch_size), (3, 1));
     let reports = rig.reports(51).await;
@@ -57,12 +57,12 @@ async fn a_last_start_is_run_and_its_record_counts_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_waited_for_job_that_seems_worn_out_is_let_go_unless_its_answer_is_there() {
     let mut rig = Rig::running().await;
-    let worn = |job| Job {
+    let attempts_exhausted = |job| Job {
         earlier_attempts: 3,
         ..job
     };
-    let unknown = worn(rig.waited_for(picture(RED, 1)));
-    let known = worn(rig.waited_for(picture(RED, 2)));
+    let unknown = attempts_exhausted(rig.waited_for(picture(RED, 1)));
+    let known = attempts_exhausted(rig.waited_for(picture(RED, 2)));
     let planted = Scores::new(vec![1.0, 0.0, 0.0]);
     rig.cache.put(&[(known.key, planted)]).await.unwrap();
     rig.publish([unknown, known.clone()]).await;

@@ -14,7 +14,7 @@ use selvage_core::catalog::follow::Source;
 use selvage_core::catalog::{Catalog, Model};
 use selvage_core::clock::Clock;
 use selvage_core::fleet::MemoryFleet;
-use selvage_core::job::{CachePolicy, Job, JobId, Lane, Promise, ReplyAddress};
+use selvage_core::job::{CachePolicy, Job, JobId, Priority, ReplyAddress, Submission};
 use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::outcome::{Outcome, Report};
 use selvage_core::queue::memory::MemoryQueue;
@@ -166,7 +166,7 @@ impl Rig {
             model: self.model.name.clone(),
             key: PredictionKey {
                 model: self.model.digest,
-                prep: self.model.prep,
+                preprocessing: self.model.preprocessing,
                 image: Digest::of(&image),
             },
             created_at: now,
@@ -176,20 +176,20 @@ impl Rig {
             reply_to: self.queue.reply_address(),
             request_id: None,
             traceparent: None,
-            promise: None,
+            submission: None,
             image,
         }
     }
 
-    /// A promised job nobody waits for, without its record.
-    pub(crate) fn promised(&self, image: Bytes) -> Job {
+    /// An asynchronous job nobody waits for, without its record.
+    pub(crate) fn submitted(&self, image: Bytes) -> Job {
         Job {
             reply_to: None,
-            promise: Some(Promise {
+            submission: Some(Submission {
                 version: "1".to_owned(),
                 top_k: 2,
                 metadata: serde_json::Map::new(),
-                once: None,
+                idempotency: None,
                 owner: None,
                 webhook: None,
                 retry_of: None,
@@ -199,7 +199,7 @@ impl Rig {
         }
     }
 
-    /// Writes a promised job's record.
+    /// Writes an asynchronous job's record.
     pub(crate) async fn submit(&self, job: &Job) {
         self.store.submit(&Seed::of(job).unwrap()).await.unwrap();
     }
@@ -245,24 +245,24 @@ impl Rig {
         self.store.get(&[id]).await.unwrap().pop().unwrap()
     }
 
-    /// Jobs that wait in both lanes.
+    /// Jobs that wait in both queues.
     pub(crate) async fn waiting(&self) -> u64 {
         let mut waiting = 0;
-        for lane in Lane::ALL {
-            waiting += self.queue.depth(&self.model.name, lane).await.unwrap();
+        for priority in Priority::ALL {
+            waiting += self.queue.depth(&self.model.name, priority).await.unwrap();
         }
         waiting
     }
 
-    /// Takes what waits in both lanes, as another worker would.
+    /// Takes what waits in both queues, as another worker would.
     pub(crate) async fn take_all_waiting(&self) -> HashSet<JobId> {
         let mut ids = HashSet::new();
         let stop = CancellationToken::new();
-        for lane in Lane::ALL {
+        for priority in Priority::ALL {
             let name = &self.model.name;
-            let consumer = self.queue.consume(name, lane, u16::MAX, stop.clone());
+            let consumer = self.queue.consume(name, priority, u16::MAX, stop.clone());
             let mut consumer = consumer.await.unwrap();
-            while self.queue.depth(name, lane).await.unwrap() > 0 {
+            while self.queue.depth(name, priority).await.unwrap() > 0 {
                 let delivery = timeout(LIMIT, consumer.next()).await.unwrap().unwrap();
                 ids.extend(delivery.jobs.iter().map(|job| job.id));
                 delivery.settle.ack().await;

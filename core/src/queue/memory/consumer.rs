@@ -1,4 +1,4 @@
-//! What a worker holds of a lane in memory: a consumer, and the settlement of each delivery.
+//! What a worker holds of a queue in memory: a consumer, and the settlement of each delivery.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,12 +7,12 @@ use async_trait::async_trait;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::lane::{MemoryLane, Message};
+use super::priority_queue::{Message, PriorityQueue};
 use crate::dead_letters::Reason;
 use crate::queue::{Consumer, Delivery, Settle};
 
 pub(super) struct MemoryConsumer {
-    pub(super) lane: Arc<MemoryLane>,
+    pub(super) queue: Arc<PriorityQueue>,
     pub(super) hands: Arc<Semaphore>,
     pub(super) stop: CancellationToken,
     pub(super) closed: CancellationToken,
@@ -27,7 +27,7 @@ impl MemoryConsumer {
             earlier_deliveries: message.earlier_deliveries,
             settle: Box::new(MemorySettle {
                 message: Some(message),
-                lane: Arc::clone(&self.lane),
+                queue: Arc::clone(&self.queue),
                 _permit: permit,
             }),
         }
@@ -39,7 +39,7 @@ impl MemoryConsumer {
         let left = self.left.get_or_insert(free);
         *left = left.checked_sub(1)?;
         let permit = Arc::clone(&self.hands).try_acquire_owned().ok()?;
-        let message = self.lane.pop()?;
+        let message = self.queue.pop()?;
         Some(self.deliver(message, permit))
     }
 }
@@ -47,7 +47,7 @@ impl MemoryConsumer {
 #[async_trait]
 impl Consumer for MemoryConsumer {
     async fn next(&mut self) -> Option<Delivery> {
-        let lane = Arc::clone(&self.lane);
+        let priority = Arc::clone(&self.queue);
         loop {
             if self.closed.is_cancelled() {
                 return None;
@@ -60,12 +60,12 @@ impl Consumer for MemoryConsumer {
                 () = self.stop.cancelled() => continue,
                 () = self.closed.cancelled() => continue,
             };
-            if let Some(message) = lane.pop() {
+            if let Some(message) = priority.pop() {
                 return Some(self.deliver(message, permit));
             }
             drop(permit);
             tokio::select! {
-                () = lane.arrived.notified() => {}
+                () = priority.arrived.notified() => {}
                 () = self.stop.cancelled() => {}
                 () = self.closed.cancelled() => {}
             }
@@ -76,7 +76,7 @@ impl Consumer for MemoryConsumer {
 /// Settles one message; dropped unsettled, the message comes back.
 struct MemorySettle {
     message: Option<Message>,
-    lane: Arc<MemoryLane>,
+    queue: Arc<PriorityQueue>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -89,7 +89,7 @@ impl fmt::Debug for MemorySettle {
 impl Drop for MemorySettle {
     fn drop(&mut self) {
         if let Some(message) = self.message.take() {
-            self.lane.put_back(message);
+            self.queue.put_back(message);
         }
     }
 }
@@ -106,7 +106,7 @@ impl Settle for MemorySettle {
 
     async fn dead_letter(mut self: Box<Self>) {
         if let Some(message) = self.message.take() {
-            self.lane.set_aside(message, Reason::Rejected);
+            self.queue.dead_letter(message, Reason::Rejected);
         }
     }
 }

@@ -17,14 +17,14 @@ pub(super) const MAX_MESSAGES: usize = 1000;
 
 type Messages = Arc<Mutex<VecDeque<DeadLetter>>>;
 
-/// Where the lanes of a memory queue dead-letter their messages.
+/// Where the queues of a memory queue dead-letter their messages.
 #[derive(Debug, Default)]
 pub(super) struct MemoryDeadLetterQueue(Messages);
 
 impl MemoryDeadLetterQueue {
     /// Takes a job that was dead-lettered.
     pub(super) fn push(&self, queue: &str, job: Job, reason: Reason, handed_out: u32) {
-        let letter = DeadLetter {
+        let dead_letter = DeadLetter {
             id: job.id,
             reason,
             attempts: job.earlier_attempts.saturating_add(handed_out),
@@ -36,20 +36,20 @@ impl MemoryDeadLetterQueue {
         if messages.len() >= MAX_MESSAGES {
             messages.pop_front();
         }
-        messages.push_back(letter);
+        messages.push_back(dead_letter);
     }
 }
 
 #[async_trait]
 impl DeadLetterQueue for MemoryDeadLetterQueue {
     async fn next(&self) -> Result<Option<Arrival>, QueueError> {
-        let Some(letter) = lock(&self.0).pop_front() else {
+        let Some(dead_letter) = lock(&self.0).pop_front() else {
             return Ok(None);
         };
         Ok(Some(Arrival {
-            letters: vec![letter.clone()],
-            settle: Box::new(Held {
-                letter: Some(letter),
+            dead_letters: vec![dead_letter.clone()],
+            settle: Box::new(HostedModel {
+                dead_letter: Some(dead_letter),
                 messages: Arc::clone(&self.0),
             }),
         }))
@@ -62,23 +62,23 @@ impl DeadLetterQueue for MemoryDeadLetterQueue {
 
 /// A message that was taken; dropped, it comes back.
 #[derive(Debug)]
-struct Held {
-    letter: Option<DeadLetter>,
+struct HostedModel {
+    dead_letter: Option<DeadLetter>,
     messages: Messages,
 }
 
-impl Drop for Held {
+impl Drop for HostedModel {
     fn drop(&mut self) {
-        if let Some(letter) = self.letter.take() {
-            lock(&self.messages).push_front(letter);
+        if let Some(dead_letter) = self.dead_letter.take() {
+            lock(&self.messages).push_front(dead_letter);
         }
     }
 }
 
 #[async_trait]
-impl Settle for Held {
+impl Settle for HostedModel {
     async fn ack(mut self: Box<Self>) {
-        self.letter = None;
+        self.dead_letter = None;
     }
 
     async fn give_back(self: Box<Self>) {}

@@ -1,8 +1,8 @@
-//! The in-process backend: bounded lanes that redeliver as a broker would. Nothing here survives the process.
+//! The in-process backend: bounded queues that redeliver as a broker would. Nothing here survives the process.
 
 mod consumer;
 mod dead_letters;
-mod lane;
+mod priority_queue;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::consumer::MemoryConsumer;
 use self::dead_letters::MemoryDeadLetterQueue;
-use self::lane::MemoryLane;
+use self::priority_queue::PriorityQueue;
 use super::dead_letters::DeadLetterQueue;
 use super::{Consumer, Health, PublishError, Queue, QueueError, Reports};
-use crate::job::{Job, Lane, ModelName, ReplyAddress};
+use crate::job::{Job, ModelName, Priority, ReplyAddress};
 use crate::outcome::Report;
 
 /// Batches of reports that may wait for the gateway.
@@ -27,9 +27,9 @@ const WAITING_REPORTS: usize = 1024;
 /// How long a worker waits for the gateway to take reports.
 const REPLY_WAIT: Duration = Duration::from_secs(5);
 
-/// Lanes in memory, made when they are first used.
+/// Queues in memory, made when they are first used.
 pub struct MemoryQueue {
-    lanes: RwLock<HashMap<(ModelName, Lane), Arc<MemoryLane>>>,
+    queues: RwLock<HashMap<(ModelName, Priority), Arc<PriorityQueue>>>,
     capacity_jobs: usize,
     dead_letters: Arc<MemoryDeadLetterQueue>,
     reports: mpsc::Sender<Vec<Report>>,
@@ -38,12 +38,12 @@ pub struct MemoryQueue {
 }
 
 impl MemoryQueue {
-    /// A queue whose lanes each hold up to `capacity_jobs` waiting jobs, and the reports for the jobs it takes.
+    /// A queue whose queues each hold up to `capacity_jobs` waiting jobs, and the reports for the jobs it takes.
     #[must_use]
     pub fn new(capacity_jobs: usize) -> (Arc<Self>, Reports) {
         let (sender, reports) = mpsc::channel(WAITING_REPORTS);
         let queue = Self {
-            lanes: RwLock::default(),
+            queues: RwLock::default(),
             capacity_jobs,
             dead_letters: Arc::default(),
             reports: sender,
@@ -59,19 +59,19 @@ impl MemoryQueue {
         Arc::clone(&self.dead_letters) as _
     }
 
-    fn lane(&self, model: &ModelName, lane: Lane) -> Arc<MemoryLane> {
-        let name = (model.clone(), lane);
-        let known = self.lanes.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lane) = known.get(&name) {
-            return Arc::clone(lane);
+    fn queue(&self, model: &ModelName, priority: Priority) -> Arc<PriorityQueue> {
+        let name = (model.clone(), priority);
+        let known = self.queues.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(priority) = known.get(&name) {
+            return Arc::clone(priority);
         }
         drop(known);
-        let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
+        let mut queues = self.queues.write().unwrap_or_else(PoisonError::into_inner);
         let new = || {
-            let queue = format!("{model}.{}", lane.as_str());
-            Arc::new(MemoryLane::new(queue, Arc::clone(&self.dead_letters)))
+            let queue = format!("{model}.{}", priority.as_str());
+            Arc::new(PriorityQueue::new(queue, Arc::clone(&self.dead_letters)))
         };
-        Arc::clone(lanes.entry(name).or_insert_with(new))
+        Arc::clone(queues.entry(name).or_insert_with(new))
     }
 }
 
@@ -89,19 +89,19 @@ impl Queue for MemoryQueue {
         if self.closed.is_cancelled() {
             return Err(PublishError::Unavailable("the queue is closed".into()));
         }
-        self.lane(&job.model, job.lane())
+        self.queue(&job.model, job.priority())
             .push(job, self.capacity_jobs)
     }
 
     async fn consume(
         &self,
         model: &ModelName,
-        lane: Lane,
+        priority: Priority,
         prefetch: u16,
         stop: CancellationToken,
     ) -> Result<Box<dyn Consumer>, QueueError> {
         Ok(Box::new(MemoryConsumer {
-            lane: self.lane(model, lane),
+            queue: self.queue(model, priority),
             hands: Arc::new(Semaphore::new(usize::from(prefetch.max(1)))),
             stop,
             closed: self.closed.clone(),
@@ -126,8 +126,8 @@ impl Queue for MemoryQueue {
         }
     }
 
-    async fn depth(&self, model: &ModelName, lane: Lane) -> Result<u64, QueueError> {
-        let jobs = lock(&self.lane(model, lane).waiting).jobs;
+    async fn depth(&self, model: &ModelName, priority: Priority) -> Result<u64, QueueError> {
+        let jobs = lock(&self.queue(model, priority).waiting).jobs;
         Ok(u64::try_from(jobs).unwrap_or(u64::MAX))
     }
 
@@ -181,7 +181,7 @@ mod tests {
         let (model, at) = (job.model.clone(), job.image.as_ptr());
         queue.publish(job).await.unwrap();
         let stop = CancellationToken::new();
-        let consuming = queue.consume(&model, Lane::Interactive, 1, stop);
+        let consuming = queue.consume(&model, Priority::Interactive, 1, stop);
         let delivery = consuming.await.unwrap().next().await.unwrap();
         assert_eq!(delivery.jobs[0].image.as_ptr(), at);
         delivery.settle.ack().await;
@@ -197,17 +197,17 @@ mod tests {
         }
         let stop = CancellationToken::new();
         let mut consumer = queue
-            .consume(&model, Lane::Interactive, 1, stop)
+            .consume(&model, Priority::Interactive, 1, stop)
             .await
             .unwrap();
-        while queue.depth(&model, Lane::Interactive).await.unwrap() > 0 {
+        while queue.depth(&model, Priority::Interactive).await.unwrap() > 0 {
             consumer.next().await.unwrap().settle.dead_letter().await;
         }
-        let letters = queue.dead_letters();
-        let held = letters.count().await.unwrap();
+        let dead_letters = queue.dead_letters();
+        let held = dead_letters.count().await.unwrap();
         assert_eq!(held, u64::try_from(MAX_MESSAGES).unwrap());
-        let oldest = letters.next().await.unwrap().unwrap();
-        let job = oldest.letters[0].job().unwrap();
+        let oldest = dead_letters.next().await.unwrap().unwrap();
+        let job = oldest.dead_letters[0].job().unwrap();
         assert_eq!(job.request_id.as_deref(), Some("1"), "the oldest went");
     }
 }

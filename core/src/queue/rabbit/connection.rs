@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::dial::{Cord, dial};
-use super::trouble::Trouble;
+use super::dial::{SocketGuard, dial};
+use super::error::RabbitError;
 use crate::config::{AmqpUrl, AmqpUrls};
 use crate::queue::Health;
 use crate::queue::backoff::Backoff;
@@ -30,18 +30,18 @@ const GOOD: Duration = Duration::from_secs(5);
 /// One live connection.
 pub(super) struct Live {
     connection: Connection,
-    cord: Arc<Cord>,
+    socket_guard: Arc<SocketGuard>,
     given_up: CancellationToken,
 }
 
 impl Live {
     /// A fresh channel. A broker that does not open one in time has lost this connection.
-    pub(super) async fn channel(&self) -> Result<Channel, Trouble> {
+    pub(super) async fn channel(&self) -> Result<Channel, RabbitError> {
         match timeout(OPEN_CHANNEL, self.connection.create_channel()).await {
             Ok(channel) => Ok(channel?),
             Err(_) => {
                 self.give_up();
-                Err(Trouble::Slow("opening a channel", OPEN_CHANNEL))
+                Err(RabbitError::Slow("opening a channel", OPEN_CHANNEL))
             }
         }
     }
@@ -69,7 +69,7 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        self.cord.cut();
+        self.socket_guard.cut();
     }
 }
 
@@ -80,75 +80,80 @@ impl fmt::Debug for Live {
 }
 
 #[derive(Clone, Debug)]
-enum State {
+enum ConnectionState {
     Up(Arc<Live>),
     Blocked,
-    Down(Trouble),
+    Down(RabbitError),
     Closed,
 }
 
 /// Everybody's view of a supervised connection.
 #[derive(Clone, Debug)]
-pub(super) struct Link(watch::Receiver<State>);
+pub(super) struct Link(watch::Receiver<ConnectionState>);
 
 impl Link {
     pub(super) fn health(&self) -> Health {
         match *self.0.borrow() {
-            State::Up(_) => Health::Up,
-            State::Blocked => Health::Blocked,
-            State::Down(_) | State::Closed => Health::Down,
+            ConnectionState::Up(_) => Health::Up,
+            ConnectionState::Blocked => Health::Blocked,
+            ConnectionState::Down(_) | ConnectionState::Closed => Health::Down,
         }
     }
 
     /// The connection, if it can be used at this moment.
-    pub(super) fn now(&self) -> Result<Arc<Live>, Trouble> {
+    pub(super) fn now(&self) -> Result<Arc<Live>, RabbitError> {
         match &*self.0.borrow() {
-            State::Up(live) if live.is_connected() => Ok(Arc::clone(live)),
+            ConnectionState::Up(live) if live.is_connected() => Ok(Arc::clone(live)),
             // Lost a moment ago; the supervisor will say so in the next.
-            State::Up(_) => Err(Trouble::NotConnected),
-            State::Blocked => Err(Trouble::Blocked),
-            State::Down(trouble) => Err(trouble.clone()),
-            State::Closed => Err(Trouble::Closed),
+            ConnectionState::Up(_) => Err(RabbitError::NotConnected),
+            ConnectionState::Blocked => Err(RabbitError::Blocked),
+            ConnectionState::Down(last_error) => Err(last_error.clone()),
+            ConnectionState::Closed => Err(RabbitError::Closed),
         }
     }
 
     /// The connection, waited for; fails only once the link is closed, or where the broker refuses us for good.
-    pub(super) async fn usable_or_refused(&self) -> Result<Arc<Live>, Trouble> {
-        self.wait(|trouble| trouble.refusal().is_some()).await
+    pub(super) async fn usable_or_refused(&self) -> Result<Arc<Live>, RabbitError> {
+        self.wait(|last_error| last_error.refusal().is_some()).await
     }
 
     /// The connection, waited for; fails only once the link is closed.
-    pub(super) async fn usable(&self) -> Result<Arc<Live>, Trouble> {
+    pub(super) async fn usable(&self) -> Result<Arc<Live>, RabbitError> {
         self.wait(|_| false).await
     }
 
-    async fn wait(&self, is_final: impl Fn(&Trouble) -> bool) -> Result<Arc<Live>, Trouble> {
+    async fn wait(
+        &self,
+        is_final: impl Fn(&RabbitError) -> bool,
+    ) -> Result<Arc<Live>, RabbitError> {
         let mut states = self.0.clone();
         loop {
             match &*states.borrow_and_update() {
-                State::Up(live) if live.is_connected() => return Ok(Arc::clone(live)),
-                State::Closed => return Err(Trouble::Closed),
-                State::Down(trouble) if is_final(trouble) => return Err(trouble.clone()),
-                State::Up(_) | State::Down(_) | State::Blocked => {}
+                ConnectionState::Up(live) if live.is_connected() => return Ok(Arc::clone(live)),
+                ConnectionState::Closed => return Err(RabbitError::Closed),
+                ConnectionState::Down(last_error) if is_final(last_error) => {
+                    return Err(last_error.clone());
+                }
+                ConnectionState::Up(_) | ConnectionState::Down(_) | ConnectionState::Blocked => {}
             }
             if states.changed().await.is_err() {
-                return Err(Trouble::Closed);
+                return Err(RabbitError::Closed);
             }
         }
     }
 
     /// Resolves with the reason as soon as the link is no longer up.
-    pub(super) async fn not_usable(&self) -> Trouble {
+    pub(super) async fn not_usable(&self) -> RabbitError {
         let mut states = self.0.clone();
         loop {
             match &*states.borrow_and_update() {
-                State::Up(_) => {}
-                State::Blocked => return Trouble::Blocked,
-                State::Down(trouble) => return trouble.clone(),
-                State::Closed => return Trouble::Closed,
+                ConnectionState::Up(_) => {}
+                ConnectionState::Blocked => return RabbitError::Blocked,
+                ConnectionState::Down(last_error) => return last_error.clone(),
+                ConnectionState::Closed => return RabbitError::Closed,
             }
             if states.changed().await.is_err() {
-                return Trouble::Closed;
+                return RabbitError::Closed;
             }
         }
     }
@@ -157,7 +162,7 @@ impl Link {
 /// What a connection needs before anybody may use it.
 #[async_trait]
 pub(super) trait SetUp: Send + Sync {
-    async fn set_up(&self, live: &Arc<Live>) -> Result<(), Trouble>;
+    async fn set_up(&self, live: &Arc<Live>) -> Result<(), RabbitError>;
 }
 
 /// The owner of one connection.
@@ -173,44 +178,44 @@ pub(super) struct Supervisor {
 impl Supervisor {
     /// The link, and the task that keeps it up until `stop` fires.
     pub(super) fn link(self) -> (Link, impl Future<Output = ()> + Send + 'static) {
-        let (sender, receiver) = watch::channel(State::Down(Trouble::NotConnected));
+        let (sender, receiver) = watch::channel(ConnectionState::Down(RabbitError::NotConnected));
         (Link(receiver), self.run(sender))
     }
 
-    async fn run(self, state: watch::Sender<State>) {
+    async fn run(self, state: watch::Sender<ConnectionState>) {
         let stop = self.stop.clone();
         let keeping = self.keep_up(&state);
         let stopped = stop.run_until_cancelled(keeping).await.is_none();
         debug_assert!(stopped, "only the stop token ends the loop");
-        if let State::Up(live) = state.send_replace(State::Closed) {
+        if let ConnectionState::Up(live) = state.send_replace(ConnectionState::Closed) {
             live.close().await;
             live.give_up();
         }
     }
 
-    async fn keep_up(&self, state: &watch::Sender<State>) {
+    async fn keep_up(&self, state: &watch::Sender<ConnectionState>) {
         let mut backoff = Backoff::default();
         // A fleet that starts does not begin with the same node.
         let mut turn = rand::random_range(0..self.urls.nodes().len());
         loop {
             let started = Instant::now();
-            let trouble = match self.connect(&mut turn).await {
+            let last_error = match self.connect(&mut turn).await {
                 Ok((live, events)) => {
-                    let trouble = watch_over(live, events, state).await;
+                    let last_error = watch_over(live, events, state).await;
                     self.lost.inc();
-                    trouble
+                    last_error
                 }
-                Err(trouble) => trouble,
+                Err(last_error) => last_error,
             };
             if started.elapsed() > GOOD {
                 backoff.reset();
             }
             let pause = backoff.pause();
             tracing::warn!(
-                broker = %self.urls, connection = %self.name, error = %trouble, retry_in_ms = pause.as_millis(),
+                broker = %self.urls, connection = %self.name, error = %last_error, retry_in_ms = pause.as_millis(),
                 "no connection to RabbitMQ"
             );
-            state.send_replace(State::Down(trouble));
+            state.send_replace(ConnectionState::Down(last_error));
             sleep(pause).await;
         }
     }
@@ -219,9 +224,9 @@ impl Supervisor {
     async fn connect(
         &self,
         turn: &mut usize,
-    ) -> Result<(Arc<Live>, BoxStream<'static, Event>), Trouble> {
+    ) -> Result<(Arc<Live>, BoxStream<'static, Event>), RabbitError> {
         let nodes = self.urls.nodes();
-        let mut last = Trouble::NotConnected;
+        let mut last = RabbitError::NotConnected;
         for _ in nodes {
             let node = &nodes[*turn % nodes.len()];
             *turn += 1;
@@ -231,8 +236,8 @@ impl Supervisor {
                     return Ok(connected);
                 }
                 // What one node of a cluster refuses for good, all refuse.
-                Err(trouble) if trouble.refusal().is_some() => return Err(trouble),
-                Err(trouble) => last = trouble,
+                Err(last_error) if last_error.refusal().is_some() => return Err(last_error),
+                Err(last_error) => last = last_error,
             }
         }
         Err(last)
@@ -241,12 +246,12 @@ impl Supervisor {
     async fn connect_to(
         &self,
         node: &AmqpUrl,
-    ) -> Result<(Arc<Live>, BoxStream<'static, Event>), Trouble> {
-        let (connection, cord) = dial(node, &self.name).await?;
+    ) -> Result<(Arc<Live>, BoxStream<'static, Event>), RabbitError> {
+        let (connection, socket_guard) = dial(node, &self.name).await?;
         let events = connection.events_listener().boxed();
         let live = Arc::new(Live {
             connection,
-            cord,
+            socket_guard,
             given_up: CancellationToken::new(),
         });
         self.set_up.set_up(&live).await?;
@@ -258,11 +263,11 @@ impl Supervisor {
 async fn watch_over(
     live: Arc<Live>,
     mut events: BoxStream<'static, Event>,
-    state: &watch::Sender<State>,
-) -> Trouble {
+    state: &watch::Sender<ConnectionState>,
+) -> RabbitError {
     let mut look = interval(LOOK);
-    state.send_replace(State::Up(Arc::clone(&live)));
-    let mut trouble = Trouble::GivenUp;
+    state.send_replace(ConnectionState::Up(Arc::clone(&live)));
+    let mut last_error = RabbitError::GivenUp;
     while !live.given_up.is_cancelled() && live.is_connected() {
         tokio::select! {
             () = live.given_up.cancelled() => {}
@@ -270,20 +275,20 @@ async fn watch_over(
             event = events.next() => match event {
                 Some(Event::ConnectionBlocked(reason)) => {
                     tracing::warn!(%reason, "RabbitMQ has stopped taking messages");
-                    state.send_replace(State::Blocked);
+                    state.send_replace(ConnectionState::Blocked);
                 }
                 Some(Event::ConnectionUnblocked) => {
                     tracing::info!("RabbitMQ takes messages again");
-                    state.send_replace(State::Up(Arc::clone(&live)));
+                    state.send_replace(ConnectionState::Up(Arc::clone(&live)));
                 }
                 // A channel's error arrives here too; whether the connection is gone, its status says.
-                Some(Event::Error(error)) if !live.is_connected() => trouble = error.into(),
+                Some(Event::Error(error)) if !live.is_connected() => last_error = error.into(),
                 Some(_) => {}
                 None => break,
             },
         }
     }
     live.give_up();
-    live.cord.cut();
-    trouble
+    live.socket_guard.cut();
+    last_error
 }

@@ -1,4 +1,4 @@
-//! One lane's deliveries: a channel, a prefetch and a consumer, made anew whenever the broker ends them.
+//! One queue's deliveries: a channel, a prefetch and a consumer, made again whenever the broker ends them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::{Link, Live};
 use super::counters::QueueCounters;
-use super::publisher::MOURNING;
+use super::error::RabbitError;
+use super::publisher::REDECLARE_DELAY;
 use super::settle::RabbitSettle;
 use super::topology::{Topology, in_time};
-use super::trouble::Trouble;
-use crate::job::{Lane, ModelName};
+use crate::job::{ModelName, Priority};
 use crate::queue::backoff::Backoff;
 use crate::queue::wire::decode_jobs;
 use crate::queue::{Consumer, Delivery};
@@ -31,34 +31,34 @@ const CANCEL: Duration = Duration::from_secs(5);
 /// <https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling>
 const DELIVERY_COUNT: &str = "x-delivery-count";
 
-/// Which lane is consumed, and how.
+/// Which queue is consumed, and how.
 #[derive(Clone, Debug)]
 pub(super) struct Order {
     pub(super) link: Link,
     pub(super) topology: Arc<Topology>,
     pub(super) counters: QueueCounters,
     pub(super) model: ModelName,
-    pub(super) lane: Lane,
+    pub(super) priority: Priority,
     pub(super) prefetch: u16,
     pub(super) stop: CancellationToken,
 }
 
 impl Order {
     /// The first subscription, waited for; fails only where the broker refuses it for good.
-    pub(super) async fn open(self) -> Result<RabbitConsumer, Trouble> {
+    pub(super) async fn open(self) -> Result<RabbitConsumer, RabbitError> {
         let mut backoff = Backoff::default();
         let stop = self.stop.clone();
         let subscribing = async {
             loop {
-                let trouble = match self.link.usable_or_refused().await {
+                let error = match self.link.usable_or_refused().await {
                     Ok(live) => match self.subscribe(&live).await {
                         Ok(subscription) => return Ok(subscription),
-                        Err(trouble) => trouble,
+                        Err(error) => error,
                     },
-                    Err(trouble) => return Err(trouble),
+                    Err(error) => return Err(error),
                 };
-                if trouble.refusal().is_some() {
-                    return Err(trouble);
+                if error.refusal().is_some() {
+                    return Err(error);
                 }
                 sleep(backoff.pause()).await;
             }
@@ -72,9 +72,9 @@ impl Order {
         })
     }
 
-    async fn subscribe(&self, live: &Live) -> Result<Subscription, Trouble> {
+    async fn subscribe(&self, live: &Live) -> Result<Subscription, RabbitError> {
         self.topology
-            .declare_for(live, &self.model, self.lane)
+            .declare_for(live, &self.model, self.priority)
             .await?;
         let channel = live.channel().await?;
         // Before the consumer: lapin's buffer has no bound of its own. Zero would mean no bound at all.
@@ -82,7 +82,7 @@ impl Order {
         in_time(qos).await?;
         let tag = ShortString::from(format!("{:032x}", rand::random::<u128>()));
         let consuming = channel.basic_consume(
-            self.topology.lane(&self.model, self.lane).into(),
+            self.topology.queue(&self.model, self.priority).into(),
             tag.clone(),
             BasicConsumeOptions::default(),
             FieldTable::default(),
@@ -95,20 +95,20 @@ impl Order {
         })
     }
 
-    /// A message as a delivery; one that cannot be read is set aside.
+    /// A message as a delivery; one that cannot be read is dead-lettered.
     fn read(&self, message: AmqpDelivery, channel: &Arc<Channel>) -> Option<Delivery> {
         let earlier_deliveries = earlier_deliveries(&message);
         let tag = message.delivery_tag;
         let jobs = decode_jobs(&message.data.into()).ok().filter(|jobs| {
-            // A job in another's lane would be run by the wrong model, or without its record.
+            // A job in another's queue would be run by the wrong model, or without its record.
             jobs.iter()
-                .all(|job| job.model == self.model && job.lane() == self.lane)
+                .all(|job| job.model == self.model && job.priority() == self.priority)
         });
         let Some(jobs) = jobs else {
             self.counters.undecodable.inc();
-            tracing::warn!(model.name = %self.model, lane = self.lane.as_str(), "a message that cannot be read was set aside");
-            let set_aside = channel.basic_reject(tag, BasicRejectOptions { requeue: false });
-            if let Some(Err(_)) = set_aside.now_or_never() {
+            tracing::warn!(model.name = %self.model, priority = self.priority.as_str(), "a message that cannot be read was dead-lettered");
+            let dead_letter = channel.basic_reject(tag, BasicRejectOptions { requeue: false });
+            if let Some(Err(_)) = dead_letter.now_or_never() {
                 self.counters.lost_settlements.inc();
             }
             return None;
@@ -179,7 +179,7 @@ impl Subscription {
     }
 }
 
-/// Consumes one lane until its stop token fires.
+/// Consumes one queue until its stop token fires.
 #[derive(Debug)]
 pub(super) struct RabbitConsumer {
     order: Order,
@@ -197,7 +197,7 @@ impl RabbitConsumer {
         let is_canceled = std::mem::take(&mut self.is_canceled);
         let subscribing = async {
             if is_canceled {
-                sleep(MOURNING).await;
+                sleep(REDECLARE_DELAY).await;
             }
             loop {
                 sleep(backoff.pause()).await;
@@ -207,7 +207,7 @@ impl RabbitConsumer {
                 match order.subscribe(&live).await {
                     Ok(subscription) => return Some(subscription),
                     Err(error) => {
-                        tracing::warn!(model.name = %order.model, lane = order.lane.as_str(), %error, "cannot consume");
+                        tracing::warn!(model.name = %order.model, priority = order.priority.as_str(), %error, "cannot consume");
                     }
                 }
             }
@@ -220,7 +220,7 @@ impl RabbitConsumer {
         self.is_canceled = error.is_none();
         self.order.counters.lost_consumers.inc();
         tracing::warn!(
-            model.name = %self.order.model, lane = self.order.lane.as_str(),
+            model.name = %self.order.model, priority = self.order.priority.as_str(),
             error = error.map_or_else(|| "ended by the broker".to_owned(), ToString::to_string),
             "consumer lost"
         );

@@ -9,13 +9,13 @@ pub struct QueueCounters {
     pub envelopes: IntCounter,
     /// Jobs in each of them.
     pub jobs_per_envelope: Histogram,
-    /// Messages refused because their lane was full.
+    /// Messages refused because their queue was full.
     pub nacked: IntCounter,
     /// Messages returned because their queue was missing.
     pub returned: IntCounter,
     /// Messages whose confirm did not come.
     pub unconfirmed: IntCounter,
-    /// Messages that could not be read and were set aside.
+    /// Messages that could not be read and were dead-lettered.
     pub undecodable: IntCounter,
     /// Settlements that came too late: the broker delivers the message again.
     pub lost_settlements: IntCounter,
@@ -23,7 +23,7 @@ pub struct QueueCounters {
     pub lost_replies: IntCounter,
     /// Connections that were lost after they had been up.
     pub lost_connections: IntCounter,
-    /// Consumers that were ended by the broker and made anew.
+    /// Consumers that were ended by the broker and made again.
     pub lost_consumers: IntCounter,
 }
 
@@ -55,7 +55,7 @@ impl QueueCounters {
                 "Messages of jobs that the broker confirmed.",
             )?,
             jobs_per_envelope: Histogram::with_opts(jobs)?,
-            nacked: counter("messages_refused", "Messages refused by a full lane.")?,
+            nacked: counter("messages_refused", "Messages refused by a full queue.")?,
             returned: counter(
                 "messages_returned",
                 "Messages returned because their queue was missing.",
@@ -66,7 +66,7 @@ impl QueueCounters {
             )?,
             undecodable: counter(
                 "messages_undecodable",
-                "Messages that could not be read and were set aside.",
+                "Messages that could not be read and were dead-lettered.",
             )?,
             lost_settlements: counter(
                 "settlements_lost",
@@ -79,7 +79,7 @@ impl QueueCounters {
             )?,
             lost_consumers: counter(
                 "consumers_lost",
-                "Consumers ended by the broker and made anew.",
+                "Consumers ended by the broker and made again.",
             )?,
         })
     }

@@ -1,4 +1,4 @@
-//! Messages that lanes dead-letter, taken out of the queue in which RabbitMQ collects them.
+//! Messages that queues dead-letter, taken out of the queue in which RabbitMQ collects them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel};
 use prometheus::IntCounter;
 
+use super::error::RabbitError;
 use super::replies::SharedChannel;
 use super::settle::RabbitSettle;
 use super::topology::{Topology, in_time, waiting};
-use super::trouble::Trouble;
 use crate::clock::UnixMillis;
 use crate::dead_letters::{Content, DeadLetter, Reason};
 use crate::job::{Job, JobId};
@@ -42,7 +42,7 @@ impl fmt::Debug for RabbitDeadLetterQueue {
 }
 
 impl RabbitDeadLetterQueue {
-    async fn take(&self, channel: &Channel) -> Result<Option<Arrival>, Trouble> {
+    async fn take(&self, channel: &Channel) -> Result<Option<Arrival>, RabbitError> {
         let queue = self.topology.dead().into();
         let options = BasicGetOptions { no_ack: false };
         let Some(message) = in_time(channel.basic_get(queue, options)).await? else {
@@ -52,13 +52,13 @@ impl RabbitDeadLetterQueue {
         let tag = message.delivery_tag;
         let lost = self.lost_settlements.clone();
         Ok(Some(Arrival {
-            letters: arrived(&message.properties, message.data),
+            dead_letters: arrived(&message.properties, message.data),
             settle: Box::new(RabbitSettle::new(Arc::new(channel.clone()), tag, lost)),
         }))
     }
 
     /// What came of it; a channel on which anything went wrong is not used again.
-    async fn unless_failed<T>(&self, answer: Result<T, Trouble>) -> Result<T, QueueError> {
+    async fn unless_failed<T>(&self, answer: Result<T, RabbitError>) -> Result<T, QueueError> {
         if answer.is_err() {
             self.channel.discard().await;
         }
@@ -66,8 +66,8 @@ impl RabbitDeadLetterQueue {
     }
 }
 
-fn unavailable(trouble: Trouble) -> QueueError {
-    QueueError::Unavailable(trouble.into())
+fn unavailable(error: RabbitError) -> QueueError {
+    QueueError::Unavailable(error.into())
 }
 
 #[async_trait]
@@ -81,8 +81,8 @@ impl DeadLetterQueue for RabbitDeadLetterQueue {
     async fn count(&self) -> Result<u64, QueueError> {
         let channel = self.channel.get().await.map_err(unavailable)?;
         let answer = waiting(&channel, self.topology.dead()).await;
-        if matches!(answer, Err(Trouble::Amqp(_))) {
-            // The queue is missing, most likely: lanes cannot dead-letter anything without it.
+        if matches!(answer, Err(RabbitError::Amqp(_))) {
+            // The queue is missing, most likely: queues cannot dead-letter anything without it.
             self.channel.discard().await;
             let channel = self.channel.get().await.map_err(unavailable)?;
             let declared = self.topology.declare_dead(&channel).await;
@@ -125,7 +125,7 @@ fn arrived(properties: &BasicProperties, body: Vec<u8>) -> Vec<DeadLetter> {
         Reason::Expired | Reason::Overflow => 0,
     };
     let body = Bytes::from(body);
-    let letter = |id, reason, attempts, content| DeadLetter {
+    let dead_letter = |id, reason, attempts, content| DeadLetter {
         id,
         reason,
         attempts,
@@ -135,13 +135,13 @@ fn arrived(properties: &BasicProperties, body: Vec<u8>) -> Vec<DeadLetter> {
     };
     let of_job = |job: Job| {
         let attempts = job.earlier_attempts.saturating_add(handed_out);
-        letter(job.id, reason, attempts, Content::Job(Box::new(job)))
+        dead_letter(job.id, reason, attempts, Content::Job(Box::new(job)))
     };
     match decode_jobs(&body) {
         Ok(jobs) => jobs.into_iter().map(of_job).collect(),
         Err(_) => {
             let content = Content::Foreign(body);
-            vec![letter(
+            vec![dead_letter(
                 JobId::new(),
                 Reason::Undecodable,
                 handed_out,
@@ -178,7 +178,7 @@ mod tests {
 
     use super::super::topology::{number, table, text};
     use super::*;
-    use crate::queue::suite::{job, promised};
+    use crate::queue::suite::{job, submitted};
     use crate::queue::wire::encode_jobs;
 
     fn dead(reason: AMQPValue, body: Vec<u8>) -> Vec<DeadLetter> {
@@ -196,27 +196,27 @@ mod tests {
     #[test]
     fn the_broker_says_why_where_and_when() {
         let model = "first".parse().unwrap();
-        let jobs = [job(&model, 1), promised(job(&model, 2))];
-        let letters = dead(text("delivery_limit"), encode_jobs(&jobs).unwrap());
-        for (letter, job) in letters.iter().zip(jobs) {
-            assert_eq!(letter.reason, Reason::DeliveryLimit);
-            assert_eq!(letter.attempts, DELIVERY_LIMIT + 1);
-            assert_eq!(letter.queue, "selvage.v1.first.batch");
-            assert_eq!(letter.died_at, UnixMillis(1_700_000_000_000));
-            assert_eq!(letter.job(), Some(&job));
+        let jobs = [job(&model, 1), submitted(job(&model, 2))];
+        let dead_letters = dead(text("delivery_limit"), encode_jobs(&jobs).unwrap());
+        for (dead_letter, job) in dead_letters.iter().zip(jobs) {
+            assert_eq!(dead_letter.reason, Reason::DeliveryLimit);
+            assert_eq!(dead_letter.attempts, DELIVERY_LIMIT + 1);
+            assert_eq!(dead_letter.queue, "selvage.v1.first.batch");
+            assert_eq!(dead_letter.died_at, UnixMillis(1_700_000_000_000));
+            assert_eq!(dead_letter.job(), Some(&job));
         }
-        assert_eq!(letters.len(), 2);
+        assert_eq!(dead_letters.len(), 2);
     }
 
     #[test]
     fn what_nobody_can_read_is_a_dead_letter_too() {
         for reason in [text("rejected"), text("?"), AMQPValue::Void, number(7)] {
-            let [letter] = &dead(reason, b"junk".to_vec())[..] else {
+            let [dead_letter] = &dead(reason, b"junk".to_vec())[..] else {
                 panic!("one dead letter");
             };
-            assert_eq!(letter.reason, Reason::Undecodable);
+            assert_eq!(dead_letter.reason, Reason::Undecodable);
             assert_eq!(
-                letter.content,
+                dead_letter.content,
                 Content::Foreign(Bytes::from_static(b"junk"))
             );
         }

@@ -1,18 +1,18 @@
-//! How many messages wait in a lane, asked of the broker at most a few times a second.
+//! How many messages wait in a queue, asked of the broker at most a few times a second.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::error::RabbitError;
 use super::replies::SharedChannel;
 use super::topology::{Topology, waiting};
-use super::trouble::Trouble;
-use crate::job::{Lane, ModelName};
+use crate::job::{ModelName, Priority};
 
 /// How old an answer may be.
 const FRESH: Duration = Duration::from_millis(250);
 
-type Answers = HashMap<(ModelName, Lane), (Instant, u64)>;
+type Answers = HashMap<(ModelName, Priority), (Instant, u64)>;
 
 /// Asks for depths and remembers the answers for a moment.
 #[derive(Debug)]
@@ -34,8 +34,12 @@ impl Depths {
         }
     }
 
-    pub(super) async fn get(&self, model: &ModelName, lane: Lane) -> Result<u64, Trouble> {
-        let name = (model.clone(), lane);
+    pub(super) async fn get(
+        &self,
+        model: &ModelName,
+        priority: Priority,
+    ) -> Result<u64, RabbitError> {
+        let name = (model.clone(), priority);
         if let Some(depth) = self.remembered(&name) {
             return Ok(depth);
         }
@@ -43,7 +47,7 @@ impl Depths {
         if let Some(depth) = self.remembered(&name) {
             return Ok(depth);
         }
-        let depth = self.ask(model, lane).await?;
+        let depth = self.ask(model, priority).await?;
         self.answers().insert(name, (Instant::now(), depth));
         Ok(depth)
     }
@@ -52,15 +56,15 @@ impl Depths {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remembered(&self, name: &(ModelName, Lane)) -> Option<u64> {
+    fn remembered(&self, name: &(ModelName, Priority)) -> Option<u64> {
         let answers = self.answers();
         let (asked_at, depth) = answers.get(name)?;
         (asked_at.elapsed() < FRESH).then_some(*depth)
     }
 
-    async fn ask(&self, model: &ModelName, lane: Lane) -> Result<u64, Trouble> {
+    async fn ask(&self, model: &ModelName, priority: Priority) -> Result<u64, RabbitError> {
         let channel = self.channel.get().await?;
-        let waiting = waiting(&channel, self.topology.lane(model, lane)).await;
+        let waiting = waiting(&channel, self.topology.queue(model, priority)).await;
         if waiting.is_err() {
             self.channel.discard().await;
         }

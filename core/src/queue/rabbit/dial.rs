@@ -16,7 +16,7 @@ use lapin::{Connection, ConnectionProperties};
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
-use super::trouble::Trouble;
+use super::error::RabbitError;
 use crate::config::AmqpUrl;
 
 /// From the first packet to the end of the handshake.
@@ -27,7 +27,7 @@ const HEARTBEAT: u16 = 10;
 
 /// A hold on a connection's socket.
 #[derive(Debug, Default)]
-pub(super) struct Cord(Mutex<Hold>);
+pub(super) struct SocketGuard(Mutex<Hold>);
 
 #[derive(Debug, Default)]
 enum Hold {
@@ -37,7 +37,7 @@ enum Hold {
     Cut,
 }
 
-impl Cord {
+impl SocketGuard {
     /// Ends the socket, now or as soon as there is one.
     pub(super) fn cut(&self) {
         let mut hold = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -59,22 +59,25 @@ impl Cord {
 }
 
 /// Cuts the cord unless the connection was handed over.
-struct CutOnDrop(Option<Arc<Cord>>);
+struct CutOnDrop(Option<Arc<SocketGuard>>);
 
 impl Drop for CutOnDrop {
     fn drop(&mut self) {
-        if let Some(cord) = &self.0 {
-            cord.cut();
+        if let Some(socket_guard) = &self.0 {
+            socket_guard.cut();
         }
     }
 }
 
 /// Connects and logs in; `name` is what operators see in the broker's list of connections.
-pub(super) async fn dial(url: &AmqpUrl, name: &str) -> Result<(Connection, Arc<Cord>), Trouble> {
+pub(super) async fn dial(
+    url: &AmqpUrl,
+    name: &str,
+) -> Result<(Connection, Arc<SocketGuard>), RabbitError> {
     let uri = amqp_uri(url)?;
-    let cord = Arc::new(Cord::default());
-    let mut guard = CutOnDrop(Some(Arc::clone(&cord)));
-    let tied = Arc::clone(&cord);
+    let socket_guard = Arc::new(SocketGuard::default());
+    let mut guard = CutOnDrop(Some(Arc::clone(&socket_guard)));
+    let tied = Arc::clone(&socket_guard);
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let connecting = Connection::connector(
         uri,
@@ -100,17 +103,17 @@ pub(super) async fn dial(url: &AmqpUrl, name: &str) -> Result<(Connection, Arc<C
     );
     let connection = timeout(CONNECT, connecting)
         .await
-        .map_err(|_| Trouble::Slow("connecting", CONNECT))??;
+        .map_err(|_| RabbitError::Slow("connecting", CONNECT))??;
     guard.0 = None;
-    Ok((connection, cord))
+    Ok((connection, socket_guard))
 }
 
-fn amqp_uri(url: &AmqpUrl) -> Result<AMQPUri, Trouble> {
+fn amqp_uri(url: &AmqpUrl) -> Result<AMQPUri, RabbitError> {
     // The parser's own message may repeat the URL, and with it the password.
     let mut uri: AMQPUri = url
         .expose()
         .parse()
-        .map_err(|_| Trouble::Unusable("the broker's URL has parts that cannot be read"))?;
+        .map_err(|_| RabbitError::Unusable("the broker's URL has parts that cannot be read"))?;
     let host = url.parts().host_str().unwrap_or_default();
     // The parser takes only names for hosts and would fall back to another one.
     uri.authority.host = host.trim_matches(['[', ']']).to_owned();
@@ -144,9 +147,9 @@ mod tests {
     #[test]
     fn a_url_that_cannot_be_read_is_refused_without_its_password() {
         let url = "amqp://u:s3cret@mq.example/%2f?heartbeat=soon";
-        let trouble = amqp_uri(&url.parse().unwrap()).unwrap_err();
-        assert!(trouble.refusal().is_some());
-        assert!(!format!("{trouble} {trouble:?}").contains("s3cret"));
+        let error = amqp_uri(&url.parse().unwrap()).unwrap_err();
+        assert!(error.refusal().is_some());
+        assert!(!format!("{error} {error:?}").contains("s3cret"));
     }
 
     #[test]
@@ -154,9 +157,9 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut peer, _) = listener.accept().unwrap();
-        let cord = Cord::default();
-        cord.cut();
-        cord.tie(socket);
+        let socket_guard = SocketGuard::default();
+        socket_guard.cut();
+        socket_guard.tie(socket);
         assert_eq!(std::io::Read::read(&mut peer, &mut [0]).unwrap(), 0);
     }
 }

@@ -6,7 +6,7 @@
 //! | `dial` | opening a connection, and being able to end it |
 //! | `connection` | keeping a connection up |
 //! | `topology` | names and arguments of queues |
-//! | `hand_over`, `publisher` | jobs to messages, one unconfirmed message per channel |
+//! | `publish_buffer`, `publisher` | jobs to messages, one unconfirmed message per channel |
 //! | `consumer`, `settle` | messages to deliveries, and their end |
 //! | `replies` | reports on their way back |
 //! | `depth` | how much waits |
@@ -21,8 +21,9 @@ mod counters;
 mod dead_letters;
 mod depth;
 mod dial;
-mod hand_over;
+mod error;
 mod probe;
+mod publish_buffer;
 mod publisher;
 mod replies;
 mod settings;
@@ -30,7 +31,6 @@ mod settle;
 #[cfg(any(test, feature = "suite"))]
 pub mod testing;
 mod topology;
-mod trouble;
 
 use std::fmt;
 use std::sync::Arc;
@@ -43,21 +43,21 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub use counters::QueueCounters;
-pub use hand_over::{Grouping, HandOverLimits};
+pub use publish_buffer::{Grouping, HandOverLimits};
 pub use settings::{RabbitSettings, Role};
-pub use topology::LaneLimits;
+pub use topology::QueueLimits;
 
 use self::connection::{Link, SetUp, Supervisor};
 use self::consumer::Order;
 use self::dead_letters::RabbitDeadLetterQueue;
 use self::depth::Depths;
-use self::hand_over::HandOver;
+use self::publish_buffer::HandOver;
 use self::publisher::{CONFIRM, Publishing};
 use self::replies::{ConsumeSetUp, PublishSetUp, ReplyInbox, ReplySender, SharedChannel};
 use self::topology::Topology;
 use super::dead_letters::DeadLetterQueue;
 use super::{Consumer, Health, PublishError, Queue, QueueError, Reports};
-use crate::job::{Job, Lane, ModelName, ReplyAddress};
+use crate::job::{Job, ModelName, Priority, ReplyAddress};
 use crate::outcome::Report;
 
 /// Batches of reports that may wait for the gateway.
@@ -81,7 +81,7 @@ pub struct RabbitQueue {
 }
 
 impl RabbitQueue {
-    /// Connects, declares the lanes, and keeps both so from now on.
+    /// Connects, declares the queues, and keeps both so from now on.
     ///
     /// Waits for a broker that is away for as long as the settings say, then returns all the same: [`Queue::health`] is
     /// [`Health::Down`] until it comes. The reports of a worker end at once.
@@ -99,9 +99,9 @@ impl RabbitQueue {
         };
         match timeout(start_up, links).await {
             Ok(Ok(_)) | Err(_) => Ok((Arc::new(queue), reports)),
-            Ok(Err(trouble)) => {
+            Ok(Err(error)) => {
                 queue.close().await;
-                Err(trouble.into())
+                Err(error.into())
             }
         }
     }
@@ -167,7 +167,7 @@ impl RabbitQueue {
         let publishing = Arc::new(Publishing {
             link: publishing,
             topology,
-            hand_over: Arc::new(HandOver::new(settings.hand_over, settings.grouping)),
+            publish_buffer: Arc::new(HandOver::new(settings.publish_buffer, settings.grouping)),
             counters: settings.counters,
             tasks: publishers.clone(),
             missing: std::sync::Mutex::default(),
@@ -207,7 +207,7 @@ impl fmt::Debug for RabbitQueue {
 
 impl Drop for RabbitQueue {
     fn drop(&mut self) {
-        self.publishing.hand_over.close();
+        self.publishing.publish_buffer.close();
     }
 }
 
@@ -220,7 +220,7 @@ impl Queue for RabbitQueue {
     async fn consume(
         &self,
         model: &ModelName,
-        lane: Lane,
+        priority: Priority,
         prefetch: u16,
         stop: CancellationToken,
     ) -> Result<Box<dyn Consumer>, QueueError> {
@@ -229,7 +229,7 @@ impl Queue for RabbitQueue {
             topology: Arc::clone(&self.publishing.topology),
             counters: self.publishing.counters.clone(),
             model: model.clone(),
-            lane,
+            priority,
             prefetch,
             stop,
         };
@@ -242,12 +242,12 @@ impl Queue for RabbitQueue {
 
     async fn reply(&self, to: &ReplyAddress, reports: Vec<Report>) -> Result<(), QueueError> {
         let sent = self.replies.send(to, &reports).await;
-        sent.map_err(|trouble| QueueError::Unavailable(trouble.into()))
+        sent.map_err(|error| QueueError::Unavailable(error.into()))
     }
 
-    async fn depth(&self, model: &ModelName, lane: Lane) -> Result<u64, QueueError> {
-        let depth = self.depths.get(model, lane).await;
-        depth.map_err(|trouble| QueueError::Unavailable(trouble.into()))
+    async fn depth(&self, model: &ModelName, priority: Priority) -> Result<u64, QueueError> {
+        let depth = self.depths.get(model, priority).await;
+        depth.map_err(|error| QueueError::Unavailable(error.into()))
     }
 
     fn health(&self) -> Health {
@@ -256,7 +256,7 @@ impl Queue for RabbitQueue {
 
     async fn close(&self) {
         // First what callers still wait for, then the connections it travels through.
-        self.publishing.hand_over.close();
+        self.publishing.publish_buffer.close();
         self.publishers.close();
         let published = timeout(CONFIRM + END, self.publishers.wait()).await;
         self.stop.cancel();

@@ -15,11 +15,11 @@ use tokio_util::task::TaskTracker;
 
 use super::connection::Link;
 use super::counters::QueueCounters;
-use super::hand_over::{Group, HandOver, Pending};
+use super::error::RabbitError;
+use super::publish_buffer::{Group, HandOver, Pending};
 use super::topology::{Topology, in_time};
-use super::trouble::Trouble;
 use crate::failpoint;
-use crate::job::{Job, Lane};
+use crate::job::{Job, Priority};
 use crate::queue::PublishError;
 use crate::queue::wire::encode_jobs;
 
@@ -35,17 +35,17 @@ const PERSISTENT: u8 = 2;
 /// How long a deleted queue stays away, for the broker to cancel its consumers. RabbitMQ 3.10 moves a consumer that it has
 /// not canceled yet to a new queue of the same name, and then takes the new messages' numbers for old ones: it counts them
 /// as delivered and delivers none.
-pub(super) const MOURNING: Duration = Duration::from_secs(1);
+pub(super) const REDECLARE_DELAY: Duration = Duration::from_secs(1);
 
 /// What all publishers of a process share.
 #[derive(Debug)]
 pub(super) struct Publishing {
     pub(super) link: Link,
     pub(super) topology: Arc<Topology>,
-    pub(super) hand_over: Arc<HandOver>,
+    pub(super) publish_buffer: Arc<HandOver>,
     pub(super) counters: QueueCounters,
     pub(super) tasks: TaskTracker,
-    /// Queues that were missing and are about to be made anew.
+    /// Queues that were missing and are about to be made again.
     pub(super) missing: Mutex<HashSet<String>>,
 }
 
@@ -58,7 +58,7 @@ impl Publishing {
         self.link.now()?;
         let (verdict, answer) = oneshot::channel();
         let give_up = Instant::now() + CONFIRM;
-        self.hand_over.push(Pending {
+        self.publish_buffer.push(Pending {
             job,
             verdict,
             give_up,
@@ -66,14 +66,14 @@ impl Publishing {
         // A publisher gives its verdict by then; otherwise none was free to give one in time.
         match timeout_at(give_up + LEAST, answer).await {
             Ok(Ok(verdict)) => verdict,
-            Ok(Err(_)) | Err(_) => Err(Trouble::Slow("a confirm", CONFIRM).into()),
+            Ok(Err(_)) | Err(_) => Err(RabbitError::Slow("a confirm", CONFIRM).into()),
         }
     }
 
     /// Publishes group after group until the hand-over is closed and empty.
     pub(super) async fn run(self: Arc<Self>) {
         let mut channel = None;
-        while let Some(mut group) = self.hand_over.next().await {
+        while let Some(mut group) = self.publish_buffer.next().await {
             let pending = std::mem::take(&mut group.pending);
             let now = Instant::now();
             let (jobs, callers): (Vec<_>, Vec<_>) = pending
@@ -110,8 +110,8 @@ impl Publishing {
         let mut outcome = self.attempt(channel, &message, deadline).await;
         // A job that somebody waits for is its own retry. A promised one gets a second try after an error, but not after
         // silence, which has used up the time. It keeps its message id, and may arrive twice.
-        let again = matches!(&outcome, Outcome::Failed(trouble) if trouble.may_pass());
-        if again && group.lane == Lane::Batch {
+        let again = matches!(&outcome, Outcome::Failed(error) if error.may_pass());
+        if again && group.priority == Priority::Batch {
             outcome = match timeout_at(deadline, self.link.usable()).await {
                 Ok(_) => self.attempt(channel, &message, deadline).await,
                 Err(_) => outcome,
@@ -134,7 +134,7 @@ impl Publishing {
                 Some(channel) => channel,
                 None => self.open().await?,
             };
-            let too_late = Trouble::Slow("a confirm", CONFIRM);
+            let too_late = RabbitError::Slow("a confirm", CONFIRM);
             if Instant::now() >= deadline {
                 return Err(too_late);
             }
@@ -146,14 +146,14 @@ impl Publishing {
         let sent = tokio::select! {
             biased;
             sent = sending => sent,
-            trouble = self.link.not_usable() => Err(trouble),
+            error = self.link.not_usable() => Err(error),
         };
         match sent {
             Ok((channel, confirmation)) => {
                 *slot = Some(channel);
                 self.judge(&confirmation, message)
             }
-            Err(trouble) => Outcome::Failed(trouble),
+            Err(error) => Outcome::Failed(error),
         }
     }
 
@@ -165,17 +165,17 @@ impl Publishing {
                 Outcome::Returned(message.queue.clone())
             }
             Confirmation::Nack(_) => Outcome::Full,
-            Confirmation::NotRequested => Outcome::Failed(Trouble::NotConfirmed),
+            Confirmation::NotRequested => Outcome::Failed(RabbitError::NotConfirmed),
         }
     }
 
-    async fn open(&self) -> Result<Channel, Trouble> {
+    async fn open(&self) -> Result<Channel, RabbitError> {
         let channel = self.link.now()?.channel().await?;
         in_time(channel.confirm_select(ConfirmSelectOptions::default())).await?;
         Ok(channel)
     }
 
-    /// Makes a missing queue anew, in the background, once at a time, and not before [`MOURNING`] is over. No other queue: one
+    /// Makes a missing queue again, in the background, once at a time, and not before [`REDECLARE_DELAY`] is over. No other queue: one
     /// that was deleted a moment ago would come back before its consumers were canceled.
     fn redeclare(self: &Arc<Self>, queue: &str) {
         if !self.missing().insert(queue.to_owned()) {
@@ -183,11 +183,11 @@ impl Publishing {
         }
         let (this, queue) = (Arc::clone(self), queue.to_owned());
         self.tasks.spawn(async move {
-            sleep(MOURNING).await;
+            sleep(REDECLARE_DELAY).await;
             if let Ok(live) = this.link.now() {
                 match this.topology.declare_named(&live, &queue).await {
                     Ok(()) => {
-                        tracing::warn!(queue, "a queue was missing and has been declared anew")
+                        tracing::warn!(queue, "a queue was missing and has been declared again")
                     }
                     Err(error) => {
                         tracing::warn!(queue, %error, "a missing queue cannot be declared")
@@ -224,7 +224,7 @@ enum Outcome {
     Full,
     TooLarge,
     Returned(String),
-    Failed(Trouble),
+    Failed(RabbitError),
 }
 
 impl From<Outcome> for Result<(), PublishError> {
@@ -233,8 +233,8 @@ impl From<Outcome> for Result<(), PublishError> {
             Outcome::Confirmed => Ok(()),
             Outcome::Full => Err(PublishError::Full),
             Outcome::TooLarge => Err(PublishError::TooLarge),
-            Outcome::Returned(queue) => Err(Trouble::NoQueue(queue).into()),
-            Outcome::Failed(trouble) => Err(trouble.into()),
+            Outcome::Returned(queue) => Err(RabbitError::NoQueue(queue).into()),
+            Outcome::Failed(error) => Err(error.into()),
         }
     }
 }
@@ -254,15 +254,15 @@ impl Message {
         if body.len() > MAX_MESSAGE {
             return Err(Outcome::TooLarge);
         }
-        let promised = jobs.iter().filter(|job| job.promise.is_some());
+        let submitted = jobs.iter().filter(|job| job.submission.is_some());
         let id = jobs.first().map(|job| job.id.to_string());
         Ok(Self {
-            queue: topology.lane(&group.model, group.lane),
+            queue: topology.queue(&group.model, group.priority),
             body,
             properties: BasicProperties::default()
                 .with_delivery_mode(PERSISTENT)
                 .with_message_id(id.unwrap_or_default().into()),
-            crashes: failpoint::is_set("after_publish", promised.map(|job| &job.image)),
+            crashes: failpoint::is_set("after_publish", submitted.map(|job| &job.image)),
         })
     }
 

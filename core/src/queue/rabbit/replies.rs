@@ -19,8 +19,8 @@ use tokio_util::task::TaskTracker;
 
 use super::connection::{Link, Live, SetUp};
 use super::counters::QueueCounters;
+use super::error::RabbitError;
 use super::topology::{Topology, in_time, table, text};
-use super::trouble::Trouble;
 use crate::job::ReplyAddress;
 use crate::outcome::Report;
 use crate::queue::wire::{decode_reports, encode_reports};
@@ -47,7 +47,7 @@ impl SharedChannel {
         }
     }
 
-    pub(super) async fn get(&self) -> Result<Channel, Trouble> {
+    pub(super) async fn get(&self) -> Result<Channel, RabbitError> {
         let live = self.link.now()?;
         let mut slot = self.slot.lock().await;
         if let Some(channel) = slot.as_ref().filter(|channel| channel.status().connected()) {
@@ -72,14 +72,20 @@ pub(super) struct ReplySender {
 }
 
 impl ReplySender {
-    pub(super) async fn send(&self, to: &ReplyAddress, reports: &[Report]) -> Result<(), Trouble> {
+    pub(super) async fn send(
+        &self,
+        to: &ReplyAddress,
+        reports: &[Report],
+    ) -> Result<(), RabbitError> {
         // The address came in a message: it may name a reply queue of this fleet and nothing else.
         let queue = ShortString::try_new(&*to.0)
             .ok()
             .filter(|queue| queue.as_str().starts_with(&self.topology.reply_prefix()))
-            .ok_or(Trouble::Unusable("the reply address is not one of ours"))?;
+            .ok_or(RabbitError::Unusable(
+                "the reply address is not one of ours",
+            ))?;
         let body = encode_reports(reports)
-            .map_err(|_| Trouble::Unusable("the reports do not fit into a message"))?;
+            .map_err(|_| RabbitError::Unusable("the reports do not fit into a message"))?;
         let channel = self.channel.get().await?;
         let sending = channel.basic_publish(
             "".into(),
@@ -88,13 +94,13 @@ impl ReplySender {
             &body,
             BasicProperties::default(),
         );
-        let trouble = match timeout(SEND, sending).await {
+        let error = match timeout(SEND, sending).await {
             Ok(Ok(_)) => return Ok(()),
             Ok(Err(error)) => error.into(),
-            Err(_) => Trouble::Slow("sending a reply", SEND),
+            Err(_) => RabbitError::Slow("sending a reply", SEND),
         };
         self.channel.discard().await;
-        Err(trouble)
+        Err(error)
     }
 }
 
@@ -108,7 +114,7 @@ pub(super) struct ReplyInbox {
 
 impl ReplyInbox {
     /// Makes a fresh queue: the last one may still be locked by a connection that is not quite dead.
-    async fn open(&self, topology: &Topology, live: &Arc<Live>) -> Result<(), Trouble> {
+    async fn open(&self, topology: &Topology, live: &Arc<Live>) -> Result<(), RabbitError> {
         let channel = live.channel().await?;
         let queue = format!("{}{:032x}", topology.reply_prefix(), rand::random::<u128>());
         let arguments = table([
@@ -165,7 +171,7 @@ impl Drop for AddressInUse {
     }
 }
 
-/// Reads a reply queue to its end; the connection is made anew then, and with it the queue.
+/// Reads a reply queue to its end; the connection is made again then, and with it the queue.
 async fn forward(
     mut consumer: Consumer,
     _channel: Channel,
@@ -192,7 +198,7 @@ async fn forward(
     live.give_up();
 }
 
-/// What the consuming connection needs: the lanes, and for a gateway its reply queue.
+/// What the consuming connection needs: the queues, and for a gateway its reply queue.
 pub(super) struct ConsumeSetUp {
     pub(super) topology: Arc<Topology>,
     pub(super) inbox: Option<ReplyInbox>,
@@ -200,7 +206,7 @@ pub(super) struct ConsumeSetUp {
 
 #[async_trait]
 impl SetUp for ConsumeSetUp {
-    async fn set_up(&self, live: &Arc<Live>) -> Result<(), Trouble> {
+    async fn set_up(&self, live: &Arc<Live>) -> Result<(), RabbitError> {
         self.topology.declare(live).await?;
         match &self.inbox {
             Some(inbox) => inbox.open(&self.topology, live).await,
@@ -209,12 +215,12 @@ impl SetUp for ConsumeSetUp {
     }
 }
 
-/// What the publishing connection needs: the lanes, and the right to publish.
+/// What the publishing connection needs: the queues, and the right to publish.
 pub(super) struct PublishSetUp(pub(super) Arc<Topology>);
 
 #[async_trait]
 impl SetUp for PublishSetUp {
-    async fn set_up(&self, live: &Arc<Live>) -> Result<(), Trouble> {
+    async fn set_up(&self, live: &Arc<Live>) -> Result<(), RabbitError> {
         self.0.declare(live).await?;
         may_publish(live, &self.0).await
     }
@@ -222,7 +228,7 @@ impl SetUp for PublishSetUp {
 
 /// Publishes a message to nobody and waits for its confirm: jobs and replies go through the default exchange, which a user may be
 /// forbidden to write to, and the broker says so only then. A confirm that does not come is no refusal: a broker in an alarm gives none.
-async fn may_publish(live: &Live, topology: &Topology) -> Result<(), Trouble> {
+async fn may_publish(live: &Live, topology: &Topology) -> Result<(), RabbitError> {
     let channel = live.channel().await?;
     in_time(channel.confirm_select(ConfirmSelectOptions::default())).await?;
     let publishing = async {

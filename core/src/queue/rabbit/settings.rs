@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::counters::QueueCounters;
-use super::hand_over::{Grouping, HandOverLimits};
-use super::topology::LaneLimits;
+use super::publish_buffer::{Grouping, HandOverLimits};
+use super::topology::QueueLimits;
 use crate::config::{AmqpUrls, Prefix};
 use crate::job::ModelName;
 
@@ -33,14 +33,14 @@ pub struct RabbitSettings {
     pub urls: AmqpUrls,
     /// First part of all names.
     pub prefix: Prefix,
-    /// The models whose lanes are declared.
+    /// The models whose queues are declared.
     pub models: Vec<ModelName>,
     /// What this process does.
     pub role: Role,
     /// How long the start waits for a broker that is away; then it goes on in the background.
     pub start_up: Duration,
-    /// Bounds of the lanes.
-    pub limits: LaneLimits,
+    /// Bounds of the queues.
+    pub limits: QueueLimits,
     /// How jobs share messages.
     pub grouping: Grouping,
     /// Messages that may be unconfirmed at once, each on a channel of its own. The broker writes its log for all of them
@@ -48,7 +48,7 @@ pub struct RabbitSettings {
     /// at 8. More than 8 only make messages smaller.
     pub publishers: usize,
     /// Bounds of what waits within this process.
-    pub hand_over: HandOverLimits,
+    pub publish_buffer: HandOverLimits,
     /// What is counted.
     pub counters: QueueCounters,
 }
@@ -68,13 +68,13 @@ impl RabbitSettings {
             models,
             role,
             start_up: Duration::from_secs(10),
-            limits: LaneLimits::default(),
+            limits: QueueLimits::default(),
             grouping: Grouping {
                 jobs: 16,
                 bytes: 512 * 1024,
             },
             publishers: 8,
-            hand_over: HandOverLimits {
+            publish_buffer: HandOverLimits {
                 jobs: 4096,
                 bytes: 128 * 1024 * 1024,
             },

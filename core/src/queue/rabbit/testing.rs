@@ -10,16 +10,16 @@ use lapin::options::{
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection};
 
-use super::dial::{Cord, dial};
-use super::topology::{LaneLimits, Topology, table, text};
+use super::dial::{SocketGuard, dial};
+use super::topology::{QueueLimits, Topology, table, text};
 use crate::BoxError;
 use crate::config::{AmqpUrl, Prefix};
-use crate::job::{Lane, ModelName};
+use crate::job::{ModelName, Priority};
 
 /// One connection with nothing behind it that would repair it.
 pub struct Broker {
     connection: Connection,
-    cord: Arc<Cord>,
+    socket_guard: Arc<SocketGuard>,
     topology: Topology,
 }
 
@@ -31,7 +31,7 @@ impl fmt::Debug for Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        self.cord.cut();
+        self.socket_guard.cut();
     }
 }
 
@@ -45,14 +45,14 @@ impl Broker {
         prefix: Prefix,
         models: Vec<ModelName>,
     ) -> Result<Self, BoxError> {
-        let (connection, cord) = dial(url, "selvage test").await?;
+        let (connection, socket_guard) = dial(url, "selvage test").await?;
         Ok(Self {
             connection,
-            cord,
+            socket_guard,
             topology: Topology {
                 prefix,
                 models,
-                limits: LaneLimits::default(),
+                limits: QueueLimits::default(),
             },
         })
     }
@@ -61,13 +61,13 @@ impl Broker {
         Ok(self.connection.create_channel().await?)
     }
 
-    /// The name of a lane's queue.
+    /// The name of a queue's queue.
     #[must_use]
-    pub fn lane(&self, model: &ModelName, lane: Lane) -> String {
-        self.topology.lane(model, lane)
+    pub fn priority(&self, model: &ModelName, priority: Priority) -> String {
+        self.topology.queue(model, priority)
     }
 
-    /// The name of the queue that lanes set messages aside into.
+    /// The name of the queue that queues set messages aside into.
     #[must_use]
     pub fn dead(&self) -> String {
         self.topology.dead()
@@ -129,7 +129,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Makes a durable queue with other arguments than a lane has.
+    /// Makes a durable queue with other arguments than a queue has.
     ///
     /// # Errors
     /// Whatever the broker answers.
@@ -162,8 +162,8 @@ impl Broker {
     /// Whatever the broker answers.
     pub async fn delete_fleet(&self) -> Result<(), BoxError> {
         for model in &self.topology.models {
-            for lane in Lane::ALL {
-                self.delete(&self.lane(model, lane)).await?;
+            for priority in Priority::ALL {
+                self.delete(&self.priority(model, priority)).await?;
             }
         }
         self.delete(&self.dead()).await?;

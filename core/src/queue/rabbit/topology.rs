@@ -1,4 +1,4 @@
-//! Names and arguments of queues. Whoever comes first declares them, so gateways and workers must agree to the letter.
+//! Names and arguments of queues. Whoever comes first declares them, so gateways and workers must agree to the dead letter.
 
 use std::time::Duration;
 
@@ -8,31 +8,31 @@ use lapin::{Channel, ExchangeKind};
 use tokio::time::timeout;
 
 use super::connection::Live;
-use super::trouble::Trouble;
+use super::error::RabbitError;
 use crate::config::Prefix;
-use crate::job::{Lane, ModelName};
+use crate::job::{ModelName, Priority};
 use crate::queue::DELIVERY_LIMIT;
 
 /// Longest wait for one declaration.
 const DECLARE: Duration = Duration::from_secs(5);
-/// Dead-lettered messages that wait to be stored; the oldest goes first, since a full dead-letter queue would fill the lanes
+/// Dead-lettered messages that wait to be stored; the oldest goes first, since a full dead-letter queue would fill the queues
 /// in turn: at-least-once dead-lettering holds what it cannot place. <https://www.rabbitmq.com/docs/quorum-queues#dead-lettering>
 const DEAD_LETTERS: i64 = 10_000;
 const DEAD_KEY: &str = "dead";
 
-/// How much may wait in a model's lanes. Part of the queues' arguments, so it must be the same in the whole fleet, and a
+/// How much may wait in a model's queues. Part of the queues' arguments, so it must be the same in the whole fleet, and a
 /// change needs the queues deleted first; a policy on the broker can lower it at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LaneLimits {
-    /// Messages in an interactive lane.
+pub struct QueueLimits {
+    /// Messages in an interactive queue.
     pub interactive_messages: u32,
-    /// Messages in a batch lane.
+    /// Messages in a batch queue.
     pub batch_messages: u32,
-    /// Bytes in either lane.
+    /// Bytes in either queue.
     pub bytes: u32,
 }
 
-impl Default for LaneLimits {
+impl Default for QueueLimits {
     fn default() -> Self {
         Self {
             interactive_messages: 2000,
@@ -42,11 +42,11 @@ impl Default for LaneLimits {
     }
 }
 
-impl LaneLimits {
-    const fn messages(&self, lane: Lane) -> u32 {
-        match lane {
-            Lane::Interactive => self.interactive_messages,
-            Lane::Batch => self.batch_messages,
+impl QueueLimits {
+    const fn messages(&self, priority: Priority) -> u32 {
+        match priority {
+            Priority::Interactive => self.interactive_messages,
+            Priority::Batch => self.batch_messages,
         }
     }
 }
@@ -56,12 +56,12 @@ impl LaneLimits {
 pub(super) struct Topology {
     pub(super) prefix: Prefix,
     pub(super) models: Vec<ModelName>,
-    pub(super) limits: LaneLimits,
+    pub(super) limits: QueueLimits,
 }
 
 impl Topology {
-    pub(super) fn lane(&self, model: &ModelName, lane: Lane) -> String {
-        format!("{}.v1.{model}.{}", self.prefix.as_str(), lane.as_str())
+    pub(super) fn queue(&self, model: &ModelName, priority: Priority) -> String {
+        format!("{}.v1.{model}.{}", self.prefix.as_str(), priority.as_str())
     }
 
     pub(super) fn dead(&self) -> String {
@@ -83,45 +83,45 @@ impl Topology {
     }
 
     /// Declares everything, on a channel of its own.
-    pub(super) async fn declare(&self, live: &Live) -> Result<(), Trouble> {
+    pub(super) async fn declare(&self, live: &Live) -> Result<(), RabbitError> {
         let channel = live.channel().await?;
         self.declare_dead(&channel).await?;
         for model in &self.models {
-            for lane in Lane::ALL {
-                self.declare_lane(&channel, model, lane).await?;
+            for priority in Priority::ALL {
+                self.declare_queue(&channel, model, priority).await?;
             }
         }
         Ok(())
     }
 
-    /// Declares one lane and where its dead letters go.
+    /// Declares one queue and where its dead letters go.
     pub(super) async fn declare_for(
         &self,
         live: &Live,
         model: &ModelName,
-        lane: Lane,
-    ) -> Result<(), Trouble> {
+        priority: Priority,
+    ) -> Result<(), RabbitError> {
         let channel = live.channel().await?;
         self.declare_dead(&channel).await?;
-        self.declare_lane(&channel, model, lane).await
+        self.declare_queue(&channel, model, priority).await
     }
 
-    /// Declares the lane whose queue has that name, if one has, and where dead letters go.
-    pub(super) async fn declare_named(&self, live: &Live, queue: &str) -> Result<(), Trouble> {
+    /// Declares the queue whose queue has that name, if one has, and where dead letters go.
+    pub(super) async fn declare_named(&self, live: &Live, queue: &str) -> Result<(), RabbitError> {
         let channel = live.channel().await?;
         self.declare_dead(&channel).await?;
         for model in &self.models {
-            for lane in Lane::ALL {
-                if self.lane(model, lane) == queue {
-                    self.declare_lane(&channel, model, lane).await?;
+            for priority in Priority::ALL {
+                if self.queue(model, priority) == queue {
+                    self.declare_queue(&channel, model, priority).await?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Declares where lanes set messages aside.
-    pub(super) async fn declare_dead(&self, channel: &Channel) -> Result<(), Trouble> {
+    /// Declares where queues set messages aside.
+    pub(super) async fn declare_dead(&self, channel: &Channel) -> Result<(), RabbitError> {
         let exchange = ShortString::from(self.dead_letter_exchange());
         let queue = ShortString::from(self.dead());
         let durable = ExchangeDeclareOptions {
@@ -151,23 +151,23 @@ impl Topology {
         in_time(binding).await
     }
 
-    async fn declare_lane(
+    async fn declare_queue(
         &self,
         channel: &Channel,
         model: &ModelName,
-        lane: Lane,
-    ) -> Result<(), Trouble> {
+        priority: Priority,
+    ) -> Result<(), RabbitError> {
         let arguments = table([
             ("x-queue-type", text("quorum")),
             ("x-delivery-limit", number(DELIVERY_LIMIT)),
-            ("x-max-length", number(self.limits.messages(lane))),
+            ("x-max-length", number(self.limits.messages(priority))),
             ("x-max-length-bytes", number(self.limits.bytes)),
             ("x-overflow", text("reject-publish")),
             ("x-dead-letter-exchange", text(&self.dead_letter_exchange())),
             ("x-dead-letter-routing-key", text(DEAD_KEY)),
             ("x-dead-letter-strategy", text("at-least-once")),
         ]);
-        let queue = self.lane(model, lane).into();
+        let queue = self.queue(model, priority).into();
         let options = QueueDeclareOptions::durable();
         in_time(channel.queue_declare(queue, options, arguments)).await?;
         Ok(())
@@ -175,7 +175,7 @@ impl Topology {
 }
 
 /// How many messages wait in a queue that is there.
-pub(super) async fn waiting(channel: &Channel, queue: String) -> Result<u64, Trouble> {
+pub(super) async fn waiting(channel: &Channel, queue: String) -> Result<u64, RabbitError> {
     let options = QueueDeclareOptions::durable().passive();
     let asking = channel.queue_declare(queue.into(), options, FieldTable::default());
     Ok(u64::from(in_time(asking).await?.message_count()))
@@ -184,10 +184,10 @@ pub(super) async fn waiting(channel: &Channel, queue: String) -> Result<u64, Tro
 /// Waits for the broker's answer to one declaration, but not for ever.
 pub(super) async fn in_time<T>(
     declaring: impl Future<Output = lapin::Result<T>>,
-) -> Result<T, Trouble> {
+) -> Result<T, RabbitError> {
     match timeout(DECLARE, declaring).await {
         Ok(answer) => Ok(answer?),
-        Err(_) => Err(Trouble::Slow("a declaration", DECLARE)),
+        Err(_) => Err(RabbitError::Slow("a declaration", DECLARE)),
     }
 }
 

@@ -1,13 +1,13 @@
-//! Promises about single deliveries: what arrives, what comes back, what is set aside, what travels together.
+//! Promises about single deliveries: what arrives, what comes back, what is dead-lettered, what travels together.
 
 use std::collections::HashSet;
 
 use futures_util::future::join_all;
 
 use super::fixture::{take, take_end};
-use super::{Fixture, alone, eventually, job, promised};
+use super::{Fixture, alone, eventually, job, submitted};
 use crate::dead_letters::Reason;
-use crate::job::{CachePolicy, Job, JobId, Lane, ReplyAddress};
+use crate::job::{CachePolicy, Job, JobId, Priority, ReplyAddress};
 use crate::queue::{DELIVERY_LIMIT, Delivery, split};
 
 fn ids(jobs: &[Job]) -> Vec<JobId> {
@@ -17,7 +17,7 @@ fn ids(jobs: &[Job]) -> Vec<JobId> {
 /// An acked job is delivered once.
 pub async fn an_acked_job_is_delivered_once(fixture: &mut Fixture) {
     let jobs = [fixture.job(1), fixture.job(2)];
-    let mut consumer = fixture.consumer(Lane::Interactive, 1).await;
+    let mut consumer = fixture.consumer(Priority::Interactive, 1).await;
     for job in &jobs {
         fixture.publish_each(std::slice::from_ref(job)).await;
         let delivery = take(&mut consumer).await;
@@ -28,7 +28,7 @@ pub async fn an_acked_job_is_delivered_once(fixture: &mut Fixture) {
     drop(consumer);
     // Nothing came back to a consumer that might have it.
     fixture.publish_each(&[fixture.job(3)]).await;
-    let mut consumer = fixture.consumer(Lane::Interactive, 8).await;
+    let mut consumer = fixture.consumer(Priority::Interactive, 8).await;
     let delivery = take(&mut consumer).await;
     assert_eq!(delivery.jobs[0].request_id.as_deref(), Some("3"));
     delivery.settle.ack().await;
@@ -44,9 +44,9 @@ pub async fn every_field_of_a_job_arrives(fixture: &mut Fixture) {
         earlier_attempts: 2,
         reply_to: Some(ReplyAddress("somewhere".into())),
         traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
-        ..promised(fixture.job(1))
+        ..submitted(fixture.job(1))
     };
-    let mut consumer = fixture.consumer(Lane::Batch, 1).await;
+    let mut consumer = fixture.consumer(Priority::Batch, 1).await;
     fixture.publish_each(std::slice::from_ref(&sent)).await;
     let delivery = take(&mut consumer).await;
     assert_eq!(delivery.jobs, [sent]);
@@ -57,7 +57,7 @@ pub async fn every_field_of_a_job_arrives(fixture: &mut Fixture) {
 pub async fn a_delivery_given_back_comes_again_and_says_so(fixture: &mut Fixture) {
     let job = fixture.job(1);
     fixture.publish_each(std::slice::from_ref(&job)).await;
-    let mut consumer = fixture.consumer(Lane::Interactive, 1).await;
+    let mut consumer = fixture.consumer(Priority::Interactive, 1).await;
     for earlier in 0..3 {
         let delivery = take(&mut consumer).await;
         assert_eq!(ids(&delivery.jobs), [job.id]);
@@ -75,7 +75,7 @@ pub async fn a_delivery_given_back_comes_again_and_says_so(fixture: &mut Fixture
 pub async fn a_delivery_dropped_unsettled_comes_again(fixture: &mut Fixture) {
     let job = fixture.job(1);
     fixture.publish_each(std::slice::from_ref(&job)).await;
-    let mut consumer = fixture.consumer(Lane::Interactive, 1).await;
+    let mut consumer = fixture.consumer(Priority::Interactive, 1).await;
     drop(take(&mut consumer).await);
     let delivery = take(&mut consumer).await;
     assert_eq!(ids(&delivery.jobs), [job.id]);
@@ -83,11 +83,11 @@ pub async fn a_delivery_dropped_unsettled_comes_again(fixture: &mut Fixture) {
     delivery.settle.ack().await;
 }
 
-/// A delivery that is set aside is kept, and the next one arrives.
-pub async fn a_delivery_set_aside_is_kept_and_not_delivered(fixture: &mut Fixture) {
+/// A delivery that is dead-lettered is kept, and the next one arrives.
+pub async fn a_delivery_dead_lettered_is_kept_and_not_delivered(fixture: &mut Fixture) {
     let jobs = [alone(fixture.job(1)), alone(fixture.job(2))];
     fixture.publish_each(&jobs).await;
-    let mut consumer = fixture.consumer(Lane::Interactive, 1).await;
+    let mut consumer = fixture.consumer(Priority::Interactive, 1).await;
     take(&mut consumer).await.settle.dead_letter().await;
     let delivery = take(&mut consumer).await;
     assert_eq!(ids(&delivery.jobs), [jobs[1].id]);
@@ -96,9 +96,9 @@ pub async fn a_delivery_set_aside_is_kept_and_not_delivered(fixture: &mut Fixtur
 }
 
 /// A delivery that is always given back ends among the dead letters, not in an endless round.
-pub async fn a_delivery_that_always_goes_back_is_set_aside_in_the_end(fixture: &mut Fixture) {
+pub async fn a_delivery_that_always_goes_back_is_dead_lettered_in_the_end(fixture: &mut Fixture) {
     fixture.publish_each(&[fixture.job(1)]).await;
-    let mut consumer = fixture.consumer(Lane::Interactive, 1).await;
+    let mut consumer = fixture.consumer(Priority::Interactive, 1).await;
     for earlier in 0..=DELIVERY_LIMIT {
         let delivery = take(&mut consumer).await;
         assert_eq!(delivery.earlier_deliveries, earlier);
@@ -118,9 +118,12 @@ async fn one_dead_letter(fixture: &Fixture, reason: Reason) {
     .await;
     let next = fixture.dead_letters.next().await;
     let arrival = next.expect("dead letters can be read");
-    let letter = &arrival.as_ref().expect("just counted").letters[0];
-    assert_eq!(letter.reason, reason);
-    assert!(letter.queue.ends_with("first.interactive"), "{letter:?}");
+    let dead_letter = &arrival.as_ref().expect("just counted").dead_letters[0];
+    assert_eq!(dead_letter.reason, reason);
+    assert!(
+        dead_letter.queue.ends_with("first.interactive"),
+        "{dead_letter:?}"
+    );
 }
 
 /// Nine mebibytes arrive whole.
@@ -132,25 +135,28 @@ pub async fn a_large_job_arrives_whole(fixture: &mut Fixture) {
         image: bytes.into(),
         ..fixture.job(1)
     };
-    let mut consumer = fixture.consumer(Lane::Interactive, 1).await;
+    let mut consumer = fixture.consumer(Priority::Interactive, 1).await;
     fixture.publish_each(std::slice::from_ref(&sent)).await;
     let delivery = take(&mut consumer).await;
     assert!(delivery.jobs == [sent], "the image was altered");
     delivery.settle.ack().await;
 }
 
-/// A job reaches consumers of its own model and lane only.
-pub async fn lanes_and_models_do_not_mix(fixture: &mut Fixture) {
+/// A job reaches consumers of its own model and queue only.
+pub async fn queues_and_models_do_not_mix(fixture: &mut Fixture) {
     let waited_for = fixture.job(1);
-    let promised = promised(fixture.job(2));
+    let submitted = submitted(fixture.job(2));
     let others = job(&fixture.other_model, 3);
     fixture
-        .publish_each(&[others, promised.clone(), waited_for.clone()])
+        .publish_each(&[others, submitted.clone(), waited_for.clone()])
         .await;
-    for (lane, expected) in [(Lane::Interactive, waited_for), (Lane::Batch, promised)] {
-        let mut consumer = fixture.consumer(lane, 8).await;
+    for (priority, expected) in [
+        (Priority::Interactive, waited_for),
+        (Priority::Batch, submitted),
+    ] {
+        let mut consumer = fixture.consumer(priority, 8).await;
         let delivery = take(&mut consumer).await;
-        assert_eq!(ids(&delivery.jobs), [expected.id], "{lane:?}");
+        assert_eq!(ids(&delivery.jobs), [expected.id], "{priority:?}");
         delivery.settle.ack().await;
     }
 }
@@ -158,7 +164,7 @@ pub async fn lanes_and_models_do_not_mix(fixture: &mut Fixture) {
 /// Jobs published in one moment may share messages; each arrives once, and within a message in order.
 pub async fn jobs_of_one_moment_arrive_once_each_and_in_order(fixture: &mut Fixture) {
     let jobs: Vec<_> = (0..40).map(|n| fixture.job(n)).collect();
-    let mut consumer = fixture.consumer(Lane::Interactive, 64).await;
+    let mut consumer = fixture.consumer(Priority::Interactive, 64).await;
     publish_together(fixture, &jobs).await;
     let sent = ids(&jobs);
     let mut seen = HashSet::new();
@@ -187,7 +193,7 @@ pub async fn jobs_started_before_travel_alone(fixture: &mut Fixture) {
             _ => fixture.job(n),
         })
         .collect();
-    let mut consumer = fixture.consumer(Lane::Interactive, 64).await;
+    let mut consumer = fixture.consumer(Priority::Interactive, 64).await;
     publish_together(fixture, &jobs).await;
     let mut seen = 0;
     while seen < jobs.len() {
@@ -210,7 +216,7 @@ async fn publish_together(fixture: &Fixture, jobs: &[Job]) {
 pub async fn splitting_sends_each_job_alone(fixture: &mut Fixture) {
     let jobs: Vec<_> = (0..24).map(|n| fixture.job(n)).collect();
     publish_together(fixture, &jobs).await;
-    let mut consumer = fixture.consumer(Lane::Interactive, 1).await;
+    let mut consumer = fixture.consumer(Priority::Interactive, 1).await;
     let delivery = take_shared(&mut consumer).await;
     let expected = ids(&delivery.jobs);
     delivery.settle.give_back().await;
@@ -258,7 +264,7 @@ async fn take_again(consumer: &mut Box<dyn crate::queue::Consumer>) -> Delivery 
 pub async fn a_closed_queue_takes_and_gives_nothing(fixture: &mut Fixture) {
     use crate::queue::{Health, PublishError};
 
-    let mut consumer = fixture.consumer(Lane::Interactive, 1).await;
+    let mut consumer = fixture.consumer(Priority::Interactive, 1).await;
     assert_eq!(fixture.gateway.health(), Health::Up);
     fixture.gateway.close().await;
     fixture.worker.close().await;

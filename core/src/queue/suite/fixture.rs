@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::UnixMillis;
-use crate::job::{CachePolicy, Job, JobId, Lane, ModelName, Promise};
+use crate::job::{CachePolicy, Job, JobId, ModelName, Priority, Submission};
 use crate::key::{Digest, PredictionKey};
 use crate::queue::dead_letters::DeadLetterQueue;
 use crate::queue::{Consumer, Delivery, Queue, Reports};
@@ -35,13 +35,13 @@ pub struct Fixture {
     pub reports: Reports,
     /// The end that consumes; may be the same.
     pub worker: Arc<dyn Queue>,
-    /// A model whose lanes exist.
+    /// A model whose queues exist.
     pub model: ModelName,
     /// Another one.
     pub other_model: ModelName,
-    /// Messages of one job that a lane holds.
+    /// Messages of one job that a queue holds.
     pub capacity: usize,
-    /// Whether messages leave a lane before the consumer asks for them, up to its prefetch.
+    /// Whether messages leave a queue before the consumer asks for them, up to its prefetch.
     pub sends_ahead: bool,
     /// Where messages are dead-lettered.
     pub dead_letters: Arc<dyn DeadLetterQueue>,
@@ -86,8 +86,8 @@ impl Fixture {
     ///
     /// # Panics
     /// When there is none to be had.
-    pub async fn consumer(&self, lane: Lane, prefetch: u16) -> Box<dyn Consumer> {
-        self.consumer_until(lane, prefetch, CancellationToken::new())
+    pub async fn consumer(&self, priority: Priority, prefetch: u16) -> Box<dyn Consumer> {
+        self.consumer_until(priority, prefetch, CancellationToken::new())
             .await
     }
 
@@ -97,20 +97,20 @@ impl Fixture {
     /// When there is none to be had.
     pub async fn consumer_until(
         &self,
-        lane: Lane,
+        priority: Priority,
         prefetch: u16,
         stop: CancellationToken,
     ) -> Box<dyn Consumer> {
-        let consuming = self.worker.consume(&self.model, lane, prefetch, stop);
+        let consuming = self.worker.consume(&self.model, priority, prefetch, stop);
         timeout(PATIENCE, consuming)
             .await
             .expect("a queue that is up can be consumed in time")
             .expect("a queue that is up can be consumed")
     }
 
-    /// Messages waiting in the model's interactive lane.
+    /// Messages waiting in the model's interactive queue.
     pub async fn depth(&self) -> u64 {
-        let depth = self.gateway.depth(&self.model, Lane::Interactive).await;
+        let depth = self.gateway.depth(&self.model, Priority::Interactive).await;
         depth.expect("a queue that is up knows its depth")
     }
 }
@@ -151,7 +151,7 @@ pub fn job(model: &ModelName, n: u32) -> Job {
         model: model.clone(),
         key: PredictionKey {
             model: Digest::of(model.as_str().as_bytes()),
-            prep: 1,
+            preprocessing: 1,
             image: Digest::of(&image),
         },
         created_at: UnixMillis(1),
@@ -161,7 +161,7 @@ pub fn job(model: &ModelName, n: u32) -> Job {
         reply_to: None,
         request_id: Some(format!("{n}").into()),
         traceparent: None,
-        promise: None,
+        submission: None,
         image,
     }
 }
@@ -177,19 +177,19 @@ pub fn alone(job: Job) -> Job {
 
 /// The same job, promised.
 #[must_use]
-pub fn promised(job: Job) -> Job {
-    let promise = Promise {
+pub fn submitted(job: Job) -> Job {
+    let submission = Submission {
         version: "1".to_owned(),
         top_k: 3,
         metadata: serde_json::Map::from_iter([("shelf".to_owned(), "b4".into())]),
-        once: None,
+        idempotency: None,
         owner: Some("acme".parse().expect("a good name")),
         webhook: None,
         retry_of: None,
         image_hash: None,
     };
     Job {
-        promise: Some(promise),
+        submission: Some(submission),
         ..job
     }
 }

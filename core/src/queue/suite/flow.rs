@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fixture::{PATIENCE, take, take_end};
 use super::{Fixture, alone, eventually};
-use crate::job::{Job, Lane, ReplyAddress};
+use crate::job::{Job, Priority, ReplyAddress};
 use crate::outcome::{Cost, Failure, FailureCode, Outcome, Report, Scores};
 use crate::queue::PublishError;
 
@@ -17,7 +17,7 @@ fn jobs_alone(fixture: &Fixture, count: u32) -> Vec<Job> {
 /// No more messages than the prefetch are in hand; settling one brings the next.
 pub async fn prefetch_bounds_what_is_in_hand(fixture: &mut Fixture) {
     fixture.publish_each(&jobs_alone(fixture, 5)).await;
-    let mut consumer = fixture.consumer(Lane::Interactive, 2).await;
+    let mut consumer = fixture.consumer(Priority::Interactive, 2).await;
     let first = take(&mut consumer).await;
     let second = take(&mut consumer).await;
     eventually("two in hand, three waiting", || async {
@@ -34,8 +34,8 @@ pub async fn prefetch_bounds_what_is_in_hand(fixture: &mut Fixture) {
     }
 }
 
-/// A full lane refuses at once, holds at least what it should, and takes jobs again once some are gone.
-pub async fn a_full_lane_says_so_and_takes_jobs_again(fixture: &mut Fixture) {
+/// A full queue refuses at once, holds at least what it should, and takes jobs again once some are gone.
+pub async fn a_full_queue_says_so_and_takes_jobs_again(fixture: &mut Fixture) {
     let mut taken = 0;
     loop {
         let published = fixture.gateway.publish(alone(fixture.job(0))).await;
@@ -45,10 +45,10 @@ pub async fn a_full_lane_says_so_and_takes_jobs_again(fixture: &mut Fixture) {
         }
         taken += 1;
         // Brokers may overshoot a little, never without end.
-        assert!(taken <= 4 * fixture.capacity, "the lane has no bound");
+        assert!(taken <= 4 * fixture.capacity, "the queue has no bound");
     }
     assert!(taken >= fixture.capacity, "{taken}");
-    let mut consumer = fixture.consumer(Lane::Interactive, 1).await;
+    let mut consumer = fixture.consumer(Priority::Interactive, 1).await;
     for _ in 0..taken {
         take(&mut consumer).await.settle.ack().await;
     }
@@ -63,7 +63,7 @@ pub async fn depth_counts_what_waits(fixture: &mut Fixture) {
     assert_eq!(fixture.depth().await, 0);
     fixture.publish_each(&jobs_alone(fixture, 3)).await;
     eventually("three waiting", || async { fixture.depth().await == 3 }).await;
-    let mut consumer = fixture.consumer(Lane::Interactive, 1).await;
+    let mut consumer = fixture.consumer(Priority::Interactive, 1).await;
     let delivery = take(&mut consumer).await;
     eventually("two waiting", || async { fixture.depth().await == 2 }).await;
     delivery.settle.ack().await;
@@ -77,7 +77,7 @@ pub async fn depth_counts_what_waits(fixture: &mut Fixture) {
 pub async fn stop_ends_a_consumer_after_what_had_arrived(fixture: &mut Fixture) {
     let stop = CancellationToken::new();
     let mut consumer = fixture
-        .consumer_until(Lane::Interactive, 8, stop.clone())
+        .consumer_until(Priority::Interactive, 8, stop.clone())
         .await;
     fixture.publish_each(&jobs_alone(fixture, 4)).await;
     let first = take(&mut consumer).await;
@@ -97,26 +97,28 @@ pub async fn stop_ends_a_consumer_after_what_had_arrived(fixture: &mut Fixture) 
 pub async fn a_stopped_consumer_leaves_the_rest_to_others(fixture: &mut Fixture) {
     let stop = CancellationToken::new();
     let mut stopped = fixture
-        .consumer_until(Lane::Interactive, 1, stop.clone())
+        .consumer_until(Priority::Interactive, 1, stop.clone())
         .await;
-    let mut idle = fixture.consumer_until(Lane::Batch, 1, stop.clone()).await;
+    let mut idle = fixture
+        .consumer_until(Priority::Batch, 1, stop.clone())
+        .await;
     fixture.publish_each(&jobs_alone(fixture, 3)).await;
     let delivery = take(&mut stopped).await;
     stop.cancel();
     take_end(&mut stopped).await;
     take_end(&mut idle).await;
     delivery.settle.ack().await;
-    let mut other = fixture.consumer(Lane::Interactive, 1).await;
+    let mut other = fixture.consumer(Priority::Interactive, 1).await;
     for _ in 0..2 {
         take(&mut other).await.settle.ack().await;
     }
-    let mut late = fixture.consumer_until(Lane::Batch, 1, stop).await;
+    let mut late = fixture.consumer_until(Priority::Batch, 1, stop).await;
     take_end(&mut late).await;
 }
 
 /// A caller that goes away does not unsend its job.
 pub async fn a_dropped_publish_still_sends_its_job(fixture: &mut Fixture) {
-    let mut consumer = fixture.consumer(Lane::Interactive, 1).await;
+    let mut consumer = fixture.consumer(Priority::Interactive, 1).await;
     let job = fixture.job(1);
     // Polled once, then dropped.
     let _ = fixture.gateway.publish(job.clone()).now_or_never();

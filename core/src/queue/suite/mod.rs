@@ -7,10 +7,10 @@ mod flow;
 
 pub use dead_letters::*;
 pub use deliveries::*;
-pub use fixture::{CleanUp, Fixture, alone, eventually, job, promised};
+pub use fixture::{CleanUp, Fixture, alone, eventually, job, submitted};
 pub use flow::*;
 
-/// Makes one test of each promise; `$make(capacity)` gives a future of a fresh [`Fixture`] whose lanes hold that many
+/// Makes one test of each promise; `$make(capacity)` gives a future of a fresh [`Fixture`] whose queues hold that many
 /// messages of one job.
 #[macro_export]
 macro_rules! queue_suite {
@@ -20,16 +20,16 @@ macro_rules! queue_suite {
             every_field_of_a_job_arrives
             a_delivery_given_back_comes_again_and_says_so
             a_delivery_dropped_unsettled_comes_again
-            a_delivery_set_aside_is_kept_and_not_delivered
-            a_delivery_that_always_goes_back_is_set_aside_in_the_end
+            a_delivery_dead_lettered_is_kept_and_not_delivered
+            a_delivery_that_always_goes_back_is_dead_lettered_in_the_end
             a_dead_letter_arrives_until_it_is_acked
             a_large_job_arrives_whole
-            lanes_and_models_do_not_mix
+            queues_and_models_do_not_mix
             jobs_of_one_moment_arrive_once_each_and_in_order
             jobs_started_before_travel_alone
             splitting_sends_each_job_alone
             prefetch_bounds_what_is_in_hand
-            a_full_lane_says_so_and_takes_jobs_again
+            a_full_queue_says_so_and_takes_jobs_again
             depth_counts_what_waits
             stop_ends_a_consumer_after_what_had_arrived
             a_stopped_consumer_leaves_the_rest_to_others
@@ -38,12 +38,12 @@ macro_rules! queue_suite {
             a_closed_queue_takes_and_gives_nothing
         );
     };
-    ($make:path: $($promise:ident)*) => {
+    ($make:path: $($submission:ident)*) => {
         $(
             #[tokio::test]
-            async fn $promise() {
+            async fn $submission() {
                 let mut fixture = $make(64).await;
-                $crate::queue::suite::$promise(&mut fixture).await;
+                $crate::queue::suite::$submission(&mut fixture).await;
                 fixture.end().await;
             }
         )*

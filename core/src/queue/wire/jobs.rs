@@ -16,7 +16,7 @@ use ::bytes::Bytes;
 use super::bytes::{Reader, Sink, put_long, put_short, write_exact};
 use super::{WireError, read_head, write_head};
 use crate::clock::UnixMillis;
-use crate::job::{CachePolicy, Job, JobId, ModelName, Promise, ReplyAddress};
+use crate::job::{CachePolicy, Job, JobId, ModelName, ReplyAddress, Submission};
 use crate::key::{Digest, PredictionKey};
 
 const MAGIC: [u8; 2] = *b"SJ";
@@ -38,16 +38,16 @@ const SHORTEST_JOB: usize = 1 + 16 + 32 + 8 + 8 + 4 + 4;
 /// # Errors
 /// [`WireError::Empty`] without jobs, [`WireError::TooLong`] where a field does not fit its length.
 pub fn encode_jobs(jobs: &[Job]) -> Result<Vec<u8>, WireError> {
-    let promises = jobs
+    let submissions = jobs
         .iter()
-        .map(|job| job.promise.as_ref().map(serde_json::to_vec).transpose())
+        .map(|job| job.submission.as_ref().map(serde_json::to_vec).transpose())
         .collect::<Result<Vec<_>, _>>()
         .map_err(|_| WireError::Malformed("promise"))?;
     write_exact(|sink| {
         write_head(sink, MAGIC, jobs.len())?;
         let mut before = None;
-        for (job, promise) in jobs.iter().zip(&promises) {
-            write_job(sink, job, promise.as_deref(), before)?;
+        for (job, submission) in jobs.iter().zip(&submissions) {
+            write_job(sink, job, submission.as_deref(), before)?;
             before = Some(job);
         }
         Ok(())
@@ -58,7 +58,7 @@ fn same_model(job: &Job, before: Option<&Job>) -> bool {
     before.is_some_and(|before| {
         before.model == job.model
             && before.key.model == job.key.model
-            && before.key.prep == job.key.prep
+            && before.key.preprocessing == job.key.preprocessing
     })
 }
 
@@ -75,7 +75,7 @@ fn flags(job: &Job, before: Option<&Job>) -> u8 {
         (job.cache.write, CACHE_WRITE),
         (job.request_id.is_some(), HAS_REQUEST_ID),
         (job.traceparent.is_some(), HAS_TRACEPARENT),
-        (job.promise.is_some(), HAS_PROMISE),
+        (job.submission.is_some(), HAS_PROMISE),
     ]
     .into_iter()
     .filter(|(set, _)| *set)
@@ -85,7 +85,7 @@ fn flags(job: &Job, before: Option<&Job>) -> u8 {
 fn write_job(
     sink: &mut dyn Sink,
     job: &Job,
-    promise: Option<&[u8]>,
+    submission: Option<&[u8]>,
     before: Option<&Job>,
 ) -> Result<(), WireError> {
     let flags = flags(job, before);
@@ -94,7 +94,7 @@ fn write_job(
     if flags & MODEL_AS_BEFORE == 0 {
         put_short(sink, job.model.as_str().as_bytes(), "model")?;
         sink.put(job.key.model.as_bytes());
-        sink.put(&job.key.prep.to_le_bytes());
+        sink.put(&job.key.preprocessing.to_le_bytes());
     }
     sink.put(job.key.image.as_bytes());
     sink.put(&job.created_at.0.to_le_bytes());
@@ -111,8 +111,8 @@ fn write_job(
     if let Some(traceparent) = &job.traceparent {
         put_short(sink, traceparent.as_bytes(), "traceparent")?;
     }
-    if let Some(promise) = promise {
-        put_long(sink, promise, "promise")?;
+    if let Some(submission) = submission {
+        put_long(sink, submission, "promise")?;
     }
     put_long(sink, &job.image, "image")
 }
@@ -138,10 +138,10 @@ fn read_job(reader: &mut Reader<'_>, body: &Bytes, before: Option<&Job>) -> Resu
     let flags = reader.u8()?;
     let has = |flag: u8| flags & flag != 0;
     let id = JobId::from_bytes(reader.array()?);
-    let (model, model_digest, prep) = read_model(reader, has(MODEL_AS_BEFORE), before)?;
+    let (model, model_digest, preprocessing) = read_model(reader, has(MODEL_AS_BEFORE), before)?;
     let key = PredictionKey {
         model: model_digest,
-        prep,
+        preprocessing,
         image: Digest::from_bytes(reader.array()?),
     };
     Ok(Job {
@@ -158,7 +158,7 @@ fn read_job(reader: &mut Reader<'_>, body: &Bytes, before: Option<&Job>) -> Resu
         reply_to: read_reply(reader, has(HAS_REPLY), has(REPLY_AS_BEFORE), before)?,
         request_id: read_text(reader, has(HAS_REQUEST_ID), "request id")?,
         traceparent: read_text(reader, has(HAS_TRACEPARENT), "traceparent")?,
-        promise: read_promise(reader, has(HAS_PROMISE))?,
+        submission: read_submission(reader, has(HAS_PROMISE))?,
         image: read_image(reader, body)?,
     })
 }
@@ -171,7 +171,11 @@ fn read_model(
     const FIELD: WireError = WireError::Malformed("model");
     if as_before {
         let before = before.ok_or(FIELD)?;
-        return Ok((before.model.clone(), before.key.model, before.key.prep));
+        return Ok((
+            before.model.clone(),
+            before.key.model,
+            before.key.preprocessing,
+        ));
     }
     let name = reader.short_text("model")?.parse().map_err(|_| FIELD)?;
     Ok((name, Digest::from_bytes(reader.array()?), reader.u64()?))
@@ -207,7 +211,10 @@ fn read_text(
     }
 }
 
-fn read_promise(reader: &mut Reader<'_>, present: bool) -> Result<Option<Promise>, WireError> {
+fn read_submission(
+    reader: &mut Reader<'_>,
+    present: bool,
+) -> Result<Option<Submission>, WireError> {
     if !present {
         return Ok(None);
     }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::UnixMillis;
-use crate::job::{CachePolicy, Job, JobId, Once, Promise, ReplyAddress};
+use crate::job::{CachePolicy, Idempotency, Job, JobId, ReplyAddress, Submission};
 use crate::key::{Digest, PredictionKey};
 use crate::outcome::{Cost, Failure, FailureCode, Outcome, Report, Scores};
 
@@ -20,17 +20,17 @@ const CODES: [FailureCode; 6] = [
     FailureCode::DeadLettered,
 ];
 
-fn promises() -> impl Strategy<Value = Promise> {
-    let once = proptest::option::of(any::<[u8; 32]>());
+fn submissions() -> impl Strategy<Value = Submission> {
+    let idempotency = proptest::option::of(any::<[u8; 32]>());
     let metadata = vec((".{0,8}", ".{0,8}"), 0..3);
     let owner = option::of("[A-Za-z0-9][A-Za-z0-9._-]{0,63}");
     let numbered = ("[0-9.]{0,6}", any::<u16>());
-    (numbered, metadata, once, owner).prop_map(|((version, top_k), metadata, once, owner)| {
-        Promise {
+    (numbered, metadata, idempotency, owner).prop_map(
+        |((version, top_k), metadata, idempotency, owner)| Submission {
             version,
             top_k,
             metadata: metadata.into_iter().map(|(k, v)| (k, v.into())).collect(),
-            once: once.map(|bytes| Once {
+            idempotency: idempotency.map(|bytes| Idempotency {
                 key: Digest::from_bytes(bytes),
                 fingerprint: Digest::of(&bytes),
             }),
@@ -38,8 +38,8 @@ fn promises() -> impl Strategy<Value = Promise> {
             webhook: None,
             retry_of: None,
             image_hash: None,
-        }
-    })
+        },
+    )
 }
 
 prop_compose! {
@@ -48,13 +48,13 @@ prop_compose! {
         id in any::<[u8; 16]>(),
         model in prop_oneof!["[a-z][a-z0-9._-]{0,63}", Just("fashion-mnist".to_owned())],
         digests in (0_u8..2, any::<[u8; 32]>()),
-        prep in 0_u64..2,
+        preprocessing in 0_u64..2,
         moments in any::<(u64, u64)>(),
         cache in any::<(bool, bool)>(),
         earlier_attempts in any::<u32>(),
         reply_to in option::of(prop_oneof![Just("selvage.v1.reply.1".to_owned()), ".{0,40}"]),
         texts in (option::of(".{0,40}"), option::of(".{0,55}")),
-        promise in option::of(promises()),
+        submission in option::of(submissions()),
         image in vec(any::<u8>(), 0..600),
     ) -> Job {
         Job {
@@ -62,7 +62,7 @@ prop_compose! {
             model: model.parse().unwrap(),
             key: PredictionKey {
                 model: Digest::from_bytes([digests.0; 32]),
-                prep,
+                preprocessing,
                 image: Digest::from_bytes(digests.1),
             },
             created_at: UnixMillis(moments.0),
@@ -72,7 +72,7 @@ prop_compose! {
             reply_to: reply_to.map(|text| ReplyAddress(text.into())),
             request_id: texts.0.map(Into::into),
             traceparent: texts.1.map(Into::into),
-            promise,
+            submission,
             image: image.into(),
         }
     }
@@ -146,7 +146,7 @@ fn sample_jobs() -> Vec<Job> {
         model: "fashion-mnist".parse().unwrap(),
         key: PredictionKey {
             model: Digest::of(b"model"),
-            prep: 7,
+            preprocessing: 7,
             image: Digest::of(b"image"),
         },
         created_at: UnixMillis(1_700_000_000_000),
@@ -156,7 +156,7 @@ fn sample_jobs() -> Vec<Job> {
         reply_to: Some(ReplyAddress("selvage.v1.reply.ab".into())),
         request_id: Some("r-1".into()),
         traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
-        promise: None,
+        submission: None,
         image: Bytes::from_static(b"image"),
     };
     let second = Job {
@@ -174,11 +174,11 @@ fn sample_jobs() -> Vec<Job> {
         model: "clothing".parse().unwrap(),
         earlier_attempts: 2,
         reply_to: None,
-        promise: Some(Promise {
+        submission: Some(Submission {
             version: "1".to_owned(),
             top_k: 3,
             metadata: serde_json::Map::from_iter([("shelf".to_owned(), 4.into())]),
-            once: None,
+            idempotency: None,
             owner: None,
             webhook: None,
             retry_of: None,

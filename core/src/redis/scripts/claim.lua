@@ -6,7 +6,7 @@
 local deadlines, retention, most, now = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), now_ms()
 local counts = ARGV[3] == '1'
 
-local function claim(key, once, id, given_deadline, seed, fingerprint)
+local function claim(key, idempotency_key, id, given_deadline, seed, fingerprint)
   local found = redis.call('HMGET', key, 'state', 'attempts', 'deadline', 'cancel', 'started', 'pending')
   local state, attempts = found[1], tonumber(found[2]) or 0
   local deadline = tonumber(found[3]) or given_deadline
@@ -17,7 +17,7 @@ local function claim(key, once, id, given_deadline, seed, fingerprint)
   if state then
     list(deadlines, id, deadline, retention, now)
   else
-    create(deadlines, key, once, id, deadline, seed, fingerprint, retention, now)
+    create(deadlines, key, idempotency_key, id, deadline, seed, fingerprint, retention, now)
   end
   if counts then
     redis.call('HSET', key, 'state', 'running', 'attempts', attempts + 1, 'started', found[5] or now)

@@ -32,7 +32,7 @@ pub(super) struct StoreScripts {
     pub(super) due: Script,
     pub(super) tidy: Script,
     pub(super) withdraw: Script,
-    pub(super) untold: Script,
+    pub(super) lease_webhooks: Script,
     pub(super) told: Script,
     pub(super) scan: Script,
 }
@@ -46,11 +46,11 @@ impl StoreScripts {
             release: script!("release"),
             complete: script!("complete"),
             cancel: script!("cancel"),
-            due: script!("due"),
+            due: script!("overdue"),
             tidy: script!("tidy"),
             withdraw: script!("withdraw"),
-            untold: script!("untold"),
-            told: script!("told"),
+            lease_webhooks: script!("lease_webhooks"),
+            told: script!("complete_webhook"),
             scan: script!("scan"),
         }
     }
@@ -72,8 +72,8 @@ pub(super) struct Names {
     pub(super) counts: String,
     pub(super) record_prefix: String,
     owner_prefix: String,
-    once_prefix: String,
-    recall_prefix: String,
+    idempotency_prefix: String,
+    abandoned_prefix: String,
 }
 
 impl Names {
@@ -85,8 +85,8 @@ impl Names {
             counts: format!("{prefix}:counts"),
             record_prefix: format!("{prefix}:job:"),
             owner_prefix: format!("{prefix}:owner:"),
-            once_prefix: format!("{prefix}:once:"),
-            recall_prefix: format!("{prefix}:recalled:"),
+            idempotency_prefix: format!("{prefix}:idempotency:"),
+            abandoned_prefix: format!("{prefix}:abandoned:"),
         }
     }
 
@@ -96,9 +96,9 @@ impl Names {
         format!("{}{owner}", self.owner_prefix)
     }
 
-    /// The note that a job was recalled.
-    pub(super) fn recall(&self, id: JobId) -> String {
-        format!("{}{id}", self.recall_prefix)
+    /// The note that a job was abandoned.
+    pub(super) fn abandon(&self, id: JobId) -> String {
+        format!("{}{id}", self.abandoned_prefix)
     }
 
     /// The record of that job.
@@ -115,28 +115,28 @@ pub(super) struct Entry {
     deadline: u64,
     seed: String,
     /// The key's name and the request's fingerprint.
-    once: Option<(String, String)>,
+    idempotency: Option<(String, String)>,
 }
 
 impl Entry {
     pub(super) fn new(seed: &Seed, names: &Names) -> serde_json::Result<Self> {
-        let once = seed.once.as_ref().map(|once| {
-            let name = format!("{}{}", names.once_prefix, once.key.to_hex());
-            (name, once.fingerprint.to_hex())
+        let idempotency = seed.idempotency.as_ref().map(|idempotency| {
+            let name = format!("{}{}", names.idempotency_prefix, idempotency.key.to_hex());
+            (name, idempotency.fingerprint.to_hex())
         });
         Ok(Self {
             record: names.record(seed.id),
             id: seed.id.to_string(),
             deadline: millis(seed.deadline),
             seed: serde_json::to_string(seed)?,
-            once,
+            idempotency,
         })
     }
 
     pub(super) fn add_to(&self, call: &mut ScriptInvocation<'_>) {
         call.key(&self.record);
         call.arg(&self.id).arg(self.deadline).arg(&self.seed);
-        match &self.once {
+        match &self.idempotency {
             Some((name, fingerprint)) => call.key(name).arg(fingerprint),
             // Keys come in pairs; this one is not looked at.
             None => call.key(&self.record).arg(""),

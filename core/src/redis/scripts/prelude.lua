@@ -1,7 +1,7 @@
 -- What every script below begins with. Names here are local to the one script they are put before.
 --
 -- A record is a hash: seed (JSON), deadline, state, attempts, expires, model, number (records of earlier versions have none);
--- later started, finished, cost (JSON), cached, answer (JSON: the output or the failure), cancel (present once a running job was
+-- later started, finished, cost (JSON), cached, answer (JSON: the output or the failure), cancel (present idempotency_key a running job was
 -- asked to stop), hook (the states its webhook is told of, between spaces) and delivery (JSON: what has become of that).
 -- A job with an idempotency key has `pending` until it is confirmed: the end of the submitter's lease, and the submitter's id.
 -- One that expires before that has no client: it sends no webhook and does not keep its key.
@@ -54,7 +54,7 @@ local function remove(set, id)
   gone[#gone + 1] = id
 end
 
--- Lua unpacks no more than some thousands at once.
+-- Lua unpacks no more than some thousands at idempotency_key.
 local unpacked = 1000
 local function call_with(command, set, arguments)
   for from = 1, #arguments, unpacked do
@@ -99,8 +99,8 @@ end
 
 -- The job that has the key, as long as its record is there; nothing where the key is free or this job's own, or where that
 -- job expired unconfirmed.
-local function earlier(key, once, id, fingerprint)
-  local taken = redis.call('GET', once)
+local function earlier(key, idempotency_key, id, fingerprint)
+  local taken = redis.call('GET', idempotency_key)
   if not taken then return nil end
   local other, wanted = string.match(taken, '^(%S+) (%S+)$')
   local records = string.sub(key, 1, #key - #id)
@@ -117,7 +117,7 @@ end
 
 -- Writes a record in state `queued`, takes its idempotency key if that is free, and lists it for its owner and under its
 -- deadline; its number. The fingerprint is '' where there is no idempotency key.
-local function create(deadlines, key, once, id, deadline, seed, fingerprint, retention, now)
+local function create(deadlines, key, idempotency_key, id, deadline, seed, fingerprint, retention, now)
   local expires, told = deadline + retention, cjson.decode(seed)
   local number = next_number(deadlines, told.model)
   redis.call('HSET', key, 'seed', seed, 'deadline', deadline, 'state', 'queued', 'attempts', 0, 'expires', expires,
@@ -126,8 +126,8 @@ local function create(deadlines, key, once, id, deadline, seed, fingerprint, ret
   if type(told.webhook) == 'table' then
     redis.call('HSET', key, 'hook', ' ' .. table.concat(told.webhook.events, ' ') .. ' ')
   end
-  if fingerprint ~= '' and not earlier(key, once, id, fingerprint) then
-    redis.call('SET', once, id .. ' ' .. fingerprint, 'PXAT', expires)
+  if fingerprint ~= '' and not earlier(key, idempotency_key, id, fingerprint) then
+    redis.call('SET', idempotency_key, id .. ' ' .. fingerprint, 'PXAT', expires)
   end
   add(owned(deadlines, told), 0, id, math.max(expires, now + retention)).most = most_owned
   list(deadlines, id, deadline, retention, now)

@@ -7,8 +7,8 @@ local deadlines, retention, now = KEYS[1], tonumber(ARGV[1]), now_ms()
 local lease_end = string.format('%.0f ', now + tonumber(ARGV[2]))
 
 -- Writes a record for that submitter; its number.
-local function write(key, once, id, deadline, seed, fingerprint, submitter)
-  local number = create(deadlines, key, once, id, deadline, seed, fingerprint, retention, now)
+local function write(key, idempotency_key, id, deadline, seed, fingerprint, submitter)
+  local number = create(deadlines, key, idempotency_key, id, deadline, seed, fingerprint, retention, now)
   if fingerprint ~= '' then
     redis.call('HSET', key, 'pending', lease_end .. submitter)
   end
@@ -16,7 +16,7 @@ local function write(key, once, id, deadline, seed, fingerprint, submitter)
 end
 
 -- What a repeat is told of the job that has its key. A job that is taken over is the repeat's from then on, but for its id.
-local function repeated(record, once, other, id, deadline, seed, fingerprint)
+local function repeated(record, idempotency_key, other, id, deadline, seed, fingerprint)
   local found = redis.call('HMGET', record, 'state', 'pending', 'model', 'number')
   if found[1] ~= 'queued' or not found[2] then return other end
   local lease, submitter = string.match(found[2], '^(%d+) (%S+)$')
@@ -29,19 +29,19 @@ local function repeated(record, once, other, id, deadline, seed, fingerprint)
   -- The id is the first field of a seed.
   local at = string.find(seed, id, 1, true)
   seed = string.sub(seed, 1, at - 1) .. other .. string.sub(seed, at + #id)
-  write(record, once, other, deadline, seed, fingerprint, id)
+  write(record, idempotency_key, other, deadline, seed, fingerprint, id)
   return '+' .. other
 end
 
-local function submit(key, once, id, deadline, seed, fingerprint)
-  local found = fingerprint ~= '' and earlier(key, once, id, fingerprint)
+local function submit(key, idempotency_key, id, deadline, seed, fingerprint)
+  local found = fingerprint ~= '' and earlier(key, idempotency_key, id, fingerprint)
   if found == '' then return found end
   if found then
-    return repeated(string.sub(key, 1, #key - #id) .. found, once, found, id, deadline, seed, fingerprint)
+    return repeated(string.sub(key, 1, #key - #id) .. found, idempotency_key, found, id, deadline, seed, fingerprint)
   end
   local state, number = unpack(redis.call('HMGET', key, 'state', 'number'))
   if not state then
-    number = write(key, once, id, deadline, seed, fingerprint, id)
+    number = write(key, idempotency_key, id, deadline, seed, fingerprint, id)
   elseif is_open(state) then
     list(deadlines, id, deadline, retention, now)
   end

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::store::End;
-use crate::store::suite::once::a_repeat_takes_over_with_its_own_times;
+use crate::store::suite::idempotency::a_repeat_takes_over_with_its_own_times;
 use crate::store::suite::{completion, hooked, overdue_seed, seed};
 
 const RETENTION: Duration = Duration::from_secs(3600);
@@ -52,16 +52,22 @@ async fn a_full_store_keeps_records_until_their_webhooks_have_ended() {
     }
     for tried in [None, Some(Next::After(Duration::ZERO))] {
         if let Some(next) = tried {
-            store.told(jobs[1].id, None, next).await.unwrap();
+            store
+                .complete_webhook(jobs[1].id, None, next)
+                .await
+                .unwrap();
         }
         let error = store.submit(&seed()).await.unwrap_err();
         assert!(StoreFull::is_in(error.0.as_ref()), "{}", error.0);
-        let due = store.untold(10, Duration::ZERO).await.unwrap();
+        let due = store.lease_webhooks(10, Duration::ZERO).await.unwrap();
         assert_eq!(due.len(), 2);
     }
-    store.told(jobs[1].id, None, Next::Nothing).await.unwrap();
+    store
+        .complete_webhook(jobs[1].id, None, Next::Nothing)
+        .await
+        .unwrap();
     store.submit(&seed()).await.unwrap();
-    let due = store.untold(10, Duration::ZERO).await.unwrap();
+    let due = store.lease_webhooks(10, Duration::ZERO).await.unwrap();
     assert_eq!(due[0].seed.id, jobs[0].id);
     assert_eq!(store.get(&[jobs[1].id]).await.unwrap(), [None]);
 }
@@ -122,12 +128,12 @@ async fn a_record_is_kept_until_its_webhook_has_ended_or_for_a_day_and_an_hour()
         let record = store.get(&[job.id]).await.unwrap().remove(0).unwrap();
         let kept_until = record.finished_at.unwrap().after(KEPT_FOR);
         clock.anchor(UnixMillis(kept_until.0 - 60_000));
-        let due = store.untold(10, Duration::ZERO).await.unwrap();
+        let due = store.lease_webhooks(10, Duration::ZERO).await.unwrap();
         assert_eq!(due.len(), 1, "its retention was over before");
         if is_told {
             let done = Delivery::default();
             store
-                .told(job.id, Some(&done), Next::Nothing)
+                .complete_webhook(job.id, Some(&done), Next::Nothing)
                 .await
                 .unwrap();
         } else {

@@ -50,7 +50,7 @@ pub async fn a_claim_starts_a_queued_job(store: Store) {
 }
 
 /// A wiped store loses no queued job.
-pub async fn a_claim_of_a_missing_record_writes_it_anew(store: Store) {
+pub async fn a_claim_of_a_missing_record_writes_it_again(store: Store) {
     let seed = seed();
     assert_eq!(claimed(&store, &seed).await, Claim::Run(1));
     let record = record(&store, seed.id).await;

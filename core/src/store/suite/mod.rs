@@ -1,22 +1,22 @@
 //! What every job store must do, as functions any backend's tests can run. Nothing here knows a backend.
 
+mod abandoned;
 mod changes;
+pub mod idempotency;
 mod lists;
-pub mod once;
 mod queries;
 mod races;
-mod recalls;
 pub mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use abandoned::*;
 pub use changes::*;
+pub use idempotency::*;
 pub use lists::*;
-pub use once::*;
 pub use queries::*;
 pub use races::*;
-pub use recalls::*;
 pub use webhooks::*;
 
 use super::{Claim, Completion, End, JobStore, Record, Seed, State};
@@ -49,7 +49,7 @@ macro_rules! job_store_suite {
             a_webhook_is_due_again_or_never
             a_claim_starts_a_queued_job
             a_check_counts_no_start
-            a_claim_of_a_missing_record_writes_it_anew
+            a_claim_of_a_missing_record_writes_it_again
             a_claim_of_a_missing_overdue_job_leaves_no_record
             an_overdue_job_is_not_started
             a_job_is_started_three_times_at_most
@@ -79,7 +79,7 @@ macro_rules! job_store_suite {
             finished_jobs_are_never_overdue
             a_slice_of_jobs_is_one_call
             nothing_to_do_is_no_error
-            a_recalled_job_is_told_from_others
+            a_abandoned_job_is_told_from_others
             a_recall_ends
             a_store_that_is_up_says_so
             one_of_many_completions_wins
@@ -87,11 +87,11 @@ macro_rules! job_store_suite {
             many_submissions_at_once_all_arrive
         );
     };
-    ($make:path: $($promise:ident)*) => {
+    ($make:path: $($submission:ident)*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $promise() {
-                $crate::store::suite::$promise($make().await).await;
+            async fn $submission() {
+                $crate::store::suite::$submission($make().await).await;
             }
         )*
     };
@@ -126,14 +126,14 @@ pub fn seed_due(deadline: UnixMillis) -> Seed {
         version: "1".to_owned(),
         key: PredictionKey {
             model: Digest::of(b"model"),
-            prep: u64::MAX,
+            preprocessing: u64::MAX,
             image: Digest::of(b"image"),
         },
         created_at: UnixMillis(deadline.0 - 120_000),
         deadline,
         top_k: 3,
         metadata,
-        once: None,
+        idempotency: None,
         owner: Some("acme".parse().expect("a good name")),
         webhook: None,
         retry_of: None,

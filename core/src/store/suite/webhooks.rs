@@ -23,8 +23,8 @@ pub fn hooked(events: &[State]) -> Seed {
 }
 
 /// What is due now, of those jobs: other tests may share the store.
-pub(super) async fn untold(store: &Store, lease: Duration) -> Vec<JobId> {
-    let due = store.untold(100, lease).await.expect("it is up");
+pub(super) async fn lease_webhooks(store: &Store, lease: Duration) -> Vec<JobId> {
+    let due = store.lease_webhooks(100, lease).await.expect("it is up");
     due.into_iter().map(|record| record.seed.id).collect()
 }
 
@@ -36,7 +36,11 @@ pub async fn a_webhook_is_due_once_its_job_has_ended_as_asked(store: Store) {
         let (job, plain) = (hooked(&asked), seed());
         for job in [&job, &plain] {
             submitted(&store, job).await;
-            assert!(!untold(&store, Duration::ZERO).await.contains(&job.id));
+            assert!(
+                !lease_webhooks(&store, Duration::ZERO)
+                    .await
+                    .contains(&job.id)
+            );
             assert!(completed(&store, job.id, end.clone()).await);
         }
         expected.extend(asked.contains(&end.state()).then_some(job.id));
@@ -45,7 +49,7 @@ pub async fn a_webhook_is_due_once_its_job_has_ended_as_asked(store: Store) {
     submitted(&store, &canceled).await;
     store.cancel(canceled.id).await.expect("it is up");
     expected.push(canceled.id);
-    let mut due = untold(&store, LONG).await;
+    let mut due = lease_webhooks(&store, LONG).await;
     due.sort_unstable();
     expected.sort_unstable();
     assert_eq!(due, expected);
@@ -56,13 +60,13 @@ pub async fn a_webhook_is_leased_to_one_caller(store: Store) {
     let job = hooked(&[State::Failed]);
     submitted(&store, &job).await;
     assert!(completed(&store, job.id, End::Failed(failure())).await);
-    assert_eq!(untold(&store, Duration::ZERO).await, [job.id]);
+    assert_eq!(lease_webhooks(&store, Duration::ZERO).await, [job.id]);
     assert_eq!(
-        untold(&store, LONG).await,
+        lease_webhooks(&store, LONG).await,
         [job.id],
         "the lease was over at once"
     );
-    assert_eq!(untold(&store, LONG).await, []);
+    assert_eq!(lease_webhooks(&store, LONG).await, []);
 }
 
 /// What was noted is in the record.
@@ -70,7 +74,7 @@ pub async fn a_webhook_is_due_again_or_never(store: Store) {
     let job = hooked(&[State::Succeeded]);
     submitted(&store, &job).await;
     assert!(completed(&store, job.id, End::Succeeded(answer())).await);
-    assert_eq!(untold(&store, LONG).await, [job.id]);
+    assert_eq!(lease_webhooks(&store, LONG).await, [job.id]);
     assert_eq!(record(&store, job.id).await.delivery, None);
     let failed = Delivery {
         attempts: 1,
@@ -79,23 +83,26 @@ pub async fn a_webhook_is_due_again_or_never(store: Store) {
     };
     let again = Next::After(Duration::ZERO);
     store
-        .told(job.id, Some(&failed), again)
+        .complete_webhook(job.id, Some(&failed), again)
         .await
         .expect("it is up");
     assert_eq!(record(&store, job.id).await.delivery, Some(failed.clone()));
-    assert_eq!(untold(&store, LONG).await, [job.id]);
+    assert_eq!(lease_webhooks(&store, LONG).await, [job.id]);
     // Put back untried, it keeps what was noted.
-    store.told(job.id, None, again).await.expect("it is up");
-    assert_eq!(record(&store, job.id).await.delivery, Some(failed.clone()));
-    assert_eq!(untold(&store, LONG).await, [job.id]);
     store
-        .told(job.id, Some(&failed), Next::Nothing)
+        .complete_webhook(job.id, None, again)
         .await
         .expect("it is up");
-    assert_eq!(untold(&store, LONG).await, []);
+    assert_eq!(record(&store, job.id).await.delivery, Some(failed.clone()));
+    assert_eq!(lease_webhooks(&store, LONG).await, [job.id]);
+    store
+        .complete_webhook(job.id, Some(&failed), Next::Nothing)
+        .await
+        .expect("it is up");
+    assert_eq!(lease_webhooks(&store, LONG).await, []);
     let unknown = seed().id;
     store
-        .told(unknown, Some(&failed), again)
+        .complete_webhook(unknown, Some(&failed), again)
         .await
         .expect("it is up");
     assert!(store.get(&[unknown]).await.expect("it is up")[0].is_none());

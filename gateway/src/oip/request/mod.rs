@@ -37,7 +37,7 @@ pub struct Request {
     /// What is to be classified.
     pub inputs: Inputs,
     /// What is asked for; the model's only output where nothing is named.
-    pub outputs: Vec<Wanted>,
+    pub outputs: Vec<RequestedOutput>,
     /// Outputs that say nothing of their form are binary.
     pub binary: bool,
 }
@@ -66,7 +66,7 @@ pub struct Tensor {
 
 /// One output as it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct RequestedOutput {
     /// Its name.
     pub name: String,
     /// The best so many labels instead of the scores.
@@ -228,27 +228,27 @@ fn tensor(input: Input<'_>, binary: &mut Bytes, body: usize) -> Result<Tensor, A
     })
 }
 
-fn wanted(output: Output) -> Result<Wanted, ApiError> {
+fn wanted(output: Output) -> Result<RequestedOutput, ApiError> {
     supported("outputs", &output.parameters)?;
     let classes = integer(&output.parameters, "classification")?.filter(|classes| *classes > 0);
     if classes.is_some_and(|classes| classes > MAX_CLASSES) {
         return Err(bad(format!("classification: may be at most {MAX_CLASSES}")));
     }
-    Ok(Wanted {
+    Ok(RequestedOutput {
         classes: classes.and_then(|classes| usize::try_from(classes).ok()),
         binary: boolean(&output.parameters, "binary_data")?,
         name: output.name,
     })
 }
 
-fn supported(place: &str, parameters: &Map<String, Value>) -> Result<(), ApiError> {
+fn supported(pointer: &str, parameters: &Map<String, Value>) -> Result<(), ApiError> {
     match UNSUPPORTED
         .iter()
         .find(|name| parameters.contains_key(**name))
     {
         None => Ok(()),
         Some(name) => Err(bad(format!(
-            "{place}: `{name}` is not supported; GET /v2 lists the extensions that are"
+            "{pointer}: `{name}` is not supported; GET /v2 lists the extensions that are"
         ))),
     }
 }

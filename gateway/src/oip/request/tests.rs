@@ -45,7 +45,7 @@ fn wishes_are_read() {
     let request = parse(None, &body.to_string().into()).unwrap();
     assert_eq!(request.timeout, Some(Duration::from_micros(1500)));
     assert!(request.binary && request.id.as_deref() == Some("7"));
-    let wanted = Wanted {
+    let wanted = RequestedOutput {
         name: "y".to_owned(),
         classes: Some(3),
         binary: Some(false),

@@ -10,7 +10,7 @@ use super::request::binary;
 use crate::error::Code;
 use crate::oip::{AnswerBody, RequestBody};
 use crate::openapi::{Header, Operation, content, header_parameter, typed_header_parameter};
-use crate::routes::oip::{Live, Metadata, Ready, Server};
+use crate::routes::oip::{Live, Metadata, ModelReadiness, Server};
 
 fn operation(id: &str, summary: &str, description: &str) -> Operation {
     Operation::new(id, "open inference", summary, description)
@@ -48,9 +48,9 @@ pub(in crate::routes) fn ready() -> Operation {
 
 fn readiness(id: &str, summary: &str, description: &str) -> Operation {
     operation(id, summary, description)
-        .json::<Ready<'_>>(200, "Ready.", Some(json!({"ready": true})))
+        .json::<ModelReadiness<'_>>(200, "Ready.", Some(json!({"ready": true})))
         .headers(200, &[Header::CACHE_CONTROL])
-        .json::<Ready<'_>>(503, "Not ready.", Some(json!({"ready": false})))
+        .json::<ModelReadiness<'_>>(503, "Not ready.", Some(json!({"ready": false})))
         .headers(503, &[Header::CACHE_CONTROL])
 }
 

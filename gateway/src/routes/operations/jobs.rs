@@ -42,7 +42,7 @@ pub(in crate::routes) fn list() -> Operation {
         "listJobs",
         "jobs",
         "The caller's jobs, newest first",
-        "Promised jobs of the caller's key, as long as their records are kept. A part of a list by status may be short, or empty, \
+        "Asynchronous jobs of the caller's key, as long as their records are kept. A part of a list by status may be short, or empty, \
          and still have a next one.",
     )
     .parameter(query("limit", "Jobs in the answer.", limit.default(Some(json!(usual)))))

@@ -28,14 +28,14 @@ const PIXEL: &str =
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAASUVORK5CYII=";
 
 /// An option: its name, what it says, its schema.
-type Given = (&'static str, &'static str, ObjectBuilder);
+type ParameterValue = (&'static str, &'static str, ObjectBuilder);
 
 fn typed(kind: Type) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(kind)
 }
 
 /// What can be asked in every place.
-fn options() -> [Given; 5] {
+fn options() -> [ParameterValue; 5] {
     [
         (
             "model",
@@ -98,7 +98,7 @@ pub(in crate::routes) fn headers() -> [Parameter; 4] {
             "Idempotency-Key",
             "Quoted or bare text of 1 to 255 printable characters: the same key with the same request is the same job.",
         ),
-        ("Cache-Control", "`no-cache` computes anew, `no-store` leaves the cache alone."),
+        ("Cache-Control", "`no-cache` computes again, `no-store` leaves the cache alone."),
         ("traceparent", "W3C trace context; carried to the worker."),
     ]
     .map(|(name, says)| header_parameter(name, says))
@@ -226,7 +226,7 @@ fn nullable(mut schema: Object) -> Object {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::{Given, Place, Reader};
+    use crate::options::{ParameterSource, ParameterValue, Reader};
 
     #[test]
     fn every_option_that_is_described_is_known_and_the_other_way_round() {
@@ -239,11 +239,13 @@ mod tests {
         ];
         let mut reader = Reader::default();
         for (name, value) in values {
-            reader.take(Place::Body, name, Given::Json(value)).unwrap();
+            reader
+                .take(ParameterSource::Body, name, ParameterValue::Json(value))
+                .unwrap();
         }
         let hook = r#"{"url": "https://example.org", "events": null}"#;
         reader
-            .take(Place::Body, "webhook", Given::Json(hook))
+            .take(ParameterSource::Body, "webhook", ParameterValue::Json(hook))
             .unwrap();
         assert_eq!(
             options().map(|(name, ..)| name),

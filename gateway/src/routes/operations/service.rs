@@ -9,7 +9,7 @@ use crate::error::Code;
 use crate::openapi::{Header, Operation, content, header_parameter, text};
 use crate::routes::home::Discovery;
 use crate::routes::models::{List, Shown};
-use crate::routes::ops::{Alive, Ready};
+use crate::routes::ops::{Alive, Readiness};
 use crate::stats::snapshot::Snapshot;
 
 const FILE: [Header; 3] = [
@@ -66,9 +66,9 @@ pub(in crate::routes) fn ready() -> Operation {
         "Whether traffic should come here",
         "`degraded` still answers those who wait. Needs no key.",
     )
-    .json::<Ready>(200, "It should.", None)
+    .json::<Readiness>(200, "It should.", None)
     .headers(200, &[Header::CACHE_CONTROL])
-    .json::<Ready>(503, "It should not.", None)
+    .json::<Readiness>(503, "It should not.", None)
     .headers(503, &[Header::CACHE_CONTROL])
 }
 

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use prometheus::Registry;
 use selvage_core::clock::{Clock, UnixMillis};
-use selvage_core::outcome::{FailureCode, Scores};
+use selvage_core::job::Priority;
+use selvage_core::outcome::{FailureCode, Outcome, Scores};
 use selvage_core::preview;
 use selvage_core::store::{Cancel, Claim, JobStore as _, Seed, State};
 use tokio::sync::mpsc;
@@ -24,7 +25,7 @@ use crate::starts::Starts;
 #[tokio::test]
 async fn every_job_gets_its_own_images_scores() {
     let mut bench = Bench::new(3, 8);
-    bench.push(0..200, Lane::Interactive);
+    bench.push(0..200, Priority::Interactive);
     let ends = bench.ends(200).await;
     for (value, ended) in &ends {
         assert_eq!(scores(ended), [f32::from(*value), 0.0]);
@@ -37,9 +38,9 @@ async fn every_job_gets_its_own_images_scores() {
 async fn what_came_in_while_a_thread_computed_becomes_its_next_batch() {
     let mut bench = Bench::new(1, 8);
     bench.watched.close_gate();
-    bench.push([1], Lane::Interactive);
+    bench.push([1], Priority::Interactive);
     bench.watched.until_batches(1).await;
-    bench.push(10..22, Lane::Interactive);
+    bench.push(10..22, Priority::Interactive);
     bench.watched.open_gate();
     bench.ends(13).await;
     let sizes: Vec<usize> = bench.watched.batches().iter().map(Vec::len).collect();
@@ -47,22 +48,26 @@ async fn what_came_in_while_a_thread_computed_becomes_its_next_batch() {
 }
 
 #[tokio::test]
-async fn lanes_leave_by_their_own_exits_and_share_the_batches() {
+async fn queues_leave_by_their_own_exits_and_share_the_batches() {
     let mut bench = Bench::new(1, 8);
     bench.watched.close_gate();
-    bench.push([1], Lane::Interactive);
+    bench.push([1], Priority::Interactive);
     bench.watched.until_batches(1).await;
-    bench.push(10..30, Lane::Interactive);
-    bench.push(100..120, Lane::Batch);
+    bench.push(10..30, Priority::Interactive);
+    bench.push(100..120, Priority::Batch);
     bench.watched.open_gate();
     bench.ends(21).await;
-    let mut promised = 0;
-    while promised < 20 {
+    let mut submitted = 0;
+    while submitted < 20 {
         let ended = bench.batch.recv().await.unwrap();
-        assert!(ended.iter().all(|e| e.task.job.lane() == Lane::Batch));
-        promised += ended.len();
+        assert!(
+            ended
+                .iter()
+                .all(|e| e.task.job.priority() == Priority::Batch)
+        );
+        submitted += ended.len();
     }
-    // Where both wait, two of eight places are the batch lane's.
+    // Where both wait, two of eight places are the batch queue's.
     let first = &bench.watched.batches()[1];
     assert_eq!(first.iter().filter(|v| **v >= 100).count(), 2, "{first:?}");
 }
@@ -72,9 +77,9 @@ async fn a_poisonous_batch_costs_only_the_poisonous_job() {
     for poison in [PANICS, FAILS] {
         let mut bench = Bench::new(1, 8);
         bench.watched.close_gate();
-        bench.push([1], Lane::Interactive);
+        bench.push([1], Priority::Interactive);
         bench.watched.until_batches(1).await;
-        bench.push([2, 3, poison, 4], Lane::Interactive);
+        bench.push([2, 3, poison, 4], Priority::Interactive);
         bench.watched.open_gate();
         let ends = bench.ends(5).await;
         for innocent in [1, 2, 3, 4] {
@@ -87,7 +92,7 @@ async fn a_poisonous_batch_costs_only_the_poisonous_job() {
         assert!(batches[2..].iter().all(|batch| batch.len() == 1));
         assert_eq!(batches.iter().filter(|b| b.contains(&poison)).count(), 3);
         // A session that panicked is not used again, and the thread goes on with a new one.
-        bench.push([9], Lane::Interactive);
+        bench.push([9], Priority::Interactive);
         assert_eq!(scores(&bench.ends(1).await[&9])[0], 9.0);
         let opened = *bench.watched.opened.lock().unwrap();
         assert_eq!(opened, if poison == PANICS { 4 } else { 1 });
@@ -97,7 +102,7 @@ async fn a_poisonous_batch_costs_only_the_poisonous_job() {
 #[tokio::test]
 async fn scores_that_are_no_numbers_fail_their_own_image_only() {
     let mut bench = Bench::new(1, 8);
-    bench.push([5, NO_NUMBER, 6], Lane::Interactive);
+    bench.push([5, NO_NUMBER, 6], Priority::Interactive);
     let ends = bench.ends(3).await;
     assert_eq!(failure(&ends[&NO_NUMBER]), FailureCode::InferenceFailed);
     assert_eq!(ends[&NO_NUMBER].task.attempt, 1);
@@ -107,7 +112,7 @@ async fn scores_that_are_no_numbers_fail_their_own_image_only() {
 #[tokio::test]
 async fn images_that_cannot_be_decoded_leave_at_once() {
     let mut bench = Bench::new(1, 8);
-    let mut broken = task(7, Lane::Interactive);
+    let mut broken = task(7, Priority::Interactive);
     broken.job.image = broken.job.image.slice(..20);
     bench.pool.push(vec![broken]).unwrap();
     let ended = bench.interactive.recv().await.unwrap().pop().unwrap();
@@ -118,16 +123,16 @@ async fn images_that_cannot_be_decoded_leave_at_once() {
 #[tokio::test]
 async fn jobs_past_their_deadline_drop_out_when_they_are_taken() {
     let mut bench = Bench::new(1, 8);
-    let mut late = task(7, Lane::Interactive);
+    let mut late = task(7, Priority::Interactive);
     late.job.deadline = UnixMillis(1);
     bench.pool.push(vec![late]).unwrap();
     let ended = bench.interactive.recv().await.unwrap().pop().unwrap();
     assert_eq!(ended.end, End::Outcome(Outcome::Expired));
     // A deadline that passes between decoding and inference counts too.
     bench.watched.close_gate();
-    bench.push([1], Lane::Interactive);
+    bench.push([1], Priority::Interactive);
     bench.watched.until_batches(1).await;
-    bench.push([2], Lane::Interactive);
+    bench.push([2], Priority::Interactive);
     let far = UnixMillis::wall().after(std::time::Duration::from_secs(3_600));
     bench.clock.anchor(far);
     bench.watched.open_gate();
@@ -139,9 +144,9 @@ async fn jobs_past_their_deadline_drop_out_when_they_are_taken() {
 #[tokio::test]
 async fn jobs_that_are_to_be_alone_share_no_batch() {
     let mut bench = Bench::new(2, 8);
-    let mut tasks: Vec<Task> = (0..20).map(|v| task(v, Lane::Interactive)).collect();
+    let mut tasks: Vec<Task> = (0..20).map(|v| task(v, Priority::Interactive)).collect();
     for value in [3, 4, 11] {
-        tasks[value].care = Care::Alone;
+        tasks[value].isolation = Isolation::Alone;
     }
     bench.pool.push(tasks).unwrap();
     bench.ends(20).await;
@@ -155,7 +160,7 @@ async fn jobs_that_are_to_be_alone_share_no_batch() {
 async fn an_exclusive_job_runs_with_nothing_beside_it() {
     let mut bench = Bench::new(2, 4);
     bench.watched.close_gate();
-    bench.push([1], Lane::Interactive);
+    bench.push([1], Priority::Interactive);
     bench.watched.until_batches(1).await;
     let engine = bench.engine.clone();
     let mut waiting = tokio::task::JoinSet::new();
@@ -164,13 +169,13 @@ async fn an_exclusive_job_runs_with_nothing_beside_it() {
     while bench.pool.busy() > 1 || !bench.is_paused() {
         tokio::task::yield_now().await;
     }
-    bench.push([2, 3], Lane::Interactive);
+    bench.push([2, 3], Priority::Interactive);
     assert!(waiting.try_join_next().is_none());
     bench.watched.open_gate();
     let exclusive = waiting.join_next().await.unwrap().unwrap();
     assert_eq!((bench.pool.busy(), bench.watched.batches().len()), (0, 1));
-    let mut last = task(99, Lane::Interactive);
-    last.care = Care::Exclusive(Box::new(exclusive));
+    let mut last = task(99, Priority::Interactive);
+    last.isolation = Isolation::Exclusive(Box::new(exclusive));
     bench.pool.push(vec![last]).unwrap();
     bench.ends(4).await;
     let batches = bench.watched.batches();
@@ -181,9 +186,9 @@ async fn an_exclusive_job_runs_with_nothing_beside_it() {
 async fn a_closed_pool_runs_what_it_began_returns_the_rest_and_ends() {
     let mut bench = Bench::new(1, 2);
     bench.watched.close_gate();
-    bench.push([1], Lane::Interactive);
+    bench.push([1], Priority::Interactive);
     bench.watched.until_batches(1).await;
-    bench.push([2, 3, 4], Lane::Interactive);
+    bench.push([2, 3, 4], Priority::Interactive);
     let unstarted = bench.pool.close();
     assert_eq!(unstarted.iter().map(value).collect::<Vec<_>>(), [2, 3, 4]);
     assert!(bench.pool.push(unstarted).is_err());
@@ -196,7 +201,7 @@ async fn a_closed_pool_runs_what_it_began_returns_the_rest_and_ends() {
 async fn a_job_that_is_to_be_tried_again_goes_back_if_the_pool_has_closed() {
     let mut bench = Bench::new(1, 2);
     bench.watched.close_gate();
-    bench.push([FAILS], Lane::Interactive);
+    bench.push([FAILS], Priority::Interactive);
     bench.watched.until_batches(1).await;
     assert!(bench.pool.close().is_empty());
     bench.watched.open_gate();
@@ -226,7 +231,7 @@ async fn one_session_that_cannot_be_opened_ends_the_start() {
         limits: Limits::with_pixels(1),
         clock: Clock::default(),
         starts: Starts::new(store()),
-        exits: Exits {
+        completions: Completions {
             interactive: exit.clone(),
             batch: exit,
         },
@@ -246,7 +251,7 @@ async fn an_inference_that_takes_too_long_is_broken_off_and_its_images_are_tried
     assert_eq!(bench.pool.oldest_step(), Duration::ZERO);
     assert_eq!(bench.pool.break_off(Duration::ZERO), 0, "nothing runs");
     bench.watched.close_gate();
-    bench.push([7], Lane::Interactive);
+    bench.push([7], Priority::Interactive);
     bench.watched.until_batches(1).await;
     assert!(bench.pool.oldest_step() > Duration::ZERO);
     assert_eq!(bench.pool.break_off(Duration::from_secs(3600)), 0, "young");
@@ -259,9 +264,9 @@ async fn an_inference_that_takes_too_long_is_broken_off_and_its_images_are_tried
 async fn a_step_that_never_ends_is_abandoned_and_costs_only_the_image_that_hangs() {
     let mut bench = Bench::new(1, 8);
     bench.watched.close_gate();
-    bench.push([1], Lane::Interactive);
+    bench.push([1], Priority::Interactive);
     bench.watched.until_batches(1).await;
-    bench.push([2, HANGS, 3], Lane::Interactive);
+    bench.push([2, HANGS, 3], Priority::Interactive);
     bench.watched.open_gate();
     bench.watched.until_batches(2).await;
     assert_eq!(
@@ -282,7 +287,7 @@ async fn a_step_that_never_ends_is_abandoned_and_costs_only_the_image_that_hangs
     }
     // What the stuck threads come back with is nobody's any more, and they end.
     bench.watched.release();
-    bench.push([4], Lane::Interactive);
+    bench.push([4], Priority::Interactive);
     assert_eq!(scores(&bench.ends(1).await[&4])[0], 4.0);
     while bench.pool.abandon_steps(Duration::from_secs(3600)) > 0 {
         tokio::task::yield_now().await;
@@ -298,7 +303,7 @@ async fn a_step_that_never_ends_is_abandoned_and_costs_only_the_image_that_hangs
 #[tokio::test]
 async fn a_pool_that_is_closed_while_a_thread_hangs_comes_to_its_end() {
     let bench = Bench::new(2, 8);
-    bench.push([HANGS], Lane::Interactive);
+    bench.push([HANGS], Priority::Interactive);
     bench.watched.until_batches(1).await;
     assert!(bench.pool.close().is_empty());
     assert_eq!(bench.pool.abandon_steps(Duration::ZERO), 1);
@@ -309,7 +314,7 @@ async fn a_pool_that_is_closed_while_a_thread_hangs_comes_to_its_end() {
 #[tokio::test]
 async fn a_preview_ends_with_its_pixels_and_without_inference() {
     let mut bench = Bench::new(1, 4);
-    let mut asked = task(7, Lane::Interactive);
+    let mut asked = task(7, Priority::Interactive);
     asked.job.image = preview::ask(&bmp(7));
     bench.pool.push(vec![asked]).unwrap();
     let ended = bench.interactive.recv().await.unwrap().remove(0);
@@ -322,7 +327,7 @@ async fn a_preview_ends_with_its_pixels_and_without_inference() {
 #[tokio::test]
 async fn a_preview_of_a_broken_image_is_refused_as_the_image_is() {
     let mut bench = Bench::new(1, 4);
-    let mut asked = task(7, Lane::Interactive);
+    let mut asked = task(7, Priority::Interactive);
     asked.job.image = preview::ask(b"BM, and no more");
     bench.pool.push(vec![asked]).unwrap();
     let ended = bench.interactive.recv().await.unwrap().remove(0);
@@ -337,8 +342,8 @@ async fn a_preview_of_a_broken_image_is_refused_as_the_image_is() {
 async fn only_a_job_that_a_thread_has_begun_is_charged() {
     let bench = Bench::new(1, 1);
     bench.watched.close_gate();
-    let begun = task(1, Lane::Batch);
-    let waiting = task(2, Lane::Batch);
+    let begun = task(1, Priority::Batch);
+    let waiting = task(2, Priority::Batch);
     let ids = [begun.job.id, waiting.job.id];
     for task in [&begun, &waiting] {
         let seed = Seed::of(&task.job).unwrap();
@@ -359,9 +364,9 @@ async fn only_a_job_that_a_thread_has_begun_is_charged() {
 async fn a_job_that_was_canceled_while_it_waited_is_not_run() {
     let mut bench = Bench::new(1, 1);
     bench.watched.close_gate();
-    bench.push([1], Lane::Interactive);
+    bench.push([1], Priority::Interactive);
     bench.watched.until_batches(1).await;
-    let canceled = task(2, Lane::Batch);
+    let canceled = task(2, Priority::Batch);
     let seed = Seed::of(&canceled.job).unwrap();
     bench
         .store
@@ -370,7 +375,7 @@ async fn a_job_that_was_canceled_while_it_waited_is_not_run() {
         .unwrap();
     bench
         .pool
-        .push(vec![canceled, task(3, Lane::Batch)])
+        .push(vec![canceled, task(3, Priority::Batch)])
         .unwrap();
     assert_eq!(bench.store.cancel(seed.id).await.unwrap(), Cancel::Canceled);
     bench.watched.open_gate();
@@ -382,7 +387,7 @@ async fn a_job_that_was_canceled_while_it_waited_is_not_run() {
 #[tokio::test]
 async fn a_job_whose_inference_is_tried_again_counts_one_attempt() {
     let mut bench = Bench::new(1, 8);
-    let failing = task(FAILS, Lane::Batch);
+    let failing = task(FAILS, Priority::Batch);
     let id = failing.job.id;
     bench.pool.push(vec![failing]).unwrap();
     let ended = bench.batch.recv().await.unwrap().pop().unwrap();

@@ -2,21 +2,23 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use prometheus::Registry;
 use selvage_core::catalog::{Channels, Input, Layout, Model, Output, Polarity, Resize};
 use selvage_core::clock::{Clock, UnixMillis};
-use selvage_core::job::{CachePolicy, Job, JobId, Promise};
+use selvage_core::job::{CachePolicy, Job, JobId, Priority, Submission};
 use selvage_core::key::{Digest, PredictionKey};
-use selvage_core::outcome::FailureCode;
+use selvage_core::outcome::{FailureCode, Outcome};
 use selvage_core::queue::Settle;
 use selvage_core::store::MemoryStore;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::super::*;
+use crate::delivery_guard::DeliveryGuard;
 use crate::image::decode::Limits;
 use crate::metrics::Metrics;
 use crate::model::{BreakOff, ModelError, Predictor};
@@ -127,8 +129,8 @@ pub(super) struct Bench {
     pub(super) pool: Arc<Pool>,
     pub(super) engine: Engine,
     pub(super) watched: Arc<Watched>,
-    pub(super) interactive: mpsc::Receiver<Vec<Ended>>,
-    pub(super) batch: mpsc::Receiver<Vec<Ended>>,
+    pub(super) interactive: mpsc::Receiver<Vec<Completed>>,
+    pub(super) batch: mpsc::Receiver<Vec<Completed>>,
     pub(super) clock: Clock,
     pub(super) store: Arc<MemoryStore>,
 }
@@ -155,7 +157,7 @@ pub(super) fn model(max_batch: usize) -> Model {
             std: vec![1.0],
         },
         output: Output::default(),
-        prep: 1,
+        preprocessing: 1,
     }
 }
 
@@ -189,7 +191,7 @@ impl Bench {
             limits: Limits::with_pixels(1_000_000),
             clock: clock.clone(),
             starts: Starts::new(Arc::clone(&store) as _),
-            exits: Exits {
+            completions: Completions {
                 interactive: to_interactive,
                 batch: to_batch,
             },
@@ -206,14 +208,19 @@ impl Bench {
         }
     }
 
-    pub(super) fn push(&self, values: impl IntoIterator<Item = u8>, lane: Lane) {
+    pub(super) fn push(&self, values: impl IntoIterator<Item = u8>, priority: Priority) {
         self.pool
-            .push(values.into_iter().map(|value| task(value, lane)).collect())
+            .push(
+                values
+                    .into_iter()
+                    .map(|value| task(value, priority))
+                    .collect(),
+            )
             .unwrap();
     }
 
-    /// The ends of `n` jobs of the interactive lane, by image value.
-    pub(super) async fn ends(&mut self, n: usize) -> HashMap<u8, Ended> {
+    /// The ends of `n` jobs of the interactive queue, by image value.
+    pub(super) async fn ends(&mut self, n: usize) -> HashMap<u8, Completed> {
         let mut ends = HashMap::new();
         while ends.len() < n {
             for ended in self.interactive.recv().await.unwrap() {
@@ -237,12 +244,12 @@ pub(super) fn value(task: &Task) -> u8 {
     image.into_luma8().get_pixel(0, 0).0[0]
 }
 
-pub(super) fn task(value: u8, lane: Lane) -> Task {
-    let promise = Promise {
+pub(super) fn task(value: u8, priority: Priority) -> Task {
+    let submission = Submission {
         version: "1".to_owned(),
         top_k: 1,
         metadata: serde_json::Map::new(),
-        once: None,
+        idempotency: None,
         owner: None,
         webhook: None,
         retry_of: None,
@@ -256,7 +263,7 @@ pub(super) fn task(value: u8, lane: Lane) -> Task {
             model: "fake".parse().unwrap(),
             key: PredictionKey {
                 model: Digest::of(b"fake"),
-                prep: 1,
+                preprocessing: 1,
                 image: Digest::of(&image),
             },
             created_at: now,
@@ -266,28 +273,28 @@ pub(super) fn task(value: u8, lane: Lane) -> Task {
             reply_to: None,
             request_id: None,
             traceparent: None,
-            promise: (lane == Lane::Batch).then_some(promise),
+            submission: (priority == Priority::Batch).then_some(submission),
             image,
         },
         attempt: 1,
-        care: Care::Together,
+        isolation: Isolation::Together,
         begun: false,
         arrived: Instant::now(),
-        ticket: Ticket::shares(Box::new(Settled), 1, None, &TaskTracker::new())
+        delivery_guard: DeliveryGuard::shares(Box::new(Settled), 1, None, &TaskTracker::new())
             .pop()
             .unwrap(),
         labels: Arc::default(),
     }
 }
 
-pub(super) fn scores(ended: &Ended) -> &[f32] {
+pub(super) fn scores(ended: &Completed) -> &[f32] {
     match &ended.end {
         End::Outcome(Outcome::Succeeded(scores)) => scores.as_slice(),
         other => panic!("no success: {other:?}"),
     }
 }
 
-pub(super) fn failure(ended: &Ended) -> FailureCode {
+pub(super) fn failure(ended: &Completed) -> FailureCode {
     match &ended.end {
         End::Outcome(Outcome::Failed(failure)) => failure.code,
         other => panic!("no failure: {other:?}"),

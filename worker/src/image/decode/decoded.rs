@@ -16,7 +16,7 @@ pub struct Decoded {
 
 /// What a model wants of an image.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted {
+pub struct DecodeTarget {
     /// Its channels.
     pub channels: Channels,
     /// The sides it is scaled to anyway: it may be decoded smaller than it is, but neither side shorter than this. `None`

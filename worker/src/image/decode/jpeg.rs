@@ -10,7 +10,7 @@ use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
 
-use super::decoded::{Decoded, Wanted};
+use super::decoded::{DecodeTarget, Decoded};
 use super::format::{Format, broken, ends_early};
 use super::limits::Limits;
 use super::reduced;
@@ -18,7 +18,11 @@ use crate::image::error::ImageError;
 use crate::image::raster::{Colour, Raster};
 
 /// Decodes the image, to grey where that is all that is wanted and the file keeps its luminance apart.
-pub(super) fn decode(bytes: &[u8], wanted: Wanted, limits: &Limits) -> Result<Decoded, ImageError> {
+pub(super) fn decode(
+    bytes: &[u8],
+    target: DecodeTarget,
+    limits: &Limits,
+) -> Result<Decoded, ImageError> {
     // The decoder's own limits would end in its own words; sizes are checked right after the header instead.
     if !has_end(bytes) {
         return Err(ends_early(Format::Jpeg));
@@ -37,7 +41,7 @@ pub(super) fn decode(bytes: &[u8], wanted: Wanted, limits: &Limits) -> Result<De
     let stored = decoder.input_colorspace();
     let keeps_luma = matches!(stored, Some(ColorSpace::YCbCr | ColorSpace::Luma));
     let gray =
-        keeps_luma && (wanted.channels == Channels::Gray || stored == Some(ColorSpace::Luma));
+        keeps_luma && (target.channels == Channels::Gray || stored == Some(ColorSpace::Luma));
     let (colour, space) = if gray {
         (Colour::Gray, ColorSpace::Luma)
     } else {
@@ -53,7 +57,7 @@ pub(super) fn decode(bytes: &[u8], wanted: Wanted, limits: &Limits) -> Result<De
         .exif()
         .and_then(|exif| Orientation::from_exif_chunk(exif))
         .unwrap_or(Orientation::NoTransforms);
-    let divisor = wanted
+    let divisor = target
         .side
         .map_or(1, |side| reduced::divisor(width, height, side));
     if keeps_luma && divisor > 1 {

@@ -14,7 +14,7 @@ mod other;
 mod png;
 mod reduced;
 
-pub use decoded::{Decoded, Wanted};
+pub use decoded::{DecodeTarget, Decoded};
 use format::Format;
 pub use limits::Limits;
 
@@ -25,17 +25,17 @@ use super::error::ImageError;
 ///
 /// # Errors
 /// [`ImageError`]. A decoder may panic as well: [`super::Preparer`] contains that.
-pub fn decode(bytes: &[u8], wanted: Wanted, limits: &Limits) -> Result<Decoded, ImageError> {
+pub fn decode(bytes: &[u8], target: DecodeTarget, limits: &Limits) -> Result<Decoded, ImageError> {
     let Some(format) = Format::of(bytes) else {
         return Err(ImageError::Broken(
             "the bytes are no JPEG, PNG, WebP, GIF or BMP".to_owned(),
         ));
     };
     let mut decoded = match format {
-        Format::Jpeg => jpeg::decode(bytes, wanted, limits),
+        Format::Jpeg => jpeg::decode(bytes, target, limits),
         Format::Png => png::decode(bytes, limits),
         Format::WebP | Format::Gif | Format::Bmp => other::decode(bytes, format, limits),
     }?;
-    decoded.raster = decoded.raster.into_channels(wanted.channels);
+    decoded.raster = decoded.raster.into_channels(target.channels);
     Ok(decoded)
 }

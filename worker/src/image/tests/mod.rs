@@ -36,8 +36,8 @@ fn model(size: u32, channels: Channels) -> Input {
 }
 
 /// Every pixel.
-const fn all_of(channels: Channels) -> Wanted {
-    Wanted {
+const fn all_of(channels: Channels) -> DecodeTarget {
+    DecodeTarget {
         channels,
         side: None,
     }

@@ -79,7 +79,7 @@ fn photographs_are_prepared_as_in_training() {
 fn a_large_jpeg_is_decoded_no_larger_than_needed_and_looks_the_same() {
     let upright = DynamicImage::from(lopsided(1203, 805, 200));
     let jpeg = encode(&DynamicImage::from(upright.to_rgb8()), ImageFormat::Jpeg);
-    let reduced = Wanted {
+    let reduced = DecodeTarget {
         channels: Channels::Rgb,
         side: Some(100),
     };

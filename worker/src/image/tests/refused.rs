@@ -1,6 +1,7 @@
 //! What is refused, and that nothing hostile gets further than a reason: files that break off, lying headers, too many pixels, panics.
 
 use super::*;
+use selvage_core::outcome::{Failure, FailureCode};
 
 /// A small picture in each format that is decoded.
 fn one_of_each() -> Vec<(ImageFormat, Vec<u8>)> {

@@ -12,14 +12,14 @@ const RESPOND_ASYNC: HeaderValue = HeaderValue::from_static("respond-async");
 
 /// How a request wants to be answered.
 #[derive(Clone, Debug)]
-pub(super) struct Manner {
+pub(super) struct ResponseMode {
     /// How long to wait for the end of the job.
     pub(super) wait: Duration,
     applied: Option<HeaderValue>,
     asynchronous: bool,
 }
 
-impl Manner {
+impl ResponseMode {
     /// The header wins over the parameter. Both preferences together mean: wait so long, then 202.
     pub(super) fn waiting(limits: &Limits, headers: &HeaderMap, wait: Option<Duration>) -> Self {
         let prefer = Prefer::of(headers);
@@ -49,7 +49,10 @@ impl Manner {
     ///
     /// # Errors
     /// `invalid_option` for a `wait` in the query.
-    pub(super) fn promising(headers: &HeaderMap, wait: Option<Duration>) -> Result<Self, ApiError> {
+    pub(super) fn submitting(
+        headers: &HeaderMap,
+        wait: Option<Duration>,
+    ) -> Result<Self, ApiError> {
         if wait.is_some() {
             let detail = "POST /jobs never waits; POST /predict does";
             return Err(ApiError::option("?wait", detail));

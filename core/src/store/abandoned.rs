@@ -47,16 +47,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn recalls_are_bounded_and_end() {
-        let mut recalls = Recalls::default();
+    fn abandons_are_bounded_and_end() {
+        let mut abandoned = Recalls::default();
         let first = JobId::new();
-        recalls.add(first, UnixMillis(1));
+        abandoned.add(first, UnixMillis(1));
         for _ in 0..MOST {
-            recalls.add(JobId::new(), UnixMillis(5));
+            abandoned.add(JobId::new(), UnixMillis(5));
         }
-        assert!(!recalls.has(first));
-        assert_eq!((recalls.ids.len(), recalls.by_end.len()), (MOST, MOST));
-        recalls.forget_old(UnixMillis(5));
-        assert!(recalls.ids.is_empty() && recalls.by_end.is_empty());
+        assert!(!abandoned.has(first));
+        assert_eq!((abandoned.ids.len(), abandoned.by_end.len()), (MOST, MOST));
+        abandoned.forget_old(UnixMillis(5));
+        assert!(abandoned.ids.is_empty() && abandoned.by_end.is_empty());
     }
 }

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use selvage_core::catalog::Model;
 use selvage_core::clock::{Clock, UnixMillis};
 use selvage_core::fleet::{Fleet, Members};
-use selvage_core::job::{Lane, ModelName};
+use selvage_core::job::{ModelName, Priority};
 use selvage_core::queue::Queue;
 use selvage_core::store::{JobStore, Progress, Record, State};
 use tokio::time::{Instant, timeout};
@@ -25,8 +25,8 @@ const UNKNOWN_PACE: f64 = 1.0;
 
 /// Depths, rates and processes as they were last read.
 #[derive(Debug)]
-pub struct Lanes {
-    models: Vec<ModelLanes>,
+pub struct Queues {
+    models: Vec<ModelQueues>,
     members: RwLock<Option<Listed>>,
     queue: Arc<dyn Queue>,
     store: Arc<dyn JobStore>,
@@ -44,23 +44,23 @@ struct Listed {
 }
 
 #[derive(Debug)]
-struct ModelLanes {
+struct ModelQueues {
     name: ModelName,
     interactive: Backlog,
     batch: Backlog,
     /// How fast all jobs finish.
     pace: Pace,
-    /// The counts of asynchronous jobs, once they were read: messages of the batch lane hold several.
+    /// The counts of asynchronous jobs, once they were read: messages of the batch queue hold several.
     progress: Mutex<Option<Progress>>,
     /// How fast asynchronous jobs end.
     progress_pace: Pace,
 }
 
-/// What waits in one lane.
+/// What waits in one queue.
 #[derive(Debug)]
 struct Backlog {
     depth: AtomicU64,
-    /// When the lane was last seen empty; the first look, where it never was.
+    /// When the queue was last seen empty; the first look, where it never was.
     empty_at: AtomicU64,
 }
 
@@ -80,21 +80,21 @@ impl Backlog {
     }
 }
 
-impl ModelLanes {
+impl ModelQueues {
     fn progress(&self) -> std::sync::MutexGuard<'_, Option<Progress>> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    const fn lane(&self, lane: Lane) -> &Backlog {
-        match lane {
-            Lane::Interactive => &self.interactive,
-            Lane::Batch => &self.batch,
+    const fn priority(&self, priority: Priority) -> &Backlog {
+        match priority {
+            Priority::Interactive => &self.interactive,
+            Priority::Batch => &self.batch,
         }
     }
 }
 
-impl Lanes {
-    /// The lanes of every model; nothing is known of them yet.
+impl Queues {
+    /// The queues of every model; nothing is known of them yet.
     #[must_use]
     pub fn new(
         models: &[Arc<Model>],
@@ -103,7 +103,7 @@ impl Lanes {
         metrics: Metrics,
     ) -> Self {
         let now = clock.now();
-        let lanes = |model: &Arc<Model>| ModelLanes {
+        let queues = |model: &Arc<Model>| ModelQueues {
             name: model.name.clone(),
             interactive: Backlog::new(now),
             batch: Backlog::new(now),
@@ -112,7 +112,7 @@ impl Lanes {
             progress_pace: Pace::default(),
         };
         Self {
-            models: models.iter().map(lanes).collect(),
+            models: models.iter().map(queues).collect(),
             members: RwLock::new(None),
             queue,
             store,
@@ -124,24 +124,24 @@ impl Lanes {
 
     /// Reads depths, counts of jobs and processes now.
     pub async fn read(&self) {
-        let lanes = self
+        let queues = self
             .models
             .iter()
-            .flat_map(|model| Lane::ALL.map(|lane| self.read_depth(model, lane)));
-        tokio::join!(join_all(lanes), self.read_progress(), self.read_members());
+            .flat_map(|model| Priority::ALL.map(|priority| self.read_depth(model, priority)));
+        tokio::join!(join_all(queues), self.read_progress(), self.read_members());
     }
 
-    async fn read_depth(&self, model: &ModelLanes, lane: Lane) {
-        let read = timeout(READ_LIMIT, self.queue.depth(&model.name, lane)).await;
+    async fn read_depth(&self, model: &ModelQueues, priority: Priority) {
+        let read = timeout(READ_LIMIT, self.queue.depth(&model.name, priority)).await;
         // While the broker is away, what was last read is the best guess.
         if let Ok(Ok(depth)) = read {
-            model.lane(lane).set(depth, self.clock.now());
+            model.priority(priority).set(depth, self.clock.now());
         }
-        let labels = [model.name.as_str(), lane.as_str()];
-        let depth = self.depth(&model.name, lane);
+        let labels = [model.name.as_str(), priority.as_str()];
+        let depth = self.depth(&model.name, priority);
         let gauge = self.metrics.queue_depth.with_label_values(&labels);
         gauge.set(i64::try_from(depth).unwrap_or(i64::MAX));
-        let oldest = self.oldest(&model.name, lane).unwrap_or_default();
+        let oldest = self.oldest(&model.name, priority).unwrap_or_default();
         let gauge = self.metrics.queue_oldest.with_label_values(&labels);
         gauge.set(oldest.as_secs_f64());
     }
@@ -215,21 +215,22 @@ impl Lanes {
         listed.clone()
     }
 
-    /// Messages waiting in a lane, at most a second old.
+    /// Messages waiting in a queue, at most a second old.
     #[must_use]
-    pub fn depth(&self, model: &ModelName, lane: Lane) -> u64 {
-        self.find(model)
-            .map_or(0, |model| model.lane(lane).depth.load(Ordering::Relaxed))
+    pub fn depth(&self, model: &ModelName, priority: Priority) -> u64 {
+        self.find(model).map_or(0, |model| {
+            model.priority(priority).depth.load(Ordering::Relaxed)
+        })
     }
 
-    /// How long the oldest message of a lane waits at most; `None` for an empty lane.
+    /// How long the oldest message of a queue waits at most; `None` for an empty queue.
     ///
     /// RabbitMQ does not show a queue's head. But what waits was made after the youngest job that a worker has taken, and
-    /// after the lane was last seen empty. A gateway that never saw it empty and knows of no worker takes its own start for
+    /// after the queue was last seen empty. A gateway that never saw it empty and knows of no worker takes its own start for
     /// that moment; then the message may be older.
     #[must_use]
-    pub fn oldest(&self, model: &ModelName, lane: Lane) -> Option<Duration> {
-        let backlog = self.find(model)?.lane(lane);
+    pub fn oldest(&self, model: &ModelName, priority: Priority) -> Option<Duration> {
+        let backlog = self.find(model)?.priority(priority);
         if backlog.depth.load(Ordering::Relaxed) == 0 {
             return None;
         }
@@ -238,7 +239,7 @@ impl Lanes {
         let held = workers.flat_map(|worker| &worker.models);
         let taken = held
             .filter(|held| held.name == *model)
-            .filter_map(|held| held.taken.of(lane))
+            .filter_map(|held| held.taken.of(priority))
             .max();
         let empty_at = UnixMillis(backlog.empty_at.load(Ordering::Relaxed));
         let made_after = taken.map_or(empty_at, |taken| taken.max(empty_at));
@@ -269,24 +270,24 @@ impl Lanes {
             .unwrap_or_default()
     }
 
-    /// Jobs that wait in a lane, or `known` of them where that is more.
+    /// Jobs that wait in a queue, or `known` of them where that is more.
     #[must_use]
-    pub fn waiting(&self, model: &ModelName, lane: Lane, known: u64) -> u64 {
-        let unfinished = |model: &ModelLanes| model.progress().unwrap_or_default().unfinished();
-        let counted = match lane {
-            Lane::Interactive => known,
-            Lane::Batch => self.find(model).map_or(0, unfinished),
+    pub fn waiting(&self, model: &ModelName, priority: Priority, known: u64) -> u64 {
+        let unfinished = |model: &ModelQueues| model.progress().unwrap_or_default().unfinished();
+        let counted = match priority {
+            Priority::Interactive => known,
+            Priority::Batch => self.find(model).map_or(0, unfinished),
         };
         // What was last read may be older than the crowd.
-        self.depth(model, lane).max(counted)
+        self.depth(model, priority).max(counted)
     }
 
-    /// When a client refused by a full lane should come back: when what waits there now is done.
+    /// When a client refused by a full queue should come back: when what waits there now is done.
     #[must_use]
-    pub fn retry_after(&self, model: &ModelName, lane: Lane, waiting: u64) -> Duration {
-        let pace = match lane {
-            Lane::Batch => self.progress_per_second(model),
-            Lane::Interactive => 0.0,
+    pub fn retry_after(&self, model: &ModelName, priority: Priority, waiting: u64) -> Duration {
+        let pace = match priority {
+            Priority::Batch => self.progress_per_second(model),
+            Priority::Interactive => 0.0,
         };
         let pace = if pace > 0.0 {
             pace
@@ -297,7 +298,7 @@ impl Lanes {
     }
 
     fn progress_per_second(&self, model: &ModelName) -> f64 {
-        let pace = |model: &ModelLanes| model.progress_pace.per_second();
+        let pace = |model: &ModelQueues| model.progress_pace.per_second();
         self.find(model).map_or(0.0, pace)
     }
 
@@ -308,7 +309,7 @@ impl Lanes {
             .map_or(0.0, |model| model.pace.per_second())
     }
 
-    fn find(&self, name: &ModelName) -> Option<&ModelLanes> {
+    fn find(&self, name: &ModelName) -> Option<&ModelQueues> {
         self.models.iter().find(|model| model.name == *name)
     }
 }

@@ -18,12 +18,12 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 
 /// How store calls are insisted on.
 #[derive(Clone, Debug)]
-pub(crate) struct Insist {
+pub(crate) struct RetryPolicy {
     /// Counts what failed.
     pub(crate) errors: IntCounter,
 }
 
-impl Insist {
+impl RetryPolicy {
     /// The call's result; `None` once patience is at its end or `stop` fires while the store is away.
     pub(crate) async fn on<T, F>(&self, stop: &CancellationToken, call: impl Fn() -> F) -> Option<T>
     where
@@ -57,8 +57,8 @@ mod tests {
 
     use super::*;
 
-    fn insist() -> Insist {
-        Insist {
+    fn retry() -> RetryPolicy {
+        RetryPolicy {
             errors: IntCounter::new("errors", "errors").unwrap(),
         }
     }
@@ -70,36 +70,36 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_store_that_comes_back_is_waited_for() {
         let calls = AtomicU32::new(0);
-        let insist = insist();
+        let retry = retry();
         let call = || async {
             match calls.fetch_add(1, Ordering::Relaxed) {
                 0..3 => Err(away()),
                 call => Ok(call),
             }
         };
-        assert_eq!(insist.on(&CancellationToken::new(), call).await, Some(3));
-        assert_eq!(insist.errors.get(), 3);
+        assert_eq!(retry.on(&CancellationToken::new(), call).await, Some(3));
+        assert_eq!(retry.errors.get(), 3);
     }
 
     #[tokio::test(start_paused = true)]
     async fn patience_ends_without_a_storm_of_calls() {
-        let insist = insist();
+        let retry = retry();
         let started = Instant::now();
-        let refused = insist
+        let refused = retry
             .on(&CancellationToken::new(), || async { Err::<(), _>(away()) })
             .await;
         assert_eq!(refused, None);
         assert!(started.elapsed() <= PATIENCE);
-        assert!((10..100).contains(&insist.errors.get()));
+        assert!((10..100).contains(&retry.errors.get()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_stop_ends_the_waiting_but_not_a_call() {
         let stop = CancellationToken::new();
         stop.cancel();
-        let insist = insist();
-        assert_eq!(insist.on(&stop, || async { Ok(7) }).await, Some(7));
-        let refused = insist.on(&stop, || async { Err::<(), _>(away()) }).await;
-        assert_eq!((refused, insist.errors.get()), (None, 1));
+        let retry = retry();
+        assert_eq!(retry.on(&stop, || async { Ok(7) }).await, Some(7));
+        let refused = retry.on(&stop, || async { Err::<(), _>(away()) }).await;
+        assert_eq!((refused, retry.errors.get()), (None, 1));
     }
 }

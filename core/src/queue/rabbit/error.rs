@@ -12,7 +12,7 @@ const REFUSALS: [u16; 6] = [402, 403, 405, 406, 530, 540];
 
 /// Why something with the broker did not work. Cheap to clone, since one failure ends many waits.
 #[derive(Clone, Debug, thiserror::Error)]
-pub(super) enum Trouble {
+pub(super) enum RabbitError {
     #[error("not connected yet")]
     NotConnected,
     #[error("the connection is closed")]
@@ -33,7 +33,7 @@ pub(super) enum Trouble {
     Amqp(#[from] lapin::Error),
 }
 
-impl Trouble {
+impl RabbitError {
     /// Whether a second attempt on a new channel is worth it: the connection broke, the broker was not silent.
     pub(super) const fn may_pass(&self) -> bool {
         matches!(self, Self::Amqp(_) | Self::GivenUp | Self::NotConnected)
@@ -54,17 +54,17 @@ impl Trouble {
     }
 }
 
-impl From<Trouble> for PublishError {
-    fn from(trouble: Trouble) -> Self {
-        Self::Unavailable(trouble.into())
+impl From<RabbitError> for PublishError {
+    fn from(error: RabbitError) -> Self {
+        Self::Unavailable(error.into())
     }
 }
 
-impl From<Trouble> for QueueError {
-    fn from(trouble: Trouble) -> Self {
-        match trouble.refusal() {
+impl From<RabbitError> for QueueError {
+    fn from(error: RabbitError) -> Self {
+        match error.refusal() {
             Some(answer) => Self::Refused(answer),
-            None => Self::Unavailable(trouble.into()),
+            None => Self::Unavailable(error.into()),
         }
     }
 }

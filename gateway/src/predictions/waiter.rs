@@ -1,4 +1,4 @@
-//! A place among those who wait for one computation. Left before the verdict, it may be the last: then the job is recalled.
+//! A place among those who wait for one computation. Left before the verdict, it may be the last: then the job is abandoned.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use selvage_core::job::JobId;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Predictions;
-use crate::inflight::{Ticket, Verdict, Waiting};
+use crate::inflight::{InFlightEntry, Verdict, Waiting};
 
 /// Longest time a recall may take to be noted.
 const NOTE: Duration = Duration::from_secs(2);
@@ -15,13 +15,13 @@ const NOTE: Duration = Duration::from_secs(2);
 const SLACK: Duration = Duration::from_secs(1);
 
 /// One waiter. Dropped, because its client has gone or its wait is over, it leaves.
-pub(super) struct Seat<'a> {
+pub(super) struct Waiter<'a> {
     predictions: &'a Predictions,
     flight: JobId,
     waiting: Option<Waiting>,
 }
 
-impl<'a> Seat<'a> {
+impl<'a> Waiter<'a> {
     pub(super) const fn new(predictions: &'a Predictions, flight: JobId, waiting: Waiting) -> Self {
         Self {
             predictions,
@@ -39,27 +39,27 @@ impl<'a> Seat<'a> {
     }
 }
 
-impl Drop for Seat<'_> {
+impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         let Some(waiting) = self.waiting.take() else {
             return;
         };
         drop(waiting);
-        if let Some(ticket) = self.predictions.inflight.leave(self.flight) {
-            self.predictions.recall(&ticket);
+        if let Some(entry) = self.predictions.inflight.leave(self.flight) {
+            self.predictions.abandon(&entry);
         }
     }
 }
 
 impl Predictions {
     /// Tells workers not to begin a job that nobody waits for any more.
-    fn recall(&self, ticket: &Ticket) {
-        self.metrics.recalled.inc();
-        let left = ticket.until.saturating_duration_since(Instant::now());
+    fn abandon(&self, entry: &InFlightEntry) {
+        self.metrics.abandoned.inc();
+        let left = entry.until.saturating_duration_since(Instant::now());
         let until = self.clock.now().after(left + SLACK);
-        let (store, id) = (Arc::clone(&self.store), ticket.id);
+        let (store, id) = (Arc::clone(&self.store), entry.id);
         self.life.tasks.spawn(async move {
-            let noted = timeout(NOTE, store.recall(id, until)).await;
+            let noted = timeout(NOTE, store.abandon(id, until)).await;
             if !matches!(noted, Ok(Ok(()))) {
                 tracing::debug!(job.id = %id, "a recall was not noted; the job may be run for nobody");
             }

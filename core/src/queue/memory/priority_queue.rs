@@ -1,4 +1,4 @@
-//! One lane in memory: what waits, joined into deliveries, and what comes back.
+//! One queue in memory: what waits, joined into deliveries, and what comes back.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -14,11 +14,11 @@ use crate::queue::{DELIVERY_LIMIT, PublishError};
 /// Jobs that are ready in the same moment and may share one delivery, so that they share the cost of its hand-over.
 const GROUP_JOBS: usize = 16;
 
-/// One lane's waiting jobs.
-pub(super) struct MemoryLane {
+/// One queue's waiting jobs.
+pub(super) struct PriorityQueue {
     pub(super) waiting: Mutex<Waiting>,
     pub(super) arrived: Notify,
-    /// What a broker would call the lane's queue.
+    /// What a broker would call its queue.
     name: String,
     dead_letters: Arc<MemoryDeadLetterQueue>,
 }
@@ -43,7 +43,7 @@ impl Message {
     }
 }
 
-impl MemoryLane {
+impl PriorityQueue {
     pub(super) fn new(name: String, dead_letters: Arc<MemoryDeadLetterQueue>) -> Self {
         Self {
             waiting: Mutex::default(),
@@ -93,7 +93,7 @@ impl MemoryLane {
     pub(super) fn put_back(&self, message: Message) {
         let earlier_deliveries = message.earlier_deliveries + 1;
         if earlier_deliveries > DELIVERY_LIMIT {
-            self.set_aside(message, Reason::DeliveryLimit);
+            self.dead_letter(message, Reason::DeliveryLimit);
             return;
         }
         let mut waiting = lock(&self.waiting);
@@ -106,7 +106,7 @@ impl MemoryLane {
         self.arrived.notify_one();
     }
 
-    pub(super) fn set_aside(&self, message: Message, reason: Reason) {
+    pub(super) fn dead_letter(&self, message: Message, reason: Reason) {
         let handed_out = message.earlier_deliveries + 1;
         for job in message.jobs {
             self.dead_letters.push(&self.name, job, reason, handed_out);

@@ -33,8 +33,8 @@ const MAX_UNDER_WAY: usize = 1024;
 
 /// Why a job was not promised.
 #[derive(Debug, thiserror::Error)]
-pub enum PromiseError {
-    /// Its lane, or this gateway's share of submissions, is at its bound.
+pub enum SubmitError {
+    /// Its queue, or this gateway's share of submissions, is at its bound.
     #[error("the queue is full")]
     Full,
     /// It does not fit into a message.
@@ -56,7 +56,7 @@ pub enum PromiseError {
 
 /// Makes promises.
 #[derive(Clone, Debug)]
-pub struct Promised {
+pub struct Submitter {
     store: Arc<dyn JobStore>,
     queue: Arc<dyn Queue>,
     clock: Clock,
@@ -66,7 +66,7 @@ pub struct Promised {
     metrics: Metrics,
 }
 
-impl Promised {
+impl Submitter {
     /// Promises kept with these; records live for `retention` after their deadline.
     #[must_use]
     pub fn new(
@@ -87,29 +87,25 @@ impl Promised {
         }
     }
 
-    /// Promises a job that carries a [`selvage_core::job::Promise`]; its record. With an answer that is `known` already the
+    /// Promises a job that carries a [`selvage_core::job::Submission`]; its record. With an answer that is `known` already the
     /// job has ended, and nothing is published; where the same request has made a job before, that is the one.
     ///
     /// Runs in a task of its own: a client that goes away leaves no half submission behind.
     ///
     /// # Errors
-    /// See [`PromiseError`]; a record that was written already is withdrawn.
-    pub async fn submit(
-        &self,
-        mut job: Job,
-        known: Option<Output>,
-    ) -> Result<Record, PromiseError> {
+    /// See [`SubmitError`]; a record that was written already is withdrawn.
+    pub async fn submit(&self, mut job: Job, known: Option<Output>) -> Result<Record, SubmitError> {
         let Some(seed) = Seed::of(&job) else {
-            return Err(PromiseError::Store(
+            return Err(SubmitError::Store(
                 "a job without a promise has no record".into(),
             ));
         };
-        let Ok(place) = Arc::clone(&self.under_way).try_acquire_owned() else {
-            return Err(PromiseError::Full);
+        let Ok(permit) = Arc::clone(&self.under_way).try_acquire_owned() else {
+            return Err(SubmitError::Full);
         };
         let this = self.clone();
         let submission = self.tasks.spawn(async move {
-            let _place = place;
+            let _permit = permit;
             let submitter = seed.id;
             let record = match this.record(seed).await? {
                 Start::Earlier(record) => return Ok(*record),
@@ -121,29 +117,29 @@ impl Promised {
             }
             job.id = id;
             this.publish(job, submitter).await?;
-            if record.seed.once.is_some() {
+            if record.seed.idempotency.is_some() {
                 within(this.store.confirm(id)).await?;
             }
-            this.metrics.promised.inc();
+            this.metrics.submitted.inc();
             Ok(record)
         });
         match submission.await {
-            Ok(promised) => promised,
-            Err(died) => Err(PromiseError::Store(died.into())),
+            Ok(submitted) => submitted,
+            Err(died) => Err(SubmitError::Store(died.into())),
         }
     }
 
     /// Writes the record, or finds the one that the same request has made before, once that is confirmed.
-    async fn record(&self, seed: Seed) -> Result<Start, PromiseError> {
+    async fn record(&self, seed: Seed) -> Result<Start, SubmitError> {
         let until = Instant::now() + PUBLISH_LIMIT;
         let (mut pause, longest) = PAUSES;
         let mut tries = 0;
         while tries < MAX_TRIES {
             match within(self.store.submit(&seed)).await? {
                 Submitted::Recorded(number) => return Ok(self.queued(seed, number)),
-                Submitted::Mismatch => return Err(PromiseError::Mismatch),
+                Submitted::Mismatch => return Err(SubmitError::Mismatch),
                 Submitted::InProgress if Instant::now() >= until => {
-                    return Err(PromiseError::InProgress);
+                    return Err(SubmitError::InProgress);
                 }
                 Submitted::InProgress => {
                     sleep(pause).await;
@@ -160,14 +156,14 @@ impl Promised {
                 }
             }
         }
-        Err(PromiseError::Store("its job comes and goes".into()))
+        Err(SubmitError::Store("its job comes and goes".into()))
     }
 
-    async fn find(&self, id: JobId) -> Result<Option<Record>, PromiseError> {
+    async fn find(&self, id: JobId) -> Result<Option<Record>, SubmitError> {
         Ok(within(self.store.get(&[id])).await?.pop().flatten())
     }
 
-    async fn publish(&self, job: Job, submitter: JobId) -> Result<(), PromiseError> {
+    async fn publish(&self, job: Job, submitter: JobId) -> Result<(), SubmitError> {
         let id = job.id;
         failpoint::reach("after_record", [&job]);
         let crashes = failpoint::is_set("after_confirm", [&job.image]);
@@ -177,17 +173,17 @@ impl Promised {
         }
         let error = match published {
             Ok(Ok(())) => return Ok(()),
-            Ok(Err(PublishError::Full)) => PromiseError::Full,
-            Ok(Err(PublishError::TooLarge)) => PromiseError::TooLarge,
-            Ok(Err(PublishError::Unavailable(source))) => PromiseError::Broker(source),
-            Err(elapsed) => PromiseError::Broker(elapsed.into()),
+            Ok(Err(PublishError::Full)) => SubmitError::Full,
+            Ok(Err(PublishError::TooLarge)) => SubmitError::TooLarge,
+            Ok(Err(PublishError::Unavailable(source))) => SubmitError::Broker(source),
+            Err(elapsed) => SubmitError::Broker(elapsed.into()),
         };
         self.take_back(id, submitter).await;
         Err(error)
     }
 
     /// Ends a job that was just recorded with an answer out of the cache.
-    async fn complete(&self, id: JobId, output: Output) -> Result<Record, PromiseError> {
+    async fn complete(&self, id: JobId, output: Output) -> Result<Record, SubmitError> {
         let completion = Completion {
             id,
             end: End::Succeeded(output),
@@ -196,7 +192,7 @@ impl Promised {
         };
         within(self.store.complete(&[completion])).await?;
         let found = self.find(id).await?;
-        found.ok_or_else(|| PromiseError::Store("its record is gone".into()))
+        found.ok_or_else(|| SubmitError::Store("its record is gone".into()))
     }
 
     /// Withdraws the record of a job that was refused: nobody was told its id, and thousands of refusals a second must not
@@ -237,9 +233,9 @@ enum Start {
 }
 
 /// What the store answers within its time.
-async fn within<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, PromiseError> {
+async fn within<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, SubmitError> {
     match timeout(STORE_LIMIT, call).await {
-        Ok(answered) => answered.map_err(|StoreError(source)| PromiseError::Store(source)),
-        Err(elapsed) => Err(PromiseError::Store(elapsed.into())),
+        Ok(answered) => answered.map_err(|StoreError(source)| SubmitError::Store(source)),
+        Err(elapsed) => Err(SubmitError::Store(elapsed.into())),
     }
 }

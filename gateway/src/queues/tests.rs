@@ -7,7 +7,7 @@ use std::fs;
 use prometheus::Registry;
 use selvage_core::catalog::Catalog;
 use selvage_core::clock::{Clock, UnixMillis};
-use selvage_core::fleet::{Ends, HeldModel, Member, MemoryFleet, Taken, WorkerStatus};
+use selvage_core::fleet::{Ends, Member, MemoryFleet, ModelStatus, Taken, WorkerStatus};
 use selvage_core::job::{CachePolicy, JobId};
 use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::outcome::Cost;
@@ -37,7 +37,7 @@ const WARM_UP: Duration = Duration::from_secs(10);
 const FACTOR: f64 = 2.0;
 
 struct Scene {
-    lanes: Arc<Lanes>,
+    queues: Arc<Queues>,
     queue: Arc<MemoryQueue>,
     store: Arc<MemoryStore>,
     fleet: Arc<MemoryFleet>,
@@ -68,7 +68,7 @@ impl Scene {
             clock.clone(),
         ));
         let fleet = Arc::new(MemoryFleet::new(clock.clone()));
-        let lanes = Arc::new(Lanes::new(
+        let queues = Arc::new(Queues::new(
             std::slice::from_ref(&model),
             (queue.clone(), store.clone(), fleet.clone()),
             clock,
@@ -76,17 +76,17 @@ impl Scene {
         ));
         let admission = Arc::new(Admission::new(places));
         let stop = CancellationToken::new();
-        let watched = (lanes.clone(), admission.clone(), stop.clone());
+        let watched = (queues.clone(), admission.clone(), stop.clone());
         tasks.spawn(async move {
-            let (lanes, admission, stop) = watched;
+            let (queues, admission, stop) = watched;
             let mut ticks = interval(Duration::from_secs(1));
             while stop.run_until_cancelled(ticks.tick()).await.is_some() {
                 admission.pace.tick();
-                lanes.read().await;
+                queues.read().await;
             }
         });
         Self {
-            lanes,
+            queues,
             queue,
             store,
             fleet,
@@ -101,7 +101,7 @@ impl Scene {
     fn key(&self) -> PredictionKey {
         PredictionKey {
             model: self.model.digest,
-            prep: 1,
+            preprocessing: 1,
             image: Digest::of(b"image"),
         }
     }
@@ -117,7 +117,7 @@ impl Scene {
                 deadline: UnixMillis::wall().after(Duration::from_secs(3600)),
                 top_k: 1,
                 metadata: serde_json::Map::new(),
-                once: None,
+                idempotency: None,
                 owner: None,
                 webhook: None,
                 retry_of: None,
@@ -143,11 +143,11 @@ impl Scene {
 
     /// What a worker says of itself.
     async fn announce(&self) {
-        let held = HeldModel {
+        let held = ModelStatus {
             name: self.model.name.clone(),
             version: "1".to_owned(),
             digest: self.model.digest,
-            prep: Some(self.model.prep),
+            preprocessing: Some(self.model.preprocessing),
             sessions: 1,
             busy: 1,
             jobs: self.finished,
@@ -186,7 +186,7 @@ const LOADS: [(usize, usize); 6] = [
 ];
 
 #[tokio::test(start_paused = true)]
-async fn promised_work_is_waited_for_as_long_as_it_was_said() {
+async fn submitted_work_is_waited_for_as_long_as_it_was_said() {
     let tasks = tokio_util::task::TaskTracker::new();
     for (rate, waiting) in LOADS {
         // Workers finish in batches: once in a quarter of a second here, and once in a second and a half.
@@ -205,9 +205,9 @@ async fn promised_work_is_waited_for_as_long_as_it_was_said() {
                 }
                 if told.is_none() {
                     let name = &scene.model.name;
-                    let known = scene.lanes.waiting(name, Lane::Batch, 0);
-                    let eta = scene.lanes.eta(name, waiting as u64);
-                    let advice = scene.lanes.retry_after(name, Lane::Batch, known);
+                    let known = scene.queues.waiting(name, Priority::Batch, 0);
+                    let eta = scene.queues.eta(name, waiting as u64);
+                    let advice = scene.queues.retry_after(name, Priority::Batch, known);
                     told = Some((eta, advice, Instant::now(), scene.line[waiting - 1]));
                 }
                 if let Some(told) = told
@@ -220,7 +220,7 @@ async fn promised_work_is_waited_for_as_long_as_it_was_said() {
             let truth = at.elapsed();
             if truth > step {
                 judge("eta", (rate, waiting), eta, truth);
-                judge("Retry-After, batch lane", (rate, waiting), advice, truth);
+                judge("Retry-After, batch queue", (rate, waiting), advice, truth);
             }
             assert!(eta > Duration::ZERO && last != JobId::new());
             drop(scene.stop);
@@ -250,7 +250,7 @@ async fn work_that_is_waited_for_takes_as_long_as_it_was_said() {
                 reply_to: None,
                 request_id: None,
                 traceparent: None,
-                promise: None,
+                submission: None,
                 image: bytes::Bytes::new(),
             };
             scene.queue.publish(job).await.unwrap();
@@ -266,11 +266,11 @@ async fn work_that_is_waited_for_takes_as_long_as_it_was_said() {
         sleep(Duration::from_millis(1_900)).await;
         let truth = Duration::from_secs_f64(waiting as f64 / rate as f64);
         let name = &scene.model.name;
-        let known = scene.lanes.waiting(name, Lane::Interactive, 0);
+        let known = scene.queues.waiting(name, Priority::Interactive, 0);
         assert_eq!(known, waiting as u64);
-        let advice = scene.lanes.retry_after(name, Lane::Interactive, known);
+        let advice = scene.queues.retry_after(name, Priority::Interactive, known);
         judge(
-            "Retry-After, interactive lane",
+            "Retry-After, interactive queue",
             (rate, waiting),
             advice,
             truth,
@@ -305,7 +305,7 @@ async fn a_line_that_was_seldom_used_is_not_taken_for_a_slow_one() {
         scene.finish(100).await;
     }
     sleep(Duration::from_millis(100)).await;
-    let eta = scene.lanes.eta(&scene.model.name, 400);
+    let eta = scene.queues.eta(&scene.model.name, 400);
     judge(
         "eta after idle times",
         (100, 400),
@@ -324,9 +324,9 @@ async fn a_position_is_shown_of_queued_jobs_with_a_number_once_the_counts_were_r
     scene.submit(3).await;
     let found = scene.store.get(&[scene.line[2]]).await.unwrap();
     let last = found.into_iter().flatten().next().unwrap();
-    assert_eq!(scene.lanes.queue_view(&last), None);
-    scene.lanes.read().await;
-    let view = scene.lanes.queue_view(&last).unwrap();
+    assert_eq!(scene.queues.queue_view(&last), None);
+    scene.queues.read().await;
+    let view = scene.queues.queue_view(&last).unwrap();
     assert_eq!((view.position, view.eta_ms), (3, 3_000));
     let state = State::Running;
     let number = None;
@@ -337,7 +337,7 @@ async fn a_position_is_shown_of_queued_jobs_with_a_number_once_the_counts_were_r
         },
         Record { number, ..last },
     ] {
-        assert_eq!(scene.lanes.queue_view(&other), None);
+        assert_eq!(scene.queues.queue_view(&other), None);
     }
     drop(scene.stop);
 }

@@ -4,25 +4,25 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::webhooks::{hooked, untold};
+use super::webhooks::{hooked, lease_webhooks};
 use super::{
     Store, answer, canceled, checked, claimed, completed, confirmed, failure, find, record,
     released, seed, submitted, withdrawn,
 };
 use crate::clock::UnixMillis;
-use crate::job::{JobId, Once};
+use crate::job::{Idempotency, JobId};
 use crate::key::Digest;
 use crate::store::{Claim, End, Progress, Seed, State, Submitted};
 
 /// A fresh job whose request had an idempotency key.
 #[must_use]
 pub fn keyed(key: &[u8], request: &[u8]) -> Seed {
-    let once = Once {
+    let idempotency = Idempotency {
         key: Digest::of(key),
         fingerprint: Digest::of(request),
     };
     Seed {
-        once: Some(once),
+        idempotency: Some(idempotency),
         ..seed()
     }
 }
@@ -119,7 +119,7 @@ pub async fn a_claim_confirms_a_job(store: Store) {
 /// A fresh job whose request had an idempotency key, and whose client wants to be told that it has expired.
 fn keyed_and_hooked(key: &[u8]) -> Seed {
     Seed {
-        once: keyed(key, b"request").once,
+        idempotency: keyed(key, b"request").idempotency,
         ..hooked(&[State::Expired])
     }
 }
@@ -130,13 +130,21 @@ pub async fn a_job_that_expires_unconfirmed_sends_no_webhook_and_frees_its_key(s
     let (first, repeat) = (keyed_and_hooked(&key), keyed_and_hooked(&key));
     submitted(&store, &first).await;
     assert!(completed(&store, first.id, End::Expired).await);
-    assert!(!untold(&store, Duration::ZERO).await.contains(&first.id));
+    assert!(
+        !lease_webhooks(&store, Duration::ZERO)
+            .await
+            .contains(&first.id)
+    );
     recorded(&store, &repeat).await;
     confirmed(&store, repeat.id).await;
     let third = keyed_and_hooked(&key);
     assert_eq!(told(&store, &third).await, Submitted::Existing(repeat.id));
     assert!(completed(&store, repeat.id, End::Expired).await);
-    assert!(untold(&store, Duration::ZERO).await.contains(&repeat.id));
+    assert!(
+        lease_webhooks(&store, Duration::ZERO)
+            .await
+            .contains(&repeat.id)
+    );
     assert_eq!(told(&store, &third).await, Submitted::Existing(repeat.id));
 }
 
@@ -147,7 +155,11 @@ pub async fn a_late_confirm_sends_the_webhook_of_an_expired_job(store: Store) {
     submitted(&store, &first).await;
     assert!(completed(&store, first.id, End::Expired).await);
     confirmed(&store, first.id).await;
-    assert!(untold(&store, Duration::ZERO).await.contains(&first.id));
+    assert!(
+        lease_webhooks(&store, Duration::ZERO)
+            .await
+            .contains(&first.id)
+    );
     assert_eq!(told(&store, &repeat).await, Submitted::Existing(first.id));
 }
 
@@ -207,11 +219,11 @@ pub async fn a_repeat_takes_over_with_its_own_times<F: Future<Output = ()>>(
         assert!(record.expires_at > taker.deadline);
         assert!(find(&store, taker.id).await.is_none());
         let progress = store.progress(std::slice::from_ref(&taker.model)).await;
-        let once = Progress {
+        let idempotency = Progress {
             submitted: 1,
             ended: 0,
         };
-        assert_eq!(progress.expect("it is up"), [once]);
+        assert_eq!(progress.expect("it is up"), [idempotency]);
         store.withdraw(first.id, first.id).await.expect("it is up");
         assert!(find(&store, first.id).await.is_some(), "another's by now");
         if taker.id == other_file.id {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use selvage_core::BoxError;
 use selvage_core::catalog::Model;
 use selvage_core::clock::UnixMillis;
-use selvage_core::job::{CachePolicy, Job, JobId, Once, Promise};
+use selvage_core::job::{CachePolicy, Idempotency, Job, JobId, Submission};
 use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::key_name::KeyName;
 use selvage_core::outcome::{Cost, Failure, Scores};
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 /// One image and all that is asked about it.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct PredictRequest {
     /// The identity of this request's job.
     pub id: JobId,
     /// The model.
@@ -53,7 +53,7 @@ pub struct Ask {
     /// W3C trace context.
     pub traceparent: Option<Arc<str>>,
     /// What makes it the same request when it is repeated.
-    pub once: Option<Once>,
+    pub idempotency: Option<Idempotency>,
     /// Where its end is told.
     pub webhook: Option<Webhook>,
 }
@@ -131,7 +131,7 @@ impl Source {
 /// Why a client gets neither.
 #[derive(Debug, thiserror::Error)]
 pub enum PredictError {
-    /// All places, or the lane, are taken.
+    /// All places, or the queue, are taken.
     #[error("{waiting} jobs are waiting")]
     Full {
         /// Jobs waiting.
@@ -165,11 +165,11 @@ pub enum PredictError {
     Canceled,
 }
 
-impl Ask {
+impl PredictRequest {
     /// Whether the job has a record from its beginning, also where the client waits: a repeat must find it, and a webhook
     /// tells of it.
     pub(super) const fn is_recorded(&self) -> bool {
-        self.once.is_some() || self.webhook.is_some()
+        self.idempotency.is_some() || self.webhook.is_some()
     }
 
     /// Whether the client wants the job's id instead of its answer.
@@ -183,12 +183,12 @@ impl Ask {
     }
 
     /// What is promised of the job that answers this.
-    pub(super) fn promise(&self) -> Promise {
-        Promise {
+    pub(super) fn submission(&self) -> Submission {
+        Submission {
             version: self.model.version.clone(),
             top_k: self.top_k,
             metadata: self.metadata.clone(),
-            once: self.once,
+            idempotency: self.idempotency,
             owner: self.owner.clone(),
             webhook: self.webhook.clone(),
             retry_of: None,
@@ -196,8 +196,8 @@ impl Ask {
         }
     }
 
-    /// The job that answers this; promised where `promise` is given.
-    pub(super) fn job(&self, promise: Option<Promise>) -> Job {
+    /// The job that answers this; promised where `submission` is given.
+    pub(super) fn job(&self, submission: Option<Submission>) -> Job {
         Job {
             id: self.id,
             model: self.model.name.clone(),
@@ -209,7 +209,7 @@ impl Ask {
             reply_to: None,
             request_id: Some(Arc::clone(&self.request_id)),
             traceparent: self.traceparent.clone(),
-            promise,
+            submission,
             image: self.image.clone(),
         }
     }
@@ -235,8 +235,8 @@ impl Ask {
 impl Finished {
     /// The answer under its labels.
     #[must_use]
-    pub fn output(&self, ask: &Ask) -> Option<Output> {
-        Output::rank(self.scores.as_ref()?, &ask.model.labels, ask.top_k)
+    pub fn output(&self, request: &PredictRequest) -> Option<Output> {
+        Output::rank(self.scores.as_ref()?, &request.model.labels, request.top_k)
     }
 
     /// The job's terminal state.

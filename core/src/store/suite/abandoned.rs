@@ -6,17 +6,17 @@ use super::{Store, find, seed};
 use crate::clock::UnixMillis;
 use crate::job::JobId;
 
-/// Who was recalled is told by id, leaves no record, and others are not touched.
-pub async fn a_recalled_job_is_told_from_others(store: Store) {
+/// Who was abandoned is told by id, leaves no record, and others are not touched.
+pub async fn a_abandoned_job_is_told_from_others(store: Store) {
     let ids: Vec<JobId> = (0..3).map(|_| seed().id).collect();
     let until = UnixMillis::wall().after(Duration::from_secs(60));
     for _ in 0..2 {
-        store.recall(ids[1], until).await.expect("it is up");
+        store.abandon(ids[1], until).await.expect("it is up");
     }
-    let told = store.recalled(&ids).await.expect("it is up");
+    let told = store.abandoned(&ids).await.expect("it is up");
     assert_eq!(told, [false, true, false]);
     assert_eq!(find(&store, ids[1]).await, None);
-    assert!(store.recalled(&[]).await.expect("it is up").is_empty());
+    assert!(store.abandoned(&[]).await.expect("it is up").is_empty());
 }
 
 /// Past its moment a recall says nothing any more.
@@ -24,15 +24,15 @@ pub async fn a_recall_ends(store: Store) {
     let (over, soon) = (seed().id, seed().id);
     let now = UnixMillis::wall();
     store
-        .recall(over, UnixMillis(now.0 - 1_000))
+        .abandon(over, UnixMillis(now.0 - 1_000))
         .await
         .expect("it is up");
     let until = now.after(Duration::from_millis(1_500));
-    store.recall(soon, until).await.expect("it is up");
-    let told = store.recalled(&[over]).await.expect("it is up");
+    store.abandon(soon, until).await.expect("it is up");
+    let told = store.abandoned(&[over]).await.expect("it is up");
     assert_eq!(told, [false]);
     let patience = tokio::time::Instant::now() + Duration::from_secs(20);
-    while store.recalled(&[soon]).await.expect("it is up") != [false] {
+    while store.abandoned(&[soon]).await.expect("it is up") != [false] {
         assert!(tokio::time::Instant::now() < patience, "it never ended");
         tokio::task::yield_now().await;
     }

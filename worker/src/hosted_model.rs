@@ -6,37 +6,37 @@ use std::sync::{Arc, PoisonError, RwLock};
 use selvage_core::catalog::Model;
 use selvage_core::clock::UnixMillis;
 use selvage_core::fleet::Taken;
-use selvage_core::job::{Job, Lane, ModelName};
+use selvage_core::job::{Job, ModelName, Priority};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Pool;
 
-/// Jobs in hand per lane, in full batches of all sessions: one is computed, one waits, two are being written down.
+/// Jobs in hand per queue, in full batches of all sessions: one is computed, one waits, two are being written down.
 const IN_HAND: usize = 4;
 
 /// A model this worker holds.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct HostedModel {
     pub(crate) name: ModelName,
     /// The newest first; never empty.
-    files: RwLock<Vec<Arc<Loaded>>>,
-    /// How far the lanes have been read.
+    files: RwLock<Vec<Arc<LoadedModel>>>,
+    /// How far the queues have been read.
     pub(crate) taken: Progress,
 }
 
 /// One file of a model, ready to compute, and the room for its jobs.
 #[derive(Debug)]
-pub(crate) struct Loaded {
+pub(crate) struct LoadedModel {
     pub(crate) model: Arc<Model>,
     pub(crate) pool: Arc<Pool>,
     interactive: Arc<Semaphore>,
     batch: Arc<Semaphore>,
-    /// Most jobs of one lane in hand.
+    /// Most jobs of one queue in hand.
     room: u32,
 }
 
-/// When the youngest job was made that was taken from each lane, in Unix milliseconds; 0 while none was.
+/// When the youngest job was made that was taken from each queue, in Unix milliseconds; 0 while none was.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     interactive: AtomicU64,
@@ -44,11 +44,11 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    pub(crate) fn note(&self, lane: Lane, jobs: &[Job]) {
+    pub(crate) fn note(&self, priority: Priority, jobs: &[Job]) {
         let youngest = jobs.iter().map(|job| job.id.made_at().0).max();
-        let reached = match lane {
-            Lane::Interactive => &self.interactive,
-            Lane::Batch => &self.batch,
+        let reached = match priority {
+            Priority::Interactive => &self.interactive,
+            Priority::Batch => &self.batch,
         };
         reached.fetch_max(youngest.unwrap_or_default(), Ordering::Relaxed);
     }
@@ -65,8 +65,8 @@ impl Progress {
     }
 }
 
-impl Held {
-    pub(crate) fn new(loaded: Loaded) -> Self {
+impl HostedModel {
+    pub(crate) fn new(loaded: LoadedModel) -> Self {
         Self {
             name: loaded.model.name.clone(),
             files: RwLock::new(vec![Arc::new(loaded)]),
@@ -75,24 +75,24 @@ impl Held {
     }
 
     /// The files, the newest first.
-    pub(crate) fn files(&self) -> Vec<Arc<Loaded>> {
+    pub(crate) fn files(&self) -> Vec<Arc<LoadedModel>> {
         self.read().clone()
     }
 
     /// The newest file.
-    pub(crate) fn newest(&self) -> Arc<Loaded> {
+    pub(crate) fn newest(&self) -> Arc<LoadedModel> {
         Arc::clone(&self.read()[0])
     }
 
     /// Adds a file, which is the newest from now on; one that is here already becomes it.
-    pub(crate) fn put_first(&self, loaded: Arc<Loaded>) {
+    pub(crate) fn put_first(&self, loaded: Arc<LoadedModel>) {
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         files.retain(|file| !Arc::ptr_eq(file, &loaded));
         files.insert(0, loaded);
     }
 
     /// Takes a file away, unless it is the only one or has jobs in hand. Whether it did.
-    pub(crate) fn take_away(&self, loaded: &Arc<Loaded>) -> bool {
+    pub(crate) fn take_away(&self, loaded: &Arc<LoadedModel>) -> bool {
         // Under the lock: whoever finds the file closed finds it gone when it looks again.
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         let gone = files.len() > 1 && loaded.close();
@@ -106,13 +106,13 @@ impl Held {
     /// `None` once `stop` has fired.
     pub(crate) async fn room(
         &self,
-        lane: Lane,
+        priority: Priority,
         jobs: &[Job],
         stop: &CancellationToken,
-    ) -> Option<(Arc<Loaded>, OwnedSemaphorePermit)> {
+    ) -> Option<(Arc<LoadedModel>, OwnedSemaphorePermit)> {
         while !stop.is_cancelled() {
             let loaded = self.file_of(jobs);
-            let room = loaded.room(lane, jobs.len());
+            let room = loaded.room(priority, jobs.len());
             // A file that was closed just now has left the list: the next look finds another.
             if let Ok(room) = stop.run_until_cancelled(room).await? {
                 return Some((loaded, room));
@@ -121,7 +121,7 @@ impl Held {
         None
     }
 
-    fn file_of(&self, jobs: &[Job]) -> Arc<Loaded> {
+    fn file_of(&self, jobs: &[Job]) -> Arc<LoadedModel> {
         let files = self.read();
         let file = jobs.first().and_then(|job| {
             let mut files = files.iter();
@@ -130,12 +130,12 @@ impl Held {
         Arc::clone(file.unwrap_or(&files[0]))
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Vec<Arc<Loaded>>> {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Vec<Arc<LoadedModel>>> {
         self.files.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Loaded {
+impl LoadedModel {
     pub(crate) fn new(model: Arc<Model>, pool: Arc<Pool>) -> Self {
         let room = IN_HAND * pool.max_batch() * pool.sessions();
         Self {
@@ -150,12 +150,12 @@ impl Loaded {
     /// Waits for room for so many jobs; for more than there is room, all of it. An error where the file was closed.
     async fn room(
         &self,
-        lane: Lane,
+        priority: Priority,
         jobs: usize,
     ) -> Result<OwnedSemaphorePermit, tokio::sync::AcquireError> {
-        let room = Arc::clone(match lane {
-            Lane::Interactive => &self.interactive,
-            Lane::Batch => &self.batch,
+        let room = Arc::clone(match priority {
+            Priority::Interactive => &self.interactive,
+            Priority::Batch => &self.batch,
         });
         let jobs = u32::try_from(jobs).unwrap_or(u32::MAX);
         room.acquire_many_owned(jobs.min(self.room)).await
@@ -163,11 +163,11 @@ impl Loaded {
 
     /// Takes no more jobs, unless some are in hand. Whether it is closed.
     fn close(&self) -> bool {
-        let lanes = [&self.interactive, &self.batch];
-        let idle = lanes.map(|lane| lane.try_acquire_many(self.room));
+        let queues = [&self.interactive, &self.batch];
+        let idle = queues.map(|priority| priority.try_acquire_many(self.room));
         let idle = idle.iter().all(Result::is_ok);
         if idle {
-            lanes.into_iter().for_each(|lane| lane.close());
+            queues.into_iter().for_each(|priority| priority.close());
         }
         idle
     }

@@ -8,15 +8,15 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
 
-/// One job's share in its delivery. A share that is dropped without [`Ticket::done`] hands the whole delivery back, so
+/// One job's share in its delivery. A share that is dropped without [`DeliveryGuard::done`] hands the whole delivery back, so
 /// that no fault can make a job look finished.
 #[derive(Debug)]
-pub struct Ticket {
+pub struct DeliveryGuard {
     delivery: Arc<Unsettled>,
     done: bool,
 }
 
-impl Ticket {
+impl DeliveryGuard {
     /// Shares for the jobs of one delivery. It is settled by a task of `tasks`, and the room it took is free then.
     ///
     /// # Panics
@@ -51,7 +51,7 @@ impl Ticket {
 
     /// The job has ended in a way that people may want to look into: its message becomes a dead letter. One that carries
     /// other jobs too is only done.
-    pub fn set_aside(self) {
+    pub fn dead_letter(self) {
         let alone = self.delivery.jobs == 1;
         self.delivery.aside.store(alone, Ordering::Release);
         self.done();
@@ -61,7 +61,7 @@ impl Ticket {
     pub fn hand_back(self) {}
 }
 
-impl Drop for Ticket {
+impl Drop for DeliveryGuard {
     fn drop(&mut self) {
         if !self.done {
             self.delivery.back.store(true, Ordering::Release);
@@ -128,14 +128,14 @@ mod tests {
         }
     }
 
-    async fn settled(act: impl FnOnce(Vec<Ticket>)) -> Vec<&'static str> {
+    async fn settled(act: impl FnOnce(Vec<DeliveryGuard>)) -> Vec<&'static str> {
         settled_of(3, act).await
     }
 
-    async fn settled_of(jobs: usize, act: impl FnOnce(Vec<Ticket>)) -> Vec<&'static str> {
+    async fn settled_of(jobs: usize, act: impl FnOnce(Vec<DeliveryGuard>)) -> Vec<&'static str> {
         let recorder = Recorder::default();
         let tasks = TaskTracker::new();
-        act(Ticket::shares(
+        act(DeliveryGuard::shares(
             Box::new(recorder.clone()),
             jobs,
             None,
@@ -152,11 +152,11 @@ mod tests {
         let mut kept = Vec::new();
         let early = settled(|mut shares| {
             kept.extend(shares.pop());
-            shares.into_iter().for_each(Ticket::done);
+            shares.into_iter().for_each(DeliveryGuard::done);
         });
         assert!(early.await.is_empty());
         assert_eq!(
-            settled(|shares| shares.into_iter().for_each(Ticket::done)).await,
+            settled(|shares| shares.into_iter().for_each(DeliveryGuard::done)).await,
             ["ack"]
         );
     }
@@ -165,14 +165,15 @@ mod tests {
     async fn one_job_that_goes_back_takes_its_delivery_along() {
         let seen = settled(|mut shares| {
             shares.pop().unwrap().hand_back();
-            shares.into_iter().for_each(Ticket::done);
+            shares.into_iter().for_each(DeliveryGuard::done);
         });
         assert_eq!(seen.await, ["give back"]);
     }
 
     #[tokio::test]
-    async fn only_a_job_alone_is_set_aside() {
-        let aside = |shares: Vec<Ticket>| shares.into_iter().for_each(Ticket::set_aside);
+    async fn only_a_job_alone_is_dead_lettered() {
+        let aside =
+            |shares: Vec<DeliveryGuard>| shares.into_iter().for_each(DeliveryGuard::dead_letter);
         assert_eq!(settled_of(1, aside).await, ["dead letter"]);
         assert_eq!(settled_of(2, aside).await, ["ack"]);
     }
@@ -181,7 +182,7 @@ mod tests {
     async fn a_share_that_gets_lost_hands_back() {
         let seen = settled(|mut shares| {
             drop(shares.remove(1));
-            shares.into_iter().for_each(Ticket::done);
+            shares.into_iter().for_each(DeliveryGuard::done);
         });
         assert_eq!(seen.await, ["give back"]);
     }

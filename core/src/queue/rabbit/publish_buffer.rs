@@ -8,7 +8,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
-use crate::job::{Job, Lane, ModelName};
+use crate::job::{Job, ModelName, Priority};
 use crate::queue::PublishError;
 
 /// A job's size besides its image, generously.
@@ -52,11 +52,11 @@ impl Pending {
     }
 }
 
-/// Jobs of one lane that travel together. Their room is given free when it is dropped.
+/// Jobs of one queue that travel together. Their room is given free when it is dropped.
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) model: ModelName,
-    pub(super) lane: Lane,
+    pub(super) priority: Priority,
     pub(super) pending: Vec<Pending>,
     bytes: usize,
     jobs: usize,
@@ -65,19 +65,19 @@ pub(super) struct Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let mut desk = self.home.lock();
-        desk.jobs -= self.jobs;
-        desk.bytes -= self.bytes;
+        let mut publish_buffer = self.home.lock();
+        publish_buffer.jobs -= self.jobs;
+        publish_buffer.bytes -= self.bytes;
     }
 }
 
-type LaneName = (ModelName, Lane);
+type PriorityName = (ModelName, Priority);
 
 #[derive(Debug, Default)]
-struct Desk {
-    lanes: HashMap<LaneName, VecDeque<Pending>>,
-    /// The lanes in which jobs wait; each gets a message in turn.
-    turn: VecDeque<LaneName>,
+struct PublishBuffer {
+    queues: HashMap<PriorityName, VecDeque<Pending>>,
+    /// The queues in which jobs wait; each gets a message in turn.
+    turn: VecDeque<PriorityName>,
     /// Jobs waiting or on their way.
     jobs: usize,
     bytes: usize,
@@ -87,7 +87,7 @@ struct Desk {
 /// The bounded hand-over from callers to publishers.
 #[derive(Debug)]
 pub(super) struct HandOver {
-    desk: Mutex<Desk>,
+    publish_buffer: Mutex<PublishBuffer>,
     arrived: Notify,
     limits: HandOverLimits,
     grouping: Grouping,
@@ -96,38 +96,40 @@ pub(super) struct HandOver {
 impl HandOver {
     pub(super) fn new(limits: HandOverLimits, grouping: Grouping) -> Self {
         Self {
-            desk: Mutex::default(),
+            publish_buffer: Mutex::default(),
             arrived: Notify::new(),
             limits,
             grouping,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, PublishBuffer> {
+        self.publish_buffer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a job, or says at once that there is no room for it.
     pub(super) fn push(&self, pending: Pending) -> Result<(), PublishError> {
         let bytes = pending.bytes();
-        let mut desk = self.lock();
-        if desk.closed {
+        let mut publish_buffer = self.lock();
+        if publish_buffer.closed {
             return Err(PublishError::Unavailable("the queue is closed".into()));
         }
-        let room =
-            desk.jobs < self.limits.jobs && desk.bytes.saturating_add(bytes) <= self.limits.bytes;
-        if desk.jobs > 0 && !room {
+        let room = publish_buffer.jobs < self.limits.jobs
+            && publish_buffer.bytes.saturating_add(bytes) <= self.limits.bytes;
+        if publish_buffer.jobs > 0 && !room {
             return Err(PublishError::Full);
         }
-        desk.jobs += 1;
-        desk.bytes += bytes;
-        let name = (pending.job.model.clone(), pending.job.lane());
-        let waiting = desk.lanes.entry(name.clone()).or_default();
+        publish_buffer.jobs += 1;
+        publish_buffer.bytes += bytes;
+        let name = (pending.job.model.clone(), pending.job.priority());
+        let waiting = publish_buffer.queues.entry(name.clone()).or_default();
         waiting.push_back(pending);
         if waiting.len() == 1 {
-            desk.turn.push_back(name);
+            publish_buffer.turn.push_back(name);
         }
-        drop(desk);
+        drop(publish_buffer);
         self.arrived.notify_one();
         Ok(())
     }
@@ -151,21 +153,21 @@ impl HandOver {
     }
 
     fn take(self: &Arc<Self>) -> Option<Group> {
-        let mut desk = self.lock();
-        let name = desk.turn.pop_front()?;
-        let waiting = desk.lanes.get_mut(&name)?;
+        let mut publish_buffer = self.lock();
+        let name = publish_buffer.turn.pop_front()?;
+        let waiting = publish_buffer.queues.get_mut(&name)?;
         let pending = take_from(waiting, self.grouping);
         if !waiting.is_empty() {
-            desk.turn.push_back(name.clone());
+            publish_buffer.turn.push_back(name.clone());
         }
-        let more = !desk.turn.is_empty();
-        drop(desk);
+        let more = !publish_buffer.turn.is_empty();
+        drop(publish_buffer);
         if more {
             self.arrived.notify_one();
         }
         Some(Group {
             model: name.0,
-            lane: name.1,
+            priority: name.1,
             jobs: pending.len(),
             bytes: pending.iter().map(Pending::bytes).sum(),
             pending,
@@ -203,11 +205,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::queue::suite::{alone, job, promised};
+    use crate::queue::suite::{alone, job, submitted};
 
     type Answer = oneshot::Receiver<Result<(), PublishError>>;
 
-    fn hand_over(limit: usize, group: usize) -> Arc<HandOver> {
+    fn publish_buffer(limit: usize, group: usize) -> Arc<HandOver> {
         let limits = HandOverLimits {
             jobs: limit,
             bytes: 1 << 20,
@@ -223,10 +225,10 @@ mod tests {
         job(&"first".parse().unwrap(), n)
     }
 
-    fn push(hand_over: &HandOver, job: Job) -> Result<Answer, PublishError> {
+    fn push(publish_buffer: &HandOver, job: Job) -> Result<Answer, PublishError> {
         let (verdict, answer) = oneshot::channel();
         let give_up = Instant::now() + Duration::from_secs(60);
-        hand_over
+        publish_buffer
             .push(Pending {
                 job,
                 verdict,
@@ -236,9 +238,9 @@ mod tests {
     }
 
     /// The groups that wait, as their jobs' numbers.
-    fn groups(hand_over: &Arc<HandOver>) -> Vec<Vec<String>> {
+    fn groups(publish_buffer: &Arc<HandOver>) -> Vec<Vec<String>> {
         let mut groups = Vec::new();
-        while let Some(group) = hand_over.take() {
+        while let Some(group) = publish_buffer.take() {
             let number = |pending: &Pending| pending.job.request_id.as_deref().unwrap().to_owned();
             groups.push(group.pending.iter().map(number).collect());
         }
@@ -247,84 +249,84 @@ mod tests {
 
     #[tokio::test]
     async fn what_gathered_goes_together_up_to_the_bound() {
-        let hand_over = hand_over(100, 4);
+        let publish_buffer = publish_buffer(100, 4);
         for n in 0..6 {
-            push(&hand_over, fresh(n)).unwrap();
+            push(&publish_buffer, fresh(n)).unwrap();
         }
         assert_eq!(
-            groups(&hand_over),
+            groups(&publish_buffer),
             [vec!["0", "1", "2", "3"], vec!["4", "5"]]
         );
     }
 
     #[tokio::test]
     async fn large_and_restarted_jobs_travel_alone() {
-        let hand_over = hand_over(100, 4);
+        let publish_buffer = publish_buffer(100, 4);
         let large = Job {
             image: vec![0; 9000].into(),
             ..fresh(1)
         };
         for job in [fresh(0), large, fresh(2), alone(fresh(3)), fresh(4)] {
-            push(&hand_over, job).unwrap();
+            push(&publish_buffer, job).unwrap();
         }
         assert_eq!(
-            groups(&hand_over),
+            groups(&publish_buffer),
             [vec!["0"], vec!["1"], vec!["2"], vec!["3"], vec!["4"]]
         );
     }
 
     #[tokio::test]
     async fn lanes_take_turns() {
-        let hand_over = hand_over(100, 2);
+        let publish_buffer = publish_buffer(100, 2);
         for n in 0..4 {
-            push(&hand_over, promised(fresh(n))).unwrap();
+            push(&publish_buffer, submitted(fresh(n))).unwrap();
         }
-        push(&hand_over, fresh(9)).unwrap();
+        push(&publish_buffer, fresh(9)).unwrap();
         assert_eq!(
-            groups(&hand_over),
+            groups(&publish_buffer),
             [vec!["0", "1"], vec!["9"], vec!["2", "3"]]
         );
     }
 
     #[tokio::test]
     async fn room_is_free_again_only_when_a_group_is_done() {
-        let hand_over = hand_over(2, 4);
-        push(&hand_over, fresh(0)).unwrap();
-        push(&hand_over, fresh(1)).unwrap();
+        let publish_buffer = publish_buffer(2, 4);
+        push(&publish_buffer, fresh(0)).unwrap();
+        push(&publish_buffer, fresh(1)).unwrap();
         assert!(matches!(
-            push(&hand_over, fresh(2)),
+            push(&publish_buffer, fresh(2)),
             Err(PublishError::Full)
         ));
-        let group = hand_over.next().await.unwrap();
-        assert!(push(&hand_over, fresh(2)).is_err(), "still on its way");
+        let group = publish_buffer.next().await.unwrap();
+        assert!(push(&publish_buffer, fresh(2)).is_err(), "still on its way");
         drop(group);
-        push(&hand_over, fresh(2)).unwrap();
+        push(&publish_buffer, fresh(2)).unwrap();
     }
 
     #[tokio::test]
     async fn bytes_are_bounded_but_one_job_is_always_taken() {
-        let hand_over = hand_over(100, 4);
+        let publish_buffer = publish_buffer(100, 4);
         let huge = Job {
             image: vec![0; 2 << 20].into(),
             ..fresh(0)
         };
-        push(&hand_over, huge).unwrap();
+        push(&publish_buffer, huge).unwrap();
         assert!(matches!(
-            push(&hand_over, fresh(1)),
+            push(&publish_buffer, fresh(1)),
             Err(PublishError::Full)
         ));
     }
 
     #[tokio::test]
     async fn a_closed_hand_over_gives_out_the_rest_and_ends() {
-        let hand_over = hand_over(100, 4);
-        push(&hand_over, fresh(0)).unwrap();
-        hand_over.close();
+        let publish_buffer = publish_buffer(100, 4);
+        push(&publish_buffer, fresh(0)).unwrap();
+        publish_buffer.close();
         assert!(matches!(
-            push(&hand_over, fresh(1)),
+            push(&publish_buffer, fresh(1)),
             Err(PublishError::Unavailable(_))
         ));
-        assert!(hand_over.next().await.is_some());
-        assert!(hand_over.next().await.is_none());
+        assert!(publish_buffer.next().await.is_some());
+        assert!(publish_buffer.next().await.is_none());
     }
 }
