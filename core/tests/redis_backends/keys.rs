@@ -171,7 +171,10 @@ async fn lost_records_are_not_counted_for_ever() {
     // The sweeper notices it.
     let due = store.overdue(100).await.unwrap();
     assert_eq!((due.len(), due[0].number), (1, Some(40)));
-    let progress = store.progress(&[jobs[0].model.clone()]).await.unwrap()[0];
+    let progress = store
+        .progress(std::slice::from_ref(&jobs[0].model))
+        .await
+        .unwrap()[0];
     assert_eq!(progress.unfinished(), 1);
     assert_eq!(progress.position(40), 1);
     let owner = jobs[0].owner.as_ref();
@@ -194,7 +197,10 @@ async fn a_record_of_an_earlier_version_is_not_counted() {
     let records = store.get(&[old.id, new.id]).await.unwrap();
     let numbers: Vec<_> = records.iter().flatten().map(|r| r.number).collect();
     assert_eq!(numbers, [None, Some(1)]);
-    let progress = store.progress(&[new.model.clone()]).await.unwrap()[0];
+    let progress = store
+        .progress(std::slice::from_ref(&new.model))
+        .await
+        .unwrap()[0];
     assert_eq!((progress.submitted, progress.ended), (1, 0));
 }
 

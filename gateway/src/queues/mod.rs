@@ -155,8 +155,7 @@ impl Queues {
             return;
         };
         for (model, now) in self.models.iter().zip(found) {
-            let before = std::mem::replace(&mut *model.progress(), Some(now));
-            let before = before.unwrap_or_default();
+            let before = model.progress().replace(now).unwrap_or_default();
             model.progress_pace.set(now.ended);
             if before.unfinished() == 0 {
                 model.progress_pace.rest();
