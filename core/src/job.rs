@@ -197,7 +197,7 @@ pub struct Submission {
     /// The client's own data, returned as given.
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// Present where the request had an idempotency key.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, rename = "once", skip_serializing_if = "Option::is_none")]
     pub idempotency: Option<Idempotency>,
     /// The API key it was asked for with; nobody else is shown it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -122,6 +122,7 @@ pub struct PredictionKey {
     /// Digest of the model file.
     pub model: Digest,
     /// Preparation: see [`crate::catalog::Model::preprocessing`].
+    #[serde(rename = "prep")]
     pub preprocessing: u64,
     /// Digest of the image's bytes as they were sent; of these and the API key's name where each key has its own cache.
     /// Only gateways know which, so nothing else may compare it with the bytes.

@@ -171,6 +171,7 @@ pub struct AskedModel {
     /// Digest of its file.
     pub digest: Digest,
     /// How it is prepared for: [`Model::preprocessing`].
+    #[serde(rename = "prep")]
     pub preprocessing: u64,
 }
 
@@ -194,7 +195,7 @@ pub struct ModelStatus {
     /// Digest of its file.
     pub digest: Digest,
     /// How it is prepared for: [`Model::preprocessing`]; `None` where the worker does not say, as earlier versions do not.
-    #[serde(default)]
+    #[serde(default, rename = "prep")]
     pub preprocessing: Option<u64>,
     /// Inference threads, each with a session of its own.
     pub sessions: u16,

@@ -15,6 +15,7 @@ pub const ANSWER_SECONDS: [f64; 31] = [
 #[serde(default)]
 pub struct Traffic {
     /// Jobs promised with a 202.
+    #[serde(rename = "promised")]
     pub submitted: u64,
     /// Requests refused, for whatever reason.
     pub refused: u64,

@@ -161,6 +161,8 @@ pub(super) fn answer(end: &End) -> serde_json::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::Idempotency;
+    use crate::key::Digest;
     use crate::store::suite::{answer as output, assert_sound, failure, seed};
 
     fn hash(fields: &[(&str, &str)]) -> Value {
@@ -200,6 +202,17 @@ mod tests {
             (Some(7), UnixMillis(9), 4)
         );
         assert!(read(Value::Map(Vec::new())).unwrap().is_none());
+    }
+
+    /// Programs of two versions share the records during a rolling update.
+    #[test]
+    fn stored_names_stay_what_they_were() {
+        let mut seed = seed();
+        let (key, fingerprint) = (Digest::of(b"key"), Digest::of(b"request"));
+        seed.idempotency = Some(Idempotency { key, fingerprint });
+        let json = serde_json::to_value(&seed).unwrap();
+        assert!(json["once"]["key"].is_string(), "{json}");
+        assert!(json["key"]["prep"].is_u64(), "{json}");
     }
 
     #[test]

@@ -203,7 +203,7 @@ pub struct Seed {
     /// The client's own data.
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// What makes its request the same when it is repeated.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, rename = "once", skip_serializing_if = "Option::is_none")]
     pub idempotency: Option<Idempotency>,
     /// The API key it was asked for with; nobody else is shown it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,7 +1,7 @@
 -- What every script below begins with. Names here are local to the one script they are put before.
 --
 -- A record is a hash: seed (JSON), deadline, state, attempts, expires, model, number (records of earlier versions have none);
--- later started, finished, cost (JSON), cached, answer (JSON: the output or the failure), cancel (present idempotency_key a running job was
+-- later started, finished, cost (JSON), cached, answer (JSON: the output or the failure), cancel (present once a running job was
 -- asked to stop), hook (the states its webhook is told of, between spaces) and delivery (JSON: what has become of that).
 -- A job with an idempotency key has `pending` until it is confirmed: the end of the submitter's lease, and the submitter's id.
 -- One that expires before that has no client: it sends no webhook and does not keep its key.
@@ -54,7 +54,7 @@ local function remove(set, id)
   gone[#gone + 1] = id
 end
 
--- Lua unpacks no more than some thousands at idempotency_key.
+-- Lua unpacks no more than some thousands at once.
 local unpacked = 1000
 local function call_with(command, set, arguments)
   for from = 1, #arguments, unpacked do

@@ -3,7 +3,7 @@
 local found = redis.call('HMGET', KEYS[2], 'state', 'seed', 'pending', 'number')
 if found[1] == 'queued' then
   local told = cjson.decode(found[2])
-  if told.idempotency_key and string.match(found[3] or '', ' (%S+)$') ~= ARGV[3] then return 0 end
+  if told.once and string.match(found[3] or '', ' (%S+)$') ~= ARGV[3] then return 0 end
   redis.call('DEL', KEYS[2])
   remove(KEYS[1], ARGV[2])
   remove(owned(KEYS[1], told), ARGV[2])
