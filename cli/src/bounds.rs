@@ -8,6 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
 
+/// Longest time for a call that nobody has set a limit to, all its tries included.
+pub(crate) const LOOK_LIMIT: Duration = Duration::from_secs(60);
+
 /// How long after the deadline an answer may still be under way: the server was asked to answer by then.
 const ON_ITS_WAY: Duration = Duration::from_secs(5);
 

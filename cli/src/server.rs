@@ -7,11 +7,10 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::arguments::Look;
-use crate::bounds::{Bounds, Interrupt};
+use crate::bounds::{Bounds, Interrupt, LOOK_LIMIT};
 use crate::client::{Answer, Call, Client};
 use crate::console::Console;
 use crate::failure::{Exit, Failure};
-use crate::jobs::LOOK_LIMIT;
 use crate::output::{self, Row};
 
 #[derive(Deserialize)]

@@ -28,6 +28,7 @@ pub mod dead_letters;
 pub mod failpoint;
 pub mod fleet;
 pub mod job;
+pub mod job_state;
 pub mod key;
 pub mod key_name;
 pub mod outcome;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::job::JobId;
+use crate::job_state::JobState;
 
 /// One score per label, in the order of the model's labels; cheap to clone.
 #[derive(Clone, Debug, PartialEq)]
@@ -168,6 +169,17 @@ pub struct Report {
     pub attempts: u32,
     /// The answer came out of the cache.
     pub cached: bool,
+}
+
+impl From<&Outcome> for JobState {
+    fn from(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Succeeded(_) => Self::Succeeded,
+            Outcome::Failed(_) => Self::Failed,
+            Outcome::Canceled => Self::Canceled,
+            Outcome::Expired => Self::Expired,
+        }
+    }
 }
 
 #[cfg(test)]

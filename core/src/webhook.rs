@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixMillis;
-use crate::store::State;
+use crate::job_state::JobState;
 
 /// So long after its job's end a webhook is tried.
 pub const TRIED_FOR: Duration = Duration::from_secs(86_400);
@@ -20,7 +20,7 @@ pub struct Webhook {
     /// The client's address.
     pub url: String,
     /// The terminal states it is told of.
-    pub events: Vec<State>,
+    pub events: Vec<JobState>,
 }
 
 /// What has become of telling it.

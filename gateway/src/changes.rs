@@ -5,7 +5,7 @@ use selvage_core::fleet::{Members, ModelStatus};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::App;
+use crate::app::App;
 
 /// Notes what changes in the folder until `stop` fires.
 pub async fn run(

@@ -12,7 +12,7 @@ use selvage_core::job::ModelName;
 use crate::access::Rate;
 use crate::access::make::MakeKey;
 use crate::browsers::{AllowedHost, AllowedOrigin, BrowserRules};
-use crate::dead_letters::command::DeadLettersCommand;
+use crate::dead_letters::arguments::DeadLettersCommand;
 use crate::webhooks::{Secret, ShowSecret, WebhookSettings};
 
 /// Largest body that may be configured: a job must fit into a message, and RabbitMQ takes 16 MiB by default.

@@ -20,9 +20,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::app::{App, Backends};
 use crate::config::Settings;
-use crate::start::{Ports, Prepared, StartError, start};
-use crate::{App, Backends, serve};
+use crate::server::serve;
+use crate::start::{Ports, Prepared, start};
+use crate::start_error::StartError;
 
 /// Records kept in memory, finished and unfinished; about a kilobyte each.
 const MAX_RECORDS: usize = 50_000;

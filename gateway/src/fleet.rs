@@ -17,9 +17,9 @@ use selvage_core::redis::{RedisCache, RedisDeadLetters, RedisFleet, RedisStore};
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::Backends;
+use crate::app::Backends;
 use crate::config::Settings;
-use crate::start::StartError;
+use crate::start_error::StartError;
 
 /// How long the start waits for a broker that is away; then the gateway says that it is not ready and goes on.
 const BROKER_WAIT: Duration = Duration::from_secs(3);

@@ -8,7 +8,8 @@ use std::time::Duration;
 use selvage_core::config::EXIT_USAGE;
 use selvage_core::{config, probe, shutdown, telemetry, trace};
 use selvage_gateway::config::{Command, Settings};
-use selvage_gateway::start::{self, StartError};
+use selvage_gateway::run;
+use selvage_gateway::start_error::StartError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -72,7 +73,7 @@ async fn run(settings: Settings) -> Result<(), StartError> {
     let shutdown = CancellationToken::new();
     let signals = TaskTracker::new();
     signals.spawn(shutdown::on_signal(shutdown.clone()));
-    let ended = start::run(settings, shutdown.clone()).await;
+    let ended = run::run(settings, shutdown.clone()).await;
     shutdown.cancel();
     ended
 }

@@ -13,7 +13,7 @@ use selvage_core::key::PredictionKey;
 
 use crate::config::Settings;
 use crate::error::{ApiError, Code};
-use crate::start::StartError;
+use crate::start_error::StartError;
 
 /// The model that answers where several could and none is named.
 const PREFERRED: &str = "fashion-mnist";

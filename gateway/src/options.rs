@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use axum::http::header::CACHE_CONTROL;
 use selvage_core::job::CachePolicy;
-use selvage_core::store::State;
+use selvage_core::job_state::JobState;
 use selvage_core::webhook::Webhook;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -25,11 +25,11 @@ const MAX_METADATA_BYTES: usize = 1024;
 const MAX_SPAN_S: f64 = 86_400.0;
 
 /// The states a webhook can tell of.
-pub(crate) const ENDS: [State; 4] = [
-    State::Succeeded,
-    State::Failed,
-    State::Canceled,
-    State::Expired,
+pub(crate) const ENDS: [JobState; 4] = [
+    JobState::Succeeded,
+    JobState::Failed,
+    JobState::Canceled,
+    JobState::Expired,
 ];
 
 /// What a request asks for.
@@ -208,7 +208,7 @@ impl Reader {
 struct WebhookOption {
     url: String,
     #[serde(default)]
-    events: Option<Vec<State>>,
+    events: Option<Vec<JobState>>,
 }
 
 fn webhook(given: ParameterValue<'_>) -> Result<Webhook, &'static str> {

@@ -9,10 +9,11 @@ use selvage_core::BoxError;
 use selvage_core::clock::Clock;
 use selvage_core::failpoint;
 use selvage_core::job::{Job, JobId};
+use selvage_core::job_state::JobState;
 use selvage_core::outcome::Cost;
 use selvage_core::output::Output;
 use selvage_core::queue::{PublishError, Queue};
-use selvage_core::store::{Completion, End, JobStore, Record, Seed, State, StoreError, Submitted};
+use selvage_core::store::{Completion, End, JobStore, Record, Seed, StoreError, Submitted};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
@@ -209,7 +210,7 @@ impl Submitter {
     fn queued(&self, seed: Seed, number: Option<u64>) -> Start {
         Start::Publish(Box::new(Record {
             number,
-            state: State::Queued,
+            state: JobState::Queued,
             attempts: 0,
             started_at: None,
             finished_at: None,

@@ -7,10 +7,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use selvage_core::catalog::Model;
 use selvage_core::clock::UnixMillis;
 use selvage_core::job::JobId;
+use selvage_core::job_state::JobState;
 use selvage_core::key::Digest;
 use selvage_core::outcome::Cost;
 use selvage_core::output::Output;
-use selvage_core::store::{Record, State};
+use selvage_core::store::Record;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -23,7 +24,7 @@ use crate::predictions::{Finished, PredictRequest};
 #[schema(as = Job)]
 pub struct JobView<'a> {
     id: JobId,
-    status: State,
+    status: JobState,
     model: ModelView<'a>,
     #[schema(required)]
     image_hash: Option<Digest>,
@@ -79,7 +80,7 @@ impl<'a> ModelView<'a> {
 #[schema(as = WebhookState)]
 struct WebhookView<'a> {
     url: &'a str,
-    events: &'a [State],
+    events: &'a [JobState],
     attempts: u32,
     last_status: Option<u16>,
     last_error: Option<&'a str>,
@@ -266,7 +267,7 @@ impl<'a> JobView<'a> {
     pub fn failed(failed: &Failed<'a>, finished_at: UnixMillis) -> Self {
         Self {
             id: failed.id,
-            status: State::Failed,
+            status: JobState::Failed,
             model: ModelView::of(failed.model),
             image_hash: failed.image,
             cached: false,

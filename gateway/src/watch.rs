@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use selvage_core::job::JobId;
-use selvage_core::store::{JobStore, Record, State};
+use selvage_core::job_state::JobState;
+use selvage_core::store::{JobStore, Record};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -31,7 +32,7 @@ const MAX_NUDGES: usize = 1024;
 
 /// What changes in a record while its job lives: a client that knows it has missed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Version(State, u32);
+pub struct Version(JobState, u32);
 
 impl Version {
     /// The version of a record as it was read.

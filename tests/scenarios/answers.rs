@@ -64,7 +64,7 @@ pub(super) async fn scores_equal_those_of_another_runtime(
     let path = program::project().join("tests/fixtures/fashion-mnist-reference.json");
     let reference: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
     for name in pictures::SAMPLES {
-        let expected = reference["probabilities"][name]
+        let expected = reference[pictures::probabilities()][name]
             .as_array()
             .context("a reference per sample")?;
         let answer = on

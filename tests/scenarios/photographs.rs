@@ -18,7 +18,9 @@ pub(super) async fn photographs_are_told_as_python_tells_them(
 ) -> anyhow::Result<()> {
     let file = project().join("tests/fixtures/clothing-reference.json");
     let reference: Value = serde_json::from_slice(&std::fs::read(&file)?)?;
-    let expected = reference["probabilities"].as_object().context("pictures")?;
+    let expected = reference[pictures::probabilities()]
+        .as_object()
+        .context("pictures")?;
     assert_eq!(expected.len(), pictures::PHOTOGRAPHS.len() + 2);
     for (path, scores) in expected {
         let jpeg = std::fs::read(project().join(path))?;

@@ -344,3 +344,18 @@ pub fn lying_jpeg() -> Vec<u8> {
     bytes[at + 5..at + 9].fill(0xFF);
     bytes
 }
+
+/// The field of the reference files with the scores of this processor's kind: without VNNI, ONNX Runtime computes int8 models
+/// with saturating instructions.
+///
+/// # Panics
+/// Where there is no `/proc/cpuinfo`.
+#[must_use]
+pub fn probabilities() -> &'static str {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").expect("Linux");
+    if cpu.contains("vnni") || cpu.contains("asimddp") {
+        "probabilities"
+    } else {
+        "probabilities_without_vnni"
+    }
+}

@@ -6,9 +6,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::LOOK_LIMIT;
 use crate::arguments::ListedJobs;
-use crate::bounds::{Bounds, Interrupt};
+use crate::bounds::{Bounds, Interrupt, LOOK_LIMIT};
 use crate::client::{Call, Client};
 use crate::console::Console;
 use crate::failure::{Exit, Failure};

@@ -7,16 +7,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::arguments::{Jobs, OneJob, WaitedJob};
-use crate::bounds::{Bounds, Interrupt};
+use crate::bounds::{Bounds, Interrupt, LOOK_LIMIT};
 use crate::client::{Call, Client};
 use crate::console::{Console, Topic};
 use crate::failure::{Exit, Failure};
 use crate::job::Job;
 use crate::output::{self, Row};
 use crate::wait::Wait;
-
-/// Longest time for a call that nobody has set a limit to, all its tries included.
-pub(crate) const LOOK_LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs one of the commands.
 pub(crate) async fn run(asked: &Jobs, interrupt: &Interrupt) -> Result<Exit, Failure> {

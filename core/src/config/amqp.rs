@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use url::{Url, form_urlencoded};
 
+use super::address;
+
 /// The address of one RabbitMQ node; shows host and path only, never user or password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AmqpUrl(Url);
@@ -52,13 +54,13 @@ impl FromStr for AmqpUrl {
 
     fn from_str(text: &str) -> Result<Self, String> {
         // The text itself may hold a password, so no message repeats it.
-        super::url(text, &["amqp", "amqps"]).map(Self)
+        address::parse(text, &["amqp", "amqps"]).map(Self)
     }
 }
 
 impl fmt::Display for AmqpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        super::show(&self.0, f)
+        address::show(&self.0, f)
     }
 }
 

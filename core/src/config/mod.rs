@@ -1,12 +1,12 @@
 //! Settings both programs share, parsed into types that cannot be wrong. Secrets never reach a log.
 
+mod address;
 mod amqp;
 mod ops;
 mod otlp;
 mod redis;
 
 use std::error::Error as _;
-use std::fmt;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Command, Parser};
-use url::Url;
 
 pub use self::amqp::{AmqpUrl, AmqpUrls};
 pub use self::ops::OpsListen;
@@ -175,49 +174,6 @@ impl SharedSettings {
         }
         Ok(())
     }
-}
-
-/// A URL of one of these schemes with a host. The text may hold a password, so no message repeats it.
-fn url(text: &str, schemes: &[&str]) -> Result<Url, String> {
-    check_at_signs(text)?;
-    let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
-    if !schemes.contains(&url.scheme()) {
-        return Err(format!("the scheme must be one of {}", schemes.join(", ")));
-    }
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err("the URL names no host".to_owned());
-    }
-    Ok(url)
-}
-
-/// Refuses a URL in which a part of the password may be read as host or path, which logs show.
-fn check_at_signs(text: &str) -> Result<(), String> {
-    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
-    let credentials = rest
-        .split_once('@')
-        .filter(|(before, after)| before.contains(['/', '?', '#']) || after.contains('@'));
-    match credentials {
-        None => Ok(()),
-        Some(_) => Err(
-            "an `@` stands where none may be; percent-encode `@`, `/`, `?` and `#` in the user, the password and what \
-             follows the host (%40, %2F, %3F, %23)"
-                .to_owned(),
-        ),
-    }
-}
-
-/// Shows a URL without user, password and parameters.
-fn show(url: &Url, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(
-        f,
-        "{}://{}",
-        url.scheme(),
-        url.host_str().unwrap_or_default()
-    )?;
-    if let Some(port) = url.port() {
-        write!(f, ":{port}")?;
-    }
-    f.write_str(url.path())
 }
 
 /// A word that is safe as the first part of queue names and keys: 1 to 32 of `a-z 0-9 _ -`.

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use url::Url;
 
+use super::address;
+
 /// The address of an OpenTelemetry collector; shows host and path only, never user or password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct OtlpUrl(Url);
@@ -23,13 +25,13 @@ impl FromStr for OtlpUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        super::url(text, &["http", "https"]).map(Self)
+        address::parse(text, &["http", "https"]).map(Self)
     }
 }
 
 impl fmt::Display for OtlpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        super::show(&self.0, f)
+        address::show(&self.0, f)
     }
 }
 

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use url::{Url, form_urlencoded};
 
+use super::address;
+
 /// The port sentinels listen on unless they are told otherwise.
 const SENTINEL_PORT: u16 = 26_379;
 /// What is written in the place of the server's host, which only the sentinels know. RFC 2606 §2: nobody has this name.
@@ -57,12 +59,12 @@ impl FromStr for RedisUrl {
             ("rediss+sentinel://", "rediss"),
         ] {
             if let Some(rest) = text.strip_prefix(prefix) {
-                super::check_at_signs(rest)?;
+                address::check_at_signs(rest)?;
                 return sentinels(scheme, rest).map(Self::Sentinels);
             }
         }
         let schemes = ["redis", "rediss", "redis+sentinel", "rediss+sentinel"];
-        super::url(text, &schemes).map(Self::Server)
+        address::parse(text, &schemes).map(Self::Server)
     }
 }
 
@@ -86,7 +88,7 @@ fn sentinels(scheme: &str, text: &str) -> Result<Sentinels, String> {
     let server = format!("{scheme}://{credentials}@{SOME_SERVER}/{database}");
     let (user, password) = sentinel_login(query)?;
     let node = |host: &str| {
-        let mut url = super::url(&format!("{scheme}://{host}"), &[scheme])?;
+        let mut url = address::parse(&format!("{scheme}://{host}"), &[scheme])?;
         if url.path().len() > 1 || url.query().is_some() {
             return Err("a sentinel is a host and a port".to_owned());
         }
@@ -101,7 +103,7 @@ fn sentinels(scheme: &str, text: &str) -> Result<Sentinels, String> {
     Ok(Sentinels {
         nodes: hosts.split(',').map(node).collect::<Result<_, String>>()?,
         service: service.to_owned(),
-        server: super::url(&server, &[scheme])?,
+        server: address::parse(&server, &[scheme])?,
     })
 }
 
@@ -125,7 +127,7 @@ impl fmt::Display for RedisUrl {
             service,
             server,
         } = match self {
-            Self::Server(url) => return super::show(url, f),
+            Self::Server(url) => return address::show(url, f),
             Self::Sentinels(sentinels) => sentinels,
         };
         write!(f, "{}+sentinel://", server.scheme())?;

@@ -6,18 +6,19 @@ use redis::{RedisError, Value};
 use serde::de::DeserializeOwned;
 
 use crate::clock::UnixMillis;
-use crate::store::{End, Record, Seed, State};
+use crate::job_state::JobState;
+use crate::store::{End, Record, Seed};
 
 /// The error code of a command on a key that holds another type.
 pub(super) const WRONG_TYPE: &str = "WRONGTYPE";
 
-const STATES: [State; 6] = [
-    State::Queued,
-    State::Running,
-    State::Succeeded,
-    State::Failed,
-    State::Canceled,
-    State::Expired,
+const STATES: [JobState; 6] = [
+    JobState::Queued,
+    JobState::Running,
+    JobState::Succeeded,
+    JobState::Failed,
+    JobState::Canceled,
+    JobState::Expired,
 ];
 
 /// What is wrong with a hash that should be a record.
@@ -108,7 +109,7 @@ pub(super) fn read(reply: Value) -> Result<Option<Record>, Unreadable> {
 }
 
 /// The state of that name.
-pub(super) fn state(name: &str) -> Result<State, Damage> {
+pub(super) fn state(name: &str) -> Result<JobState, Damage> {
     let known = STATES.into_iter().find(|state| state.as_str() == name);
     known.ok_or(Damage {
         field: "state",
@@ -118,7 +119,7 @@ pub(super) fn state(name: &str) -> Result<State, Damage> {
 
 fn record(fields: &Fields) -> Result<Record, Damage> {
     let state = state(fields.text("state")?)?;
-    let in_state = |wanted: State| state == wanted;
+    let in_state = |wanted: JobState| state == wanted;
     Ok(Record {
         seed: fields.json::<Seed>("seed")?,
         number: fields
@@ -130,10 +131,10 @@ fn record(fields: &Fields) -> Result<Record, Damage> {
         started_at: fields.time("started")?,
         finished_at: fields.time("finished")?,
         expires_at: UnixMillis(fields.number("expires")?),
-        output: in_state(State::Succeeded)
+        output: in_state(JobState::Succeeded)
             .then(|| fields.json("answer"))
             .transpose()?,
-        failure: in_state(State::Failed)
+        failure: in_state(JobState::Failed)
             .then(|| fields.json("answer"))
             .transpose()?,
         cost: fields

@@ -16,10 +16,11 @@ use super::shared::Shared;
 use crate::clock::UnixMillis;
 use crate::config::{Prefix, RedisUrl};
 use crate::job::{JobId, ModelName};
+use crate::job_state::JobState;
 use crate::key_name::KeyName;
 use crate::store::{
     Cancel, Claim, Completion, JobStore, MAX_ATTEMPTS, MOST_SCANNED, Page, Progress, Record, Seed,
-    State, StoreError, StoreFull, Submitted,
+    StoreError, StoreFull, Submitted,
 };
 use crate::webhook::{Delivery, Next};
 
@@ -151,7 +152,7 @@ impl RedisStore {
         list: &str,
         mut before: Option<String>,
         limit: usize,
-        state: Option<State>,
+        state: Option<JobState>,
     ) -> Result<(Vec<String>, Option<String>), LinkError> {
         let mut ids = Vec::new();
         for _ in 0..MOST_SCANNED / SCANNED_AT_ONCE {
@@ -159,7 +160,7 @@ impl RedisStore {
             let mut call = self.scripts.scan.prepare_invoke();
             call.key(list).key(&self.names.record_prefix);
             call.arg(from).arg(SCANNED_AT_ONCE).arg(limit - ids.len());
-            call.arg(state.map_or("", State::as_str));
+            call.arg(state.map_or("", JobState::as_str));
             let (last, found): (Option<String>, Vec<String>) = self.link.script(&call).await?;
             before = last;
             ids.extend(found);
@@ -291,7 +292,7 @@ impl JobStore for RedisStore {
         owner: Option<&KeyName>,
         before: Option<JobId>,
         limit: usize,
-        state: Option<State>,
+        state: Option<JobState>,
     ) -> Result<Page, StoreError> {
         let (list, before) = (self.names.owned(owner), before.map(|id| id.to_string()));
         let (ids, next) = self.scan(&list, before, limit, state).await?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Cancel, Claim, Completion, End, MAX_ATTEMPTS, Record, Seed, State};
+use super::{Cancel, Claim, Completion, End, JobState, MAX_ATTEMPTS, Record, Seed};
 use crate::clock::UnixMillis;
 use crate::job::JobId;
 use crate::outcome::Cost;
@@ -22,7 +22,7 @@ impl Entry {
     pub(super) fn new(seed: Seed, number: u64, retention: Duration) -> Self {
         let record = Record {
             number: Some(number),
-            state: State::Queued,
+            state: JobState::Queued,
             attempts: 0,
             started_at: None,
             finished_at: None,
@@ -46,7 +46,7 @@ impl Entry {
         let claim = self.verdict(now);
         if matches!(claim, Claim::Run(_)) {
             self.pending = None;
-            self.record.state = State::Queued;
+            self.record.state = JobState::Queued;
         }
         claim
     }
@@ -56,7 +56,7 @@ impl Entry {
         let claim = self.verdict(now);
         if let Claim::Run(start) = claim {
             self.pending = None;
-            self.record.state = State::Running;
+            self.record.state = JobState::Running;
             self.record.attempts = start;
             self.record.started_at.get_or_insert(now);
         }
@@ -82,7 +82,7 @@ impl Entry {
 
     /// Takes a start back; ends the job if it was asked to stop meanwhile.
     pub(super) fn release(&mut self, now: UnixMillis, retention: Duration) {
-        if self.record.state != State::Running {
+        if self.record.state != JobState::Running {
             return;
         }
         self.record.attempts -= 1;
@@ -90,9 +90,9 @@ impl Entry {
             self.record.started_at = None;
         }
         if self.cancel_requested {
-            self.finish(State::Canceled, now, retention);
+            self.finish(JobState::Canceled, now, retention);
         } else {
-            self.record.state = State::Queued;
+            self.record.state = JobState::Queued;
         }
     }
 
@@ -108,7 +108,7 @@ impl Entry {
         }
         self.record.cost = completion.cost;
         if self.cancel_requested {
-            self.finish(State::Canceled, now, retention);
+            self.finish(JobState::Canceled, now, retention);
             return true;
         }
         self.record.cached = completion.cached;
@@ -124,25 +124,27 @@ impl Entry {
     /// Ends a queued job, asks a running one to stop.
     pub(super) fn cancel(&mut self, now: UnixMillis, retention: Duration) -> Cancel {
         match self.record.state {
-            State::Queued => {
-                self.finish(State::Canceled, now, retention);
+            JobState::Queued => {
+                self.finish(JobState::Canceled, now, retention);
                 Cancel::Canceled
             }
-            State::Running => {
+            JobState::Running => {
                 self.cancel_requested = true;
                 Cancel::Requested
             }
-            State::Canceled => Cancel::Canceled,
-            ended @ (State::Succeeded | State::Failed | State::Expired) => Cancel::Finished(ended),
+            JobState::Canceled => Cancel::Canceled,
+            ended @ (JobState::Succeeded | JobState::Failed | JobState::Expired) => {
+                Cancel::Finished(ended)
+            }
         }
     }
 
     /// Whether its deadline passed before it was confirmed: nobody was told of it.
     pub(super) fn expired_unconfirmed(&self) -> bool {
-        self.record.state == State::Expired && self.pending.is_some()
+        self.record.state == JobState::Expired && self.pending.is_some()
     }
 
-    fn finish(&mut self, state: State, now: UnixMillis, retention: Duration) {
+    fn finish(&mut self, state: JobState, now: UnixMillis, retention: Duration) {
         self.record.state = state;
         self.record.finished_at = Some(now);
         self.record.expires_at = now.after(retention);

@@ -10,8 +10,8 @@ use super::abandoned::Recalls;
 use super::entry::Entry;
 use super::owners::Owners;
 use super::{
-    Cancel, Claim, Completion, JobStore, MOST_SCANNED, Page, Progress, Record, SUBMIT_LEASE, Seed,
-    State, StoreError, StoreFull, Submitted,
+    Cancel, Claim, Completion, JobState, JobStore, MOST_SCANNED, Page, Progress, Record,
+    SUBMIT_LEASE, Seed, StoreError, StoreFull, Submitted,
 };
 use crate::clock::{Clock, UnixMillis};
 use crate::job::{JobId, ModelName};
@@ -157,7 +157,7 @@ impl Records {
             {
                 return Ok(Submitted::Mismatch);
             }
-            let is_queued = earlier.record.state == State::Queued;
+            let is_queued = earlier.record.state == JobState::Queued;
             let Some((until, submitter)) = earlier.pending.filter(|_| is_queued) else {
                 return Ok(Submitted::Existing(earlier_seed.id));
             };
@@ -245,7 +245,7 @@ impl Records {
     /// Forgets an entry that is still queued.
     fn withdraw(&mut self, id: JobId, by: JobId) {
         if let Some(entry) = self.entries.get(&id)
-            && entry.record.state == State::Queued
+            && entry.record.state == JobState::Queued
             && (entry.record.seed.idempotency.is_none()
                 || entry.pending.is_some_and(|(_, submitter)| submitter == by))
         {
@@ -348,7 +348,7 @@ impl JobStore for MemoryStore {
         owner: Option<&KeyName>,
         before: Option<JobId>,
         limit: usize,
-        state: Option<State>,
+        state: Option<JobState>,
     ) -> Result<Page, StoreError> {
         let (records, _) = self.lock();
         let mut ids = records.owners.before(owner, before);

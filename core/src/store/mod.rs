@@ -35,9 +35,10 @@ use serde::{Deserialize, Serialize};
 use crate::BoxError;
 use crate::clock::UnixMillis;
 use crate::job::{Idempotency, Job, JobId, ModelName};
+use crate::job_state::JobState;
 use crate::key::{Digest, PredictionKey};
 use crate::key_name::KeyName;
-use crate::outcome::{Cost, Failure, Outcome};
+use crate::outcome::{Cost, Failure};
 use crate::output::Output;
 use crate::webhook::{Delivery, Next, Webhook};
 pub use memory::MemoryStore;
@@ -128,7 +129,7 @@ pub trait JobStore: Debug + Send + Sync {
         owner: Option<&KeyName>,
         before: Option<JobId>,
         limit: usize,
-        state: Option<State>,
+        state: Option<JobState>,
     ) -> Result<Page, StoreError>;
 
     /// How many jobs of each model were submitted and have ended, in the models' order.
@@ -248,57 +249,6 @@ impl Seed {
     }
 }
 
-/// A job's state.
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// Waits for a worker.
-    Queued,
-    /// A worker has started it.
-    Running,
-    /// Ended with an answer.
-    Succeeded,
-    /// Ended without one.
-    Failed,
-    /// Ended by its client.
-    Canceled,
-    /// Ended by its deadline.
-    Expired,
-}
-
-impl State {
-    /// Whether the job has ended; such a state never changes.
-    #[must_use]
-    pub const fn is_terminal(self) -> bool {
-        !matches!(self, Self::Queued | Self::Running)
-    }
-
-    /// The state as JSON, metrics and logs spell it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Running => "running",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Canceled => "canceled",
-            Self::Expired => "expired",
-        }
-    }
-}
-
-impl From<&Outcome> for State {
-    fn from(outcome: &Outcome) -> Self {
-        match outcome {
-            Outcome::Succeeded(_) => Self::Succeeded,
-            Outcome::Failed(_) => Self::Failed,
-            Outcome::Canceled => Self::Canceled,
-            Outcome::Expired => Self::Expired,
-        }
-    }
-}
-
 /// What the store knows of a job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
@@ -307,7 +257,7 @@ pub struct Record {
     /// [`Progress::submitted`] of its model when it was written, itself included; `None` in a record of an earlier version.
     pub number: Option<u64>,
     /// Its state now.
-    pub state: State,
+    pub state: JobState,
     /// Starts so far.
     pub attempts: u32,
     /// First start.
@@ -421,12 +371,12 @@ pub enum End {
 impl End {
     /// The state this end puts a record into.
     #[must_use]
-    pub const fn state(&self) -> State {
+    pub const fn state(&self) -> JobState {
         match self {
-            Self::Succeeded(_) => State::Succeeded,
-            Self::Failed(_) => State::Failed,
-            Self::Canceled => State::Canceled,
-            Self::Expired => State::Expired,
+            Self::Succeeded(_) => JobState::Succeeded,
+            Self::Failed(_) => JobState::Failed,
+            Self::Canceled => JobState::Canceled,
+            Self::Expired => JobState::Expired,
         }
     }
 }
@@ -439,7 +389,7 @@ pub enum Cancel {
     /// It runs and was asked to stop.
     Requested,
     /// It had ended in this state.
-    Finished(State),
+    Finished(JobState),
     /// No such job.
     Unknown,
 }

@@ -6,10 +6,11 @@ use selvage_core::clock::UnixMillis;
 use selvage_core::config::Prefix;
 use selvage_core::fleet::suite::{a_worker, gateway};
 use selvage_core::fleet::{Member, Members};
+use selvage_core::job_state::JobState;
 use selvage_core::store::suite::{
     completion, every_end, failure, hooked, keyed, overdue_seed, seed,
 };
-use selvage_core::store::{Cancel, End, State};
+use selvage_core::store::{Cancel, End};
 use selvage_core::webhook::{Delivery, KEPT_FOR, Next};
 
 use crate::support::{
@@ -50,7 +51,7 @@ async fn mixed_run(prefix: &Prefix) {
                 .unwrap();
         }
     }
-    let told = hooked(&[selvage_core::store::State::Expired]);
+    let told = hooked(&[selvage_core::store::JobState::Expired]);
     store.submit(&told).await.unwrap();
     store
         .complete(&[completion(told.id, End::Expired)])
@@ -140,7 +141,7 @@ async fn a_finished_record_stays_for_the_retention() {
 async fn a_record_is_kept_until_its_webhook_has_ended_or_for_a_day_and_an_hour() {
     let prefix = fresh_prefix();
     let (store, mut raw) = (store_of(&prefix), Raw::connect(&shared_redis()));
-    let job = hooked(&[State::Canceled]);
+    let job = hooked(&[JobState::Canceled]);
     store.submit(&job).await.unwrap();
     store.cancel(job.id).await.unwrap();
     let record = store.get(&[job.id]).await.unwrap().remove(0).unwrap();

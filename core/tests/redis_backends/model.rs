@@ -3,17 +3,18 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use selvage_core::clock::UnixMillis;
+use selvage_core::job_state::JobState;
 use selvage_core::store::suite::idempotency::keyed;
 use selvage_core::store::suite::webhooks::hooked;
 use selvage_core::store::suite::{answer, failure, seed_due};
-use selvage_core::store::{Cancel, Claim, End, MAX_ATTEMPTS, Seed, State};
+use selvage_core::store::{Cancel, Claim, End, MAX_ATTEMPTS, Seed};
 
 /// Jobs of one history; the last two are overdue from the start.
 pub(crate) const JOBS: usize = 5;
 /// The job whose client wants to be told of its end, in each of [`HOOKS`].
 pub(crate) const HOOKED: Which = 0;
 /// What the client of [`HOOKED`] wants to be told.
-pub(crate) const HOOKS: [State; 3] = [State::Succeeded, State::Failed, State::Canceled];
+pub(crate) const HOOKS: [JobState; 3] = [JobState::Succeeded, JobState::Failed, JobState::Canceled];
 /// Two jobs of one repeated request, under one idempotency key.
 pub(crate) const KEYED: [Which; 2] = [1, 2];
 
@@ -80,7 +81,7 @@ pub(crate) fn jobs() -> Vec<Seed> {
 /// What a record should be.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Model {
-    pub(crate) state: Option<State>,
+    pub(crate) state: Option<JobState>,
     pub(crate) attempts: u32,
     cancel_requested: bool,
     /// It has an idempotency key, and nobody has confirmed, checked or claimed it: which job's submitter is to publish it, and whether
@@ -103,20 +104,20 @@ impl Model {
     /// Whether this wrote its record.
     pub(crate) fn submit(&mut self) -> bool {
         let writes = self.state.is_none();
-        self.state.get_or_insert(State::Queued);
+        self.state.get_or_insert(JobState::Queued);
         writes
     }
 
     pub(crate) fn withdraw(&mut self, submitter: Which) {
         let is_submitters = self.pending.is_some_and(|(by, _)| by == submitter);
-        if self.state == Some(State::Queued) && (is_submitters || !KEYED.contains(&submitter)) {
+        if self.state == Some(JobState::Queued) && (is_submitters || !KEYED.contains(&submitter)) {
             *self = Self::default();
         }
     }
 
     /// Whether it has its idempotency key, if that was its own.
     pub(crate) fn keeps_key(&self) -> bool {
-        let is_unknown = self.state == Some(State::Expired) && self.pending.is_some();
+        let is_unknown = self.state == Some(JobState::Expired) && self.pending.is_some();
         self.state.is_some() && !is_unknown
     }
 
@@ -124,7 +125,7 @@ impl Model {
         let claim = self.verdict(is_overdue);
         if matches!(claim, Claim::Run(_)) {
             self.pending = None;
-            self.state = Some(State::Queued);
+            self.state = Some(JobState::Queued);
         }
         claim
     }
@@ -133,7 +134,7 @@ impl Model {
         let claim = self.verdict(is_overdue);
         if let Claim::Run(start) = claim {
             self.pending = None;
-            self.state = Some(State::Running);
+            self.state = Some(JobState::Running);
             self.attempts = start;
         }
         claim
@@ -150,12 +151,12 @@ impl Model {
     }
 
     pub(crate) fn release(&mut self) {
-        if self.state == Some(State::Running) {
+        if self.state == Some(JobState::Running) {
             self.attempts -= 1;
             self.state = Some(if self.cancel_requested {
-                State::Canceled
+                JobState::Canceled
             } else {
-                State::Queued
+                JobState::Queued
             });
         }
     }
@@ -164,7 +165,7 @@ impl Model {
         let ends = self.is_open();
         if ends {
             self.state = Some(if self.cancel_requested {
-                State::Canceled
+                JobState::Canceled
             } else {
                 end.state()
             });
@@ -175,15 +176,15 @@ impl Model {
     pub(crate) fn cancel(&mut self) -> Cancel {
         match self.state {
             None => Cancel::Unknown,
-            Some(State::Queued) => {
-                self.state = Some(State::Canceled);
+            Some(JobState::Queued) => {
+                self.state = Some(JobState::Canceled);
                 Cancel::Canceled
             }
-            Some(State::Running) => {
+            Some(JobState::Running) => {
                 self.cancel_requested = true;
                 Cancel::Requested
             }
-            Some(State::Canceled) => Cancel::Canceled,
+            Some(JobState::Canceled) => Cancel::Canceled,
             Some(ended) => Cancel::Finished(ended),
         }
     }

@@ -7,9 +7,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use selvage_core::clock::{Clock, UnixMillis};
 use selvage_core::config::Prefix;
+use selvage_core::job_state::JobState;
 use selvage_core::store::suite::{assert_sound, completion};
 use selvage_core::store::{
-    Claim, End, JobStore, MemoryStore, Record, SUBMIT_LEASE, Seed, State, Submitted,
+    Claim, End, JobStore, MemoryStore, Record, SUBMIT_LEASE, Seed, Submitted,
 };
 use selvage_core::webhook::{Delivery, Next};
 use tokio::task::JoinSet;
@@ -117,7 +118,7 @@ impl History {
         let earlier = holder.filter(|&holder| self.models[holder].keeps_key());
         if let Some(other) = earlier.filter(|&other| other != which) {
             let (model, id) = (&mut self.models[other], self.jobs[other].id);
-            let is_queued = model.state == Some(State::Queued);
+            let is_queued = model.state == Some(JobState::Queued);
             return match model.pending.filter(|_| is_queued) {
                 None => Submitted::Existing(id),
                 Some((by, false)) if by != which => Submitted::InProgress,
@@ -390,10 +391,12 @@ async fn stays_sound_under_concurrency(store: Arc<dyn JobStore>, histories: Vec<
         };
         assert_sound(record);
         match record.state {
-            State::Queued | State::Running => assert_eq!(ends, 0, "{record:?}"),
-            State::Succeeded | State::Failed | State::Expired => assert_eq!(ends, 1, "{record:?}"),
+            JobState::Queued | JobState::Running => assert_eq!(ends, 0, "{record:?}"),
+            JobState::Succeeded | JobState::Failed | JobState::Expired => {
+                assert_eq!(ends, 1, "{record:?}")
+            }
             // Or a cancellation did it, or the release of a job asked to stop.
-            State::Canceled => assert!(ends <= 1, "{record:?}"),
+            JobState::Canceled => assert!(ends <= 1, "{record:?}"),
         }
         let is_due = which >= JOBS - 2 && !record.state.is_terminal();
         assert_eq!(due.contains(record), is_due, "{record:?}");

@@ -10,9 +10,10 @@ use selvage_core::config::Prefix;
 use selvage_core::dead_letters::suite as dead_suite;
 use selvage_core::fleet::Fleet;
 use selvage_core::fleet::suite::{self as fleet_suite, a_worker};
+use selvage_core::job_state::JobState;
 use selvage_core::redis::{RedisCache, RedisDeadLetters, RedisFleet, RedisStore};
 use selvage_core::store::suite::{self, Store, answer, completion, overdue_seed, seed};
-use selvage_core::store::{Cancel, Claim, End, JobStore, Seed, State, StoreFull};
+use selvage_core::store::{Cancel, Claim, End, JobStore, Seed, StoreFull};
 
 use crate::private::PrivateRedis;
 use crate::support::{CALM, HOUR, NONE, PATIENCE, Raw, chain, eventually, fresh_prefix};
@@ -345,7 +346,7 @@ async fn a_wiped_redis_takes_new_jobs_and_rebuilds_old_ones() {
     assert_eq!(claims, [Claim::Run(1)]);
     assert!(completed(&store, &job).await);
     let record = store.get(&[job.id]).await.unwrap().remove(0).unwrap();
-    assert_eq!(record.state, State::Succeeded);
+    assert_eq!(record.state, JobState::Succeeded);
 }
 
 #[tokio::test]

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use redis::FromRedisValue;
 use selvage_core::config::RedisUrl;
+use selvage_core::job_state::JobState;
 use selvage_core::redis::RedisStore;
 use selvage_core::store::suite::{answer, completion, seed};
-use selvage_core::store::{Claim, End, JobStore, Seed, State};
+use selvage_core::store::{Claim, End, JobStore, Seed};
 
 use crate::private::{PrivateRedis, answering, free_port};
 use crate::proxy::Proxy;
@@ -183,11 +184,11 @@ async fn a_lost_primary_is_followed_and_nothing_that_was_submitted_is_missing() 
     sentinel.fails_over().await;
     submitted(&store, &seed()).await;
     let records = store.get(&[done.id, queued.id]).await.unwrap();
-    let states: Vec<State> = records
+    let states: Vec<JobState> = records
         .into_iter()
         .map(|record| record.unwrap().state)
         .collect();
-    assert_eq!(states, [State::Succeeded, State::Queued]);
+    assert_eq!(states, [JobState::Succeeded, JobState::Queued]);
     let role: String = raw(&replica).run("INFO", "replication");
     assert!(role.contains("role:master"), "{role}");
 }

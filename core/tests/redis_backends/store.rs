@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use selvage_core::job_state::JobState;
 use selvage_core::store::suite::idempotency::a_repeat_takes_over_with_its_own_times;
 use selvage_core::store::suite::{answer, completion, overdue_seed, seed};
-use selvage_core::store::{Claim, End, JobStore, Progress, State};
+use selvage_core::store::{Claim, End, JobStore, Progress};
 
 use crate::support::{Raw, chain, deadlines_name, fresh_prefix, job_name, shared_redis, store_of};
 
@@ -50,7 +51,10 @@ async fn a_wiped_redis_loses_no_queued_job() {
         .flatten()
         .map(|r| (r.state, r.number))
         .collect();
-    assert_eq!(ended, [1, 2].map(|number| (State::Succeeded, Some(number))));
+    assert_eq!(
+        ended,
+        [1, 2].map(|number| (JobState::Succeeded, Some(number)))
+    );
     let (submitted, ended) = (2, 2);
     let counted = Progress { submitted, ended };
     assert_eq!(store.progress(&models).await.unwrap(), [counted]);

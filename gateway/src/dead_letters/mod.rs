@@ -6,6 +6,7 @@
 //! | `view` | a dead letter as people see it |
 //! | `command` | `selvage-gateway dead-letters` |
 
+pub mod arguments;
 pub mod command;
 mod intake;
 mod view;

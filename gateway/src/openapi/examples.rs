@@ -1,10 +1,11 @@
 //! Examples, made by the code that makes the answers.
 
 use selvage_core::clock::UnixMillis;
+use selvage_core::job_state::JobState;
 use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::outcome::Cost;
 use selvage_core::output::{Output, Ranked};
-use selvage_core::store::{Record, Seed, State};
+use selvage_core::store::{Record, Seed};
 use serde_json::{Map, Value};
 
 use crate::error::{ApiError, Code};
@@ -12,16 +13,16 @@ use crate::view::{JobView, QueueView};
 
 /// A job in that state; `None` if it could not be shown.
 #[must_use]
-pub fn job(state: State) -> Option<Value> {
+pub fn job(state: JobState) -> Option<Value> {
     let record = record(state)?;
-    let queue = (state == State::Queued).then_some(QueueView {
+    let queue = (state == JobState::Queued).then_some(QueueView {
         position: 12,
         eta_ms: 240,
     });
     serde_json::to_value(JobView::recorded(&record, queue, true)).ok()
 }
 
-fn record(state: State) -> Option<Record> {
+fn record(state: JobState) -> Option<Record> {
     let created_at = UnixMillis(1_790_000_000_000);
     let seed = Seed {
         id: "01929f3e-7c1a-7b52-9a64-2f0d8f6a5b11".parse().ok()?,
@@ -59,11 +60,11 @@ fn record(state: State) -> Option<Record> {
         seed,
         number: Some(5012),
         state,
-        attempts: u32::from(state != State::Queued),
-        started_at: (state != State::Queued).then(|| moment(2)),
+        attempts: u32::from(state != JobState::Queued),
+        started_at: (state != JobState::Queued).then(|| moment(2)),
         finished_at: ended.then(|| moment(4)),
         expires_at: moment(86_400_000),
-        output: (state == State::Succeeded).then_some(output),
+        output: (state == JobState::Succeeded).then_some(output),
         failure: None,
         cost: Cost {
             waited_us: 0,

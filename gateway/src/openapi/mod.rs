@@ -3,6 +3,7 @@
 //! A route is registered together with its [`Operation`] (`routes/mod.rs`), whose schemas are derived from the very types
 //! that are sent; so the document cannot leave a route out, or a field.
 
+mod content;
 mod examples;
 mod headers;
 mod operation;
@@ -13,9 +14,10 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{Components, HttpMethod, InfoBuilder, LicenseBuilder, OpenApi, Paths, RefOr};
 
+pub use content::{content, text};
 pub use examples::job;
 pub use headers::{Header, header_parameter, typed_header_parameter};
-pub use operation::{Operation, content, text};
+pub use operation::Operation;
 pub use problems::{Form, problems};
 
 use crate::error::Code;

@@ -4,17 +4,17 @@ use axum::handler::Handler;
 use axum::routing::{self, MethodRouter};
 use serde_json::Value;
 use utoipa::ToSchema;
-use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::link::LinkBuilder;
 use utoipa::openapi::path::{Operation as Described, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBody;
-use utoipa::openapi::schema::{Object, Schema, Type};
-use utoipa::openapi::{Content, ContentBuilder, HttpMethod, Paths, Ref, RefOr, Required, Response};
+use utoipa::openapi::schema::Schema;
+use utoipa::openapi::{Content, HttpMethod, Paths, Ref, RefOr, Required, Response};
 use utoipa_axum::router::UtoipaMethodRouter;
 
+use super::content::content;
 use super::headers::Header;
 use super::problems::{Form, problems};
-use crate::App;
+use crate::app::App;
 use crate::error::{Code, Problem};
 use crate::oip::ErrorBody;
 
@@ -203,25 +203,4 @@ impl Operation {
         paths.add_path_operation(path, vec![method], self.described);
         (self.schemas, paths, handler)
     }
-}
-
-/// Content of that schema, with named examples.
-pub fn content<'a>(
-    schema: impl Into<RefOr<Schema>>,
-    examples: impl IntoIterator<Item = (&'a str, Value)>,
-) -> Content {
-    let examples = examples.into_iter().map(|(name, value)| {
-        let example = ExampleBuilder::new().value(Some(value)).build();
-        (name.to_owned(), example)
-    });
-    ContentBuilder::new()
-        .schema(Some(schema))
-        .examples_from_iter(examples)
-        .build()
-}
-
-/// Content that is text of no further description.
-#[must_use]
-pub fn text() -> Content {
-    content(Object::with_type(Type::String), [])
 }

@@ -7,9 +7,9 @@ use utoipa::ToSchema;
 use utoipa::openapi::path::Operation as Described;
 use utoipa::openapi::{Ref, RefOr, Response};
 
+use super::content::content;
 use super::examples;
 use super::headers::Header;
-use super::operation::content;
 use crate::error::{Code, Problem};
 use crate::oip::ErrorBody;
 

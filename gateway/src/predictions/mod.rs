@@ -21,7 +21,7 @@ use selvage_core::store::JobStore;
 use tokio::time::Instant;
 
 pub use request::{Answer, Finished, Hit, PredictError, PredictRequest, Source};
-use waiter::Waiter;
+use waiter::{Leaving, Waiter};
 
 use crate::admission::{Admission, Full};
 use crate::inflight::{Entered, InFlightEntry, Inflight, Refusal, Verdict};
@@ -184,6 +184,16 @@ impl Predictions {
         known.is_some_and(|known| request.takes(&known.scores))
     }
 
+    fn leaving(&self) -> Leaving<'_> {
+        Leaving {
+            inflight: &self.inflight,
+            store: &self.store,
+            clock: &self.clock,
+            metrics: &self.metrics,
+            tasks: &self.life.tasks,
+        }
+    }
+
     /// Leads or follows one computation.
     async fn wait_once(
         &self,
@@ -213,7 +223,9 @@ impl Predictions {
                     retry_after,
                 });
             }
-            Ok(Entered::Follows(flight, waiting)) => (Waiter::new(self, flight, waiting), true),
+            Ok(Entered::Follows(flight, waiting)) => {
+                (Waiter::new(self.leaving(), flight, waiting), true)
+            }
             // Another request's computation may have ended since the look into the cache.
             Ok(Entered::Leads(_)) if shared && self.is_at_hand(request) => {
                 self.inflight.settle(request.id, &Verdict::Expired);
@@ -221,7 +233,7 @@ impl Predictions {
                 return Ok(WaitOutcome::Abandoned);
             }
             Ok(Entered::Leads(waiting)) => {
-                let waiter = Waiter::new(self, request.id, waiting);
+                let waiter = Waiter::new(self.leaving(), request.id, waiting);
                 self.publish(request, until);
                 (waiter, false)
             }

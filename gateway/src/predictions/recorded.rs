@@ -1,8 +1,9 @@
 //! Waiting for a job that has a record from its beginning, so that a repeat of its request finds it. It travels the way of
 //! asynchronous jobs, whether its client waits or not. Knows no HTTP.
 
+use selvage_core::job_state::JobState;
 use selvage_core::outcome::{Failure, FailureCode};
-use selvage_core::store::{Record, State};
+use selvage_core::store::Record;
 
 use super::{Answer, Finished, PredictError, PredictRequest, Predictions};
 use crate::lifecycle::Phase;
@@ -38,11 +39,11 @@ impl Predictions {
 /// A client that waits is told of a failure or a cancellation as of any other: by an error.
 fn as_waited_for(record: Record) -> Result<Answer, PredictError> {
     match record.state {
-        State::Failed => Err(PredictError::Failed(record.failure.unwrap_or_else(|| {
+        JobState::Failed => Err(PredictError::Failed(record.failure.unwrap_or_else(|| {
             Failure::new(FailureCode::InferenceFailed, "no reason is known")
         }))),
-        State::Canceled => Err(PredictError::Canceled),
-        State::Queued | State::Running | State::Succeeded | State::Expired => {
+        JobState::Canceled => Err(PredictError::Canceled),
+        JobState::Queued | JobState::Running | JobState::Succeeded | JobState::Expired => {
             Ok(Answer::Recorded(Box::new(record)))
         }
     }

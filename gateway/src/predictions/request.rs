@@ -8,11 +8,12 @@ use selvage_core::BoxError;
 use selvage_core::catalog::Model;
 use selvage_core::clock::UnixMillis;
 use selvage_core::job::{CachePolicy, Idempotency, Job, JobId, Submission};
+use selvage_core::job_state::JobState;
 use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::key_name::KeyName;
 use selvage_core::outcome::{Cost, Failure, Scores};
 use selvage_core::output::Output;
-use selvage_core::store::{Record, State};
+use selvage_core::store::Record;
 use selvage_core::webhook::Webhook;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
@@ -241,10 +242,10 @@ impl Finished {
 
     /// The job's terminal state.
     #[must_use]
-    pub const fn state(&self) -> State {
+    pub const fn state(&self) -> JobState {
         match self.scores {
-            Some(_) => State::Succeeded,
-            None => State::Expired,
+            Some(_) => JobState::Succeeded,
+            None => JobState::Expired,
         }
     }
 }

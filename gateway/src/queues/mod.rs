@@ -10,8 +10,9 @@ use selvage_core::catalog::Model;
 use selvage_core::clock::{Clock, UnixMillis};
 use selvage_core::fleet::{Fleet, Members};
 use selvage_core::job::{ModelName, Priority};
+use selvage_core::job_state::JobState;
 use selvage_core::queue::Queue;
-use selvage_core::store::{JobStore, Progress, Record, State};
+use selvage_core::store::{JobStore, Progress, Record};
 use tokio::time::{Instant, timeout};
 
 use crate::admission::{Pace, retry_after, span};
@@ -250,7 +251,7 @@ impl Queues {
     #[must_use]
     pub fn queue_view(&self, record: &Record) -> Option<QueueView> {
         let model = &record.seed.model;
-        let number = record.number.filter(|_| record.state == State::Queued)?;
+        let number = record.number.filter(|_| record.state == JobState::Queued)?;
         let progress = *self.find(model)?.progress();
         let position = progress?.position(number);
         let eta = self.eta(model, position);

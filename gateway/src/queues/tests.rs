@@ -328,7 +328,7 @@ async fn a_position_is_shown_of_queued_jobs_with_a_number_once_the_counts_were_r
     scene.queues.read().await;
     let view = scene.queues.queue_view(&last).unwrap();
     assert_eq!((view.position, view.eta_ms), (3, 3_000));
-    let state = State::Running;
+    let state = JobState::Running;
     let number = None;
     for other in [
         Record {

@@ -6,8 +6,8 @@ use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
-use crate::App;
 use crate::access::Unknown;
+use crate::app::App;
 use crate::error::{ApiError, Code};
 use crate::peer::Peer;
 

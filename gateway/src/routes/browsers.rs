@@ -10,7 +10,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer, ExposeHeaders};
 
 use super::access::refuse;
 use super::framing;
-use crate::App;
+use crate::app::App;
 use crate::browsers::{AllowedOrigin, BrowserRules};
 use crate::error::{ApiError, Code};
 

@@ -11,8 +11,8 @@ use utoipa::ToSchema;
 
 use super::jobs::{NOT_KEPT, json};
 use super::predict::accepted_response;
-use crate::App;
 use crate::access::Caller;
+use crate::app::App;
 use crate::dead_letters::DeadLetterError;
 use crate::error::{ApiError, Code, Problem};
 use crate::lifecycle::Phase;

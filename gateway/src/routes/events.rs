@@ -12,8 +12,8 @@ use futures_util::stream::{Stream, unfold};
 use selvage_core::store::Record;
 
 use super::jobs::{NOT_KEPT, find, job_id};
-use crate::App;
 use crate::access::Caller;
+use crate::app::App;
 use crate::error::ApiError;
 use crate::options::Query;
 use crate::view::JobView;

@@ -17,8 +17,8 @@ use selvage_core::preview;
 
 use super::middleware::RequestId;
 use super::receive::Received;
-use crate::App;
 use crate::access::Caller;
+use crate::app::App;
 use crate::error::{ApiError, Code};
 use crate::options::Query;
 use crate::predictions::{Answer, PredictRequest};

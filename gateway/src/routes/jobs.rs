@@ -12,8 +12,8 @@ use selvage_core::store::{Cancel, Record};
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
 
-use crate::App;
 use crate::access::Caller;
+use crate::app::App;
 use crate::error::{ApiError, Code, retry_after};
 use crate::options::Query;
 use crate::prefer::{PREFERENCE_APPLIED, Prefer, applied_wait};

@@ -6,14 +6,14 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use selvage_core::job::JobId;
-use selvage_core::store::State as JobState;
+use selvage_core::job_state::JobState;
 use serde::Serialize;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::jobs::{NOT_KEPT, json};
-use crate::App;
 use crate::access::Caller;
+use crate::app::App;
 use crate::error::ApiError;
 use crate::options::Query;
 use crate::view::JobView;

@@ -13,14 +13,14 @@ use selvage_core::trace::{self, Span};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::predict::SERVER_TIMING;
-use super::receive::TRACEPARENT;
-use crate::App;
+use crate::app::App;
 use crate::error::{ApiError, Code};
 use crate::lifecycle::Phase;
 use crate::oip;
 use crate::view::total_timing;
 
+pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 /// Routes that are asked by machines, again and again, and say nothing of jobs.
 const QUIET: [&str; 3] = ["/livez", "/readyz", "/metrics"];

@@ -12,7 +12,7 @@ use selvage_core::key::Digest;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::App;
+use crate::app::App;
 use crate::error::ApiError;
 use crate::options::Query;
 

@@ -9,9 +9,10 @@ use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::jobs::NOT_KEPT;
-use crate::App;
+use crate::app::App;
 use crate::error::{ApiError, Code};
-use crate::stats::standing::{CHECK_LIMIT, Dependencies, standing};
+use crate::stats::dependencies::Dependencies;
+use crate::stats::standing::{CHECK_LIMIT, standing};
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct Alive {

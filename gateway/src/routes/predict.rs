@@ -6,20 +6,20 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use selvage_core::job::CachePolicy;
-use selvage_core::store::{Record, State as JobState};
+use selvage_core::job_state::JobState;
+use selvage_core::store::Record;
 
-use super::middleware::RequestId;
+use super::middleware::{RequestId, SERVER_TIMING};
 use super::receive::{Received, receive};
 use super::response_mode::ResponseMode;
-use crate::App;
 use crate::access::Caller;
+use crate::app::App;
 use crate::error::{ApiError, Code, retry_after};
 use crate::predictions::{Answer, Finished, PredictRequest, Source};
 use crate::upload::Count;
 use crate::view::{JobView, Timings};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Waits for the answer, as long as the client wants to.
 pub(super) async fn predict(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderName, Uri};
+use axum::http::{HeaderMap, Uri};
 use bytes::Bytes;
 use selvage_core::catalog::Model;
 use selvage_core::clock::UnixMillis;
@@ -13,16 +13,15 @@ use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::key_name::KeyName;
 use tokio::time::Instant;
 
-use super::middleware::RequestId;
-use crate::App;
+use super::middleware::{RequestId, TRACEPARENT};
 use crate::access::Caller;
+use crate::app::App;
 use crate::error::{ApiError, Code};
 use crate::idempotency::{IdempotencyKey, joined};
 use crate::options::{self, Options, Query};
 use crate::predictions::PredictRequest;
 use crate::upload::{self, Count, LARGE_BYTES, Share};
 
-pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// W3C Trace Context §3.2: version 00 has 55 characters; later versions may have more.
 const MAX_TRACEPARENT_BYTES: usize = 128;
 

@@ -10,7 +10,7 @@ use futures_util::stream::{Stream, unfold};
 
 use super::events::{RETRY, unbuffered};
 use super::jobs::NOT_KEPT;
-use crate::App;
+use crate::app::App;
 use crate::error::{ApiError, Code};
 use crate::options::Query;
 use crate::stats::snapshot;

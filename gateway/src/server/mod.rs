@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
-use crate::App;
+use crate::app::App;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::peer::Peer;
 use guard::{Guard, Guarded};

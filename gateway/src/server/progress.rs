@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
+enum ConnectionPhase {
     /// Between two requests, or before the first.
     #[default]
     Idle,
@@ -32,7 +32,7 @@ pub(super) struct Progress {
 
 #[derive(Debug, Default)]
 struct Now {
-    state: State,
+    state: ConnectionPhase,
     /// Requests whose head was complete; it may wrap, only changes are looked at.
     begun: u32,
 }
@@ -66,22 +66,22 @@ impl Progress {
     /// Notes that bytes came; says whether they belong to a head.
     pub(super) fn came(&self) -> bool {
         let mut now = self.now();
-        if now.state == State::Idle {
-            now.state = State::Head;
+        if now.state == ConnectionPhase::Idle {
+            now.state = ConnectionPhase::Head;
         }
-        matches!(now.state, State::Head | State::Writing)
+        matches!(now.state, ConnectionPhase::Head | ConnectionPhase::Writing)
     }
 
     /// Notes that a head is complete, and what is to come; `None` where the connection is being closed.
     pub(super) fn begin(self: &Arc<Self>, has_body: bool) -> Option<(Answering, Option<Reading>)> {
         let mut now = self.now();
-        if now.state == State::Closed {
+        if now.state == ConnectionPhase::Closed {
             return None;
         }
         now.state = if has_body {
-            State::Body
+            ConnectionPhase::Body
         } else {
-            State::Answering
+            ConnectionPhase::Answering
         };
         now.begun = now.begun.wrapping_add(1);
         let reading = has_body.then(|| Reading(Arc::clone(self), now.begun));
@@ -91,8 +91,8 @@ impl Progress {
     /// Notes that all there was to write has been written.
     pub(super) fn flushed(&self) {
         let mut now = self.now();
-        if now.state == State::Writing {
-            now.state = State::Idle;
+        if now.state == ConnectionPhase::Writing {
+            now.state = ConnectionPhase::Idle;
             self.closable.notify_one();
         }
     }
@@ -100,9 +100,11 @@ impl Progress {
     /// Whether the connection is idle, or, where `sending` counts too, has not sent its request to the end.
     pub(super) fn is_closable(&self, sending: bool) -> bool {
         match self.now().state {
-            State::Idle => true,
-            State::Head | State::Body => sending,
-            State::Answering | State::Writing | State::Closed => false,
+            ConnectionPhase::Idle => true,
+            ConnectionPhase::Head | ConnectionPhase::Body => sending,
+            ConnectionPhase::Answering | ConnectionPhase::Writing | ConnectionPhase::Closed => {
+                false
+            }
         }
     }
 
@@ -110,12 +112,14 @@ impl Progress {
     pub(super) fn close(&self, sending: bool) -> bool {
         let mut now = self.now();
         let closes = match now.state {
-            State::Idle => true,
-            State::Head | State::Body => sending,
-            State::Answering | State::Writing | State::Closed => false,
+            ConnectionPhase::Idle => true,
+            ConnectionPhase::Head | ConnectionPhase::Body => sending,
+            ConnectionPhase::Answering | ConnectionPhase::Writing | ConnectionPhase::Closed => {
+                false
+            }
         };
         if closes {
-            now.state = State::Closed;
+            now.state = ConnectionPhase::Closed;
             self.closed.notify_one();
         }
         closes
@@ -130,8 +134,13 @@ impl Progress {
 impl Drop for Answering {
     fn drop(&mut self) {
         let mut now = self.0.now();
-        if now.begun == self.1 && matches!(now.state, State::Body | State::Answering) {
-            now.state = State::Writing;
+        if now.begun == self.1
+            && matches!(
+                now.state,
+                ConnectionPhase::Body | ConnectionPhase::Answering
+            )
+        {
+            now.state = ConnectionPhase::Writing;
         }
     }
 }
@@ -139,8 +148,8 @@ impl Drop for Answering {
 impl Drop for Reading {
     fn drop(&mut self) {
         let mut now = self.0.now();
-        if now.begun == self.1 && now.state == State::Body {
-            now.state = State::Answering;
+        if now.begun == self.1 && now.state == ConnectionPhase::Body {
+            now.state = ConnectionPhase::Answering;
         }
     }
 }

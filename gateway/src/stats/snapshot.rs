@@ -10,9 +10,10 @@ use selvage_core::key::Digest;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::dependencies::Dependencies;
 use super::recent::WINDOW;
-use super::standing::Dependencies;
-use crate::App;
+use super::status::status;
+use crate::app::App;
 use crate::view::Time;
 
 /// The fleet as this gateway sees it; at most about a second and a half old, but for its own counts, which are those of now.
@@ -139,7 +140,7 @@ struct GatewayStats {
 pub fn of(app: &App) -> Snapshot {
     let now = app.predictions.clock.now();
     let members = app.predictions.queues.members();
-    let gateways = with_this_one(members.as_deref(), super::status(app));
+    let gateways = with_this_one(members.as_deref(), status(app));
     let mut total = Traffic::default();
     let mut recent = Traffic::default();
     for gateway in &gateways {

@@ -3,37 +3,14 @@
 use std::time::Duration;
 
 use selvage_core::queue::Health;
-use serde::Serialize;
 use tokio::time::timeout;
-use utoipa::ToSchema;
 
-use crate::Gateway;
+use super::dependencies::Dependencies;
+use crate::app::Gateway;
 use crate::lifecycle::Phase;
 
 /// Longest time a check may take; a probe's own limit is usually a second or more.
 pub const CHECK_LIMIT: Duration = Duration::from_millis(700);
-
-/// Each as `ok` or `down`; the broker also as `blocked`: connected, but it takes no messages. `unknown` before the first
-/// look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Dependencies {
-    /// The way to the workers.
-    pub broker: &'static str,
-    /// Records of asynchronous jobs, and the list of processes.
-    pub store: &'static str,
-    /// Results that processes share.
-    pub cache: &'static str,
-}
-
-impl Default for Dependencies {
-    fn default() -> Self {
-        Self {
-            broker: "unknown",
-            store: "unknown",
-            cache: "unknown",
-        }
-    }
-}
 
 impl Dependencies {
     /// Looks at all of them now; what the metrics show is set by it.

@@ -14,7 +14,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{Count, MAX_BATCH, within};
+use super::count::{Count, MAX_BATCH, within};
 use crate::depth;
 use crate::error::{ApiError, Code};
 use crate::options::{ParameterSource, ParameterValue, Reader};

@@ -1,6 +1,7 @@
 //! From a request's body to its images and its options, by `Content-Type`. The image is not decoded here.
 
 mod body;
+mod count;
 mod header;
 mod json;
 mod multipart;
@@ -10,27 +11,18 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use bytes::Bytes;
 
 pub use body::{BodyLimits, HostedModel, Share, SharedShare};
+pub use count::{Count, MAX_BATCH};
 pub use header::check;
+
+use count::within;
 
 use crate::error::{ApiError, Code};
 use crate::options::{Options, ParameterSource, ParameterValue, Query, Reader};
 
-/// Most images of one request.
-pub const MAX_BATCH: usize = 64;
 /// Longest text field of a form, in bytes.
 const MAX_TEXT_BYTES: usize = 4 * 1024;
 /// Bodies above this size are taken apart on a thread that may block: base64 of 10 MiB takes milliseconds.
 pub const LARGE_BYTES: usize = 1024 * 1024;
-
-/// How many images a request has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Count {
-    /// Exactly one: the body, part `image` or `file` of a form, or field `image` of JSON.
-    One,
-    /// 1 to [`MAX_BATCH`]: parts `image` or `file` of a form, or field `images` of JSON. One that cannot be read does not
-    /// spoil the others.
-    Batch,
-}
 
 /// Images and what is asked for.
 #[derive(Clone, Debug)]
@@ -127,20 +119,6 @@ fn not_empty(image: Result<Bytes, ApiError>) -> Result<Bytes, ApiError> {
             Ok(image)
         }
     })
-}
-
-/// Refuses what is more than a request may have.
-fn within(count: Count, images: usize) -> Result<(), ApiError> {
-    match count {
-        Count::One if images > 1 => Err(ApiError::new(
-            Code::BadRequest,
-            "the form has more than one image; /predict takes one, /predict/batch up to 64",
-        )),
-        Count::Batch if images > MAX_BATCH => {
-            Err(ApiError::option("#/images", "must be 1 to 64 images"))
-        }
-        Count::One | Count::Batch => Ok(()),
-    }
 }
 
 fn form(

@@ -5,10 +5,11 @@
 use bytes::Bytes;
 use memchr::memmem::Finder;
 
+use super::count::MAX_BATCH;
 use crate::error::{ApiError, Code};
 
 /// Most parts of a body.
-const MAX_PARTS: usize = super::MAX_BATCH + 32;
+const MAX_PARTS: usize = MAX_BATCH + 32;
 /// Longest header block of a part, in bytes.
 const MAX_PART_HEADER_BYTES: usize = 8 * 1024;
 /// Longest boundary (RFC 2046 §5.1.1).

@@ -12,7 +12,7 @@ const QUEUE: QueueView = QueueView {
     eta_ms: 240,
 };
 
-fn record(state: State) -> Record {
+fn record(state: JobState) -> Record {
     let digest = |byte| Digest::from_bytes([byte; 32]);
     let seed = Seed {
         id: "01929f3e-0000-7000-8000-000000000000".parse().unwrap(),
@@ -57,7 +57,7 @@ fn record(state: State) -> Record {
 
 #[test]
 fn fields_come_in_the_order_of_the_api() {
-    let record = record(State::Queued);
+    let record = record(JobState::Queued);
     let text = serde_json::to_string(&JobView::recorded(&record, Some(QUEUE), true)).unwrap();
     let value: Map<String, Value> = serde_json::from_str(&text).unwrap();
     let names = [
@@ -94,7 +94,7 @@ fn fields_come_in_the_order_of_the_api() {
 
 #[test]
 fn a_failed_job_carries_its_problem() {
-    let mut record = record(State::Failed);
+    let mut record = record(JobState::Failed);
     record.failure = Some(Failure::new(FailureCode::InvalidImage, "cut"));
     let value = serde_json::to_value(JobView::recorded(&record, None, false)).unwrap();
     let problem = json!({

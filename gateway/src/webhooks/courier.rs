@@ -22,7 +22,7 @@ use super::address::Blocked;
 use super::message::message;
 use super::slots::{Slot, Slots};
 use super::{Sender, TRY_LIMIT, Webhooks};
-use crate::App;
+use crate::app::App;
 
 /// How often the outbox is looked into.
 const EVERY: Duration = Duration::from_secs(1);

@@ -4,7 +4,7 @@ use selvage_core::store::Record;
 use serde::Serialize;
 
 use super::secret::Secrets;
-use crate::App;
+use crate::app::App;
 use crate::view::{JobView, Time};
 
 /// A signed message.

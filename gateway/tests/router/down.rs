@@ -9,11 +9,12 @@ use async_trait::async_trait;
 use selvage_core::clock::UnixMillis;
 use selvage_core::dead_letters::{self, DeadLetter, DeadLetterStore, MemoryDeadLetters};
 use selvage_core::job::{Job, JobId, ModelName, Priority, ReplyAddress};
+use selvage_core::job_state::JobState;
 use selvage_core::key_name::KeyName;
 use selvage_core::outcome::Report;
 use selvage_core::queue::{Consumer, Health, PublishError, Queue, QueueError};
 use selvage_core::store::{
-    Cancel, Claim, Completion, JobStore, Page, Progress, Record, Seed, State, StoreError, Submitted,
+    Cancel, Claim, Completion, JobStore, Page, Progress, Record, Seed, StoreError, Submitted,
 };
 use selvage_core::webhook::{Delivery, Next};
 use tokio_util::sync::CancellationToken;
@@ -113,7 +114,7 @@ impl JobStore for StoreDown {
         _: Option<&KeyName>,
         _: Option<JobId>,
         _: usize,
-        _: Option<State>,
+        _: Option<JobState>,
     ) -> Result<Page, StoreError> {
         away()
     }

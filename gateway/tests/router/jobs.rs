@@ -5,9 +5,10 @@ use std::time::Duration;
 use axum::http::Request;
 use selvage_core::clock::UnixMillis;
 use selvage_core::job::{JobId, Priority};
+use selvage_core::job_state::JobState;
 use selvage_core::outcome::{Cost, Failure, FailureCode};
 use selvage_core::output::Output;
-use selvage_core::store::{Completion, End, JobStore as _, Seed, State};
+use selvage_core::store::{Completion, End, JobStore as _, Seed};
 use selvage_gateway::sweeper::Sweeper;
 
 use crate::rig::{Plan, Rig, boots, failed, old_id, png, scores};
@@ -169,7 +170,7 @@ async fn only_a_cancellation_can_be_repeated_after_the_end() {
         };
         assert_eq!(rig.store.complete(&[completion]).await.unwrap(), [true]);
         let again = rig.post(&format!("/jobs/{id}/cancel"), vec![]).await;
-        if state == State::Canceled {
+        if state == JobState::Canceled {
             assert_eq!(again.expect(200).json["status"], "canceled");
         } else {
             let refused = again.expect_problem(409, "job_finished");

@@ -62,7 +62,7 @@ async fn what_was_answered_is_counted_at_once() {
     assert_eq!(after["mode"], "fleet");
     assert_eq!(after["cache"]["hits"], 2);
     assert_eq!(after["cache"]["hit_ratio"], 0.4);
-    assert_eq!(after["jobs"]["promised"], 1);
+    assert_eq!(after["jobs"]["submitted"], 1);
     assert_eq!(after["jobs"]["in_flight"], 0);
     assert_eq!(after["latency_ms"]["count"], 4);
     let quantile = |name: &str| after["latency_ms"][name].as_f64().unwrap();
@@ -214,7 +214,7 @@ async fn what_is_down_is_said() {
         "selvage_gateway_dependency_up{dependency=\"store\"} 0",
         "selvage_gateway_dependency_up{dependency=\"cache\"} 1",
         "selvage_gateway_model_workers{file=\"current\",model=\"tiny\"} 0",
-        "selvage_gateway_queue_oldest_seconds{priority=\"batch\",model=\"tiny\"} 0",
+        "selvage_gateway_queue_oldest_seconds{model=\"tiny\",priority=\"batch\"} 0",
         "selvage_gateway_ready 0",
     ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");

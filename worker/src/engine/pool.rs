@@ -52,7 +52,7 @@ impl fmt::Debug for PoolSpec {
 /// One model's threads and the jobs in their hands.
 #[derive(Debug)]
 pub struct Pool {
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
     /// Threads wait here for work.
     work: Condvar,
     /// Woken whenever a thread has ended a step or itself.
@@ -68,7 +68,7 @@ pub struct Pool {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct PoolState {
     exclusive: VecDeque<Task>,
     raw: PriorityQueues<Task>,
     decoded: PriorityQueues<DecodedJob>,
@@ -95,9 +95,9 @@ impl Pool {
     /// A pool of threads with these step records, which are about to work.
     pub(super) fn new(spec: Arc<PoolSpec>, max_batch: usize, progress: Vec<Arc<Progress>>) -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Mutex::new(PoolState {
                 alive: spec.sessions,
-                ..State::default()
+                ..PoolState::default()
             }),
             work: Condvar::new(),
             changed: Notify::new(),
@@ -320,7 +320,7 @@ impl Pool {
         self.lock().pauses > 0
     }
 
-    async fn until(&self, condition: impl Fn(&State) -> bool) {
+    async fn until(&self, condition: impl Fn(&PoolState) -> bool) {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -333,7 +333,7 @@ impl Pool {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
         locked(&self.state)
     }
 }
@@ -342,7 +342,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl State {
+impl PoolState {
     fn next(&mut self, max_batch: usize) -> Option<Step<Task, DecodedJob>> {
         if let Some(task) = self.exclusive.pop_front() {
             return Some(Step::Alone(task));

@@ -11,10 +11,10 @@ use crate::model::BreakOff;
 
 /// Written by the thread, read by the watchdog.
 #[derive(Default)]
-pub(super) struct Progress(Mutex<State>);
+pub(super) struct Progress(Mutex<StepState>);
 
 #[derive(Default)]
-struct State {
+struct StepState {
     began: Option<Instant>,
     break_off: Option<Arc<BreakOff>>,
     jobs: StepJobs,
@@ -52,9 +52,9 @@ impl Progress {
     pub(super) fn end(&self) -> bool {
         let mut state = self.lock();
         let is_abandoned = state.is_abandoned;
-        *state = State {
+        *state = StepState {
             is_abandoned,
-            ..State::default()
+            ..StepState::default()
         };
         !is_abandoned
     }
@@ -100,12 +100,12 @@ impl Progress {
         Some(std::mem::take(&mut state.jobs))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, StepState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl StepState {
     fn age(&self) -> Duration {
         self.began.map_or(Duration::ZERO, |began| began.elapsed())
     }

@@ -9,11 +9,12 @@ use crate::support::{GREEN, RED, Rig, picture, shown};
 use async_trait::async_trait;
 use selvage_core::clock::UnixMillis;
 use selvage_core::job::{Job, JobId, ModelName};
+use selvage_core::job_state::JobState;
 use selvage_core::key_name::KeyName;
 use selvage_core::outcome::Outcome;
 use selvage_core::store::{
-    Cancel, Claim, Completion, JobStore, MemoryStore, Page, Progress, Record, Seed, State,
-    StoreError, Submitted,
+    Cancel, Claim, Completion, JobStore, MemoryStore, Page, Progress, Record, Seed, StoreError,
+    Submitted,
 };
 use selvage_core::webhook::{Delivery, Next};
 
@@ -103,7 +104,7 @@ impl JobStore for Flaky {
         owner: Option<&KeyName>,
         before: Option<JobId>,
         limit: usize,
-        state: Option<State>,
+        state: Option<JobState>,
     ) -> Result<Page, StoreError> {
         self.inner.list(owner, before, limit, state).await
     }
@@ -179,12 +180,12 @@ async fn asynchronous_jobs_wait_for_their_store_and_waited_for_ones_do_not() {
     for report in rig.reports(200).await {
         assert!(matches!(report.outcome, Outcome::Succeeded(_)));
     }
-    assert!(rig.record(submitted[0].id).await.unwrap().state == State::Running);
+    assert!(rig.record(submitted[0].id).await.unwrap().state == JobState::Running);
     store.completions_fail.store(false, Ordering::SeqCst);
     for job in &submitted {
         assert_eq!(
             shown(&rig.ended(job.id).await),
-            (State::Succeeded, Some("red"))
+            (JobState::Succeeded, Some("red"))
         );
     }
     rig.end().await;
@@ -199,10 +200,10 @@ async fn jobs_that_cannot_be_claimed_are_claimed_when_the_store_is_back() {
     rig.submit(&job).await;
     rig.publish([job.clone()]).await;
     store.until_failed(3).await;
-    assert_eq!(rig.record(job.id).await.unwrap().state, State::Queued);
+    assert_eq!(rig.record(job.id).await.unwrap().state, JobState::Queued);
     store.claims_fail.store(false, Ordering::SeqCst);
     let record = rig.ended(job.id).await;
-    assert_eq!((record.state, record.attempts), (State::Succeeded, 1));
+    assert_eq!((record.state, record.attempts), (JobState::Succeeded, 1));
     rig.end().await;
 }
 
@@ -216,7 +217,7 @@ async fn no_second_thread_waits_for_a_store_that_does_not_count() {
         rig.submit(&job).await;
         rig.publish([job.clone()]).await;
         let record = rig.ended(job.id).await;
-        assert_eq!((record.state, record.attempts), (State::Succeeded, 0));
+        assert_eq!((record.state, record.attempts), (JobState::Succeeded, 0));
     }
     assert_eq!(store.failed.load(Ordering::SeqCst), 1);
     store.starts_hang.store(false, Ordering::SeqCst);
@@ -259,7 +260,7 @@ async fn while_the_store_stays_away_the_queue_pauses_instead_of_spinning() {
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     tokio::time::resume();
     let record = rig.ended(job.id).await;
-    assert_eq!((record.state, record.attempts), (State::Succeeded, 1));
+    assert_eq!((record.state, record.attempts), (JobState::Succeeded, 1));
     rig.end().await;
 }
 
@@ -273,7 +274,7 @@ async fn a_drain_gives_up_on_a_store_that_stays_away_and_loses_nothing() {
     store.until_failed(1).await;
     rig.end().await;
     assert_eq!(rig.waiting().await, 1);
-    assert_eq!(rig.record(job.id).await.unwrap().state, State::Queued);
+    assert_eq!(rig.record(job.id).await.unwrap().state, JobState::Queued);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -307,9 +308,9 @@ async fn under_load_a_drain_finishes_what_it_began_and_hands_back_the_rest() {
     for job in &submitted {
         let record = rig.record(job.id).await.unwrap();
         match record.state {
-            State::Succeeded => finished += 1,
+            JobState::Succeeded => finished += 1,
             // Its start was taken back, and it waits.
-            State::Queued => assert!(record.attempts == 0 && waits(job.id)),
+            JobState::Queued => assert!(record.attempts == 0 && waits(job.id)),
             other => panic!("{other:?} after a drain"),
         }
     }

@@ -9,10 +9,11 @@ use selvage_core::clock::UnixMillis;
 use selvage_core::fleet::suite::worker;
 use selvage_core::fleet::{ANNOUNCE_EVERY, Fleet, Member};
 use selvage_core::job::{CachePolicy, Job, Priority};
+use selvage_core::job_state::JobState;
 use selvage_core::key::Digest;
 use selvage_core::outcome::{Failure, FailureCode, Outcome, Scores};
 use selvage_core::queue::Queue;
-use selvage_core::store::{Cancel, JobStore, Seed, State};
+use selvage_core::store::{Cancel, JobStore, Seed};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -54,7 +55,7 @@ async fn asynchronous_jobs_end_in_their_records_and_in_the_cache() {
     rig.submit(&job).await;
     rig.publish([job.clone()]).await;
     let record = rig.ended(job.id).await;
-    assert_eq!(shown(&record), (State::Succeeded, Some("green")));
+    assert_eq!(shown(&record), (JobState::Succeeded, Some("green")));
     assert_eq!((record.attempts, record.cached), (1, false));
     assert_eq!(record.output.unwrap().top.len(), 2);
     assert!(record.cost.batch_size == 1 && record.cost.inference_us > 0);
@@ -70,7 +71,7 @@ async fn a_asynchronous_job_without_a_record_is_not_lost() {
     rig.publish([job.clone()]).await;
     assert_eq!(
         shown(&rig.ended(job.id).await),
-        (State::Succeeded, Some("blue"))
+        (JobState::Succeeded, Some("blue"))
     );
 }
 
@@ -86,7 +87,7 @@ async fn a_gateway_that_waits_for_a_asynchronous_job_is_told() {
     let report = rig.report().await;
     assert_eq!((report.id, best(&report.outcome)), (job.id, 0));
     // What a waiter is told is in the record already.
-    assert_eq!(rig.record(job.id).await.unwrap().state, State::Succeeded);
+    assert_eq!(rig.record(job.id).await.unwrap().state, JobState::Succeeded);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,7 +110,7 @@ async fn a_broken_image_fails_alone_with_a_sentence() {
         }
     }
     let record = rig.ended(submitted.id).await;
-    assert_eq!(record.state, State::Failed);
+    assert_eq!(record.state, JobState::Failed);
     assert_eq!(record.failure.unwrap().code, FailureCode::InvalidImage);
     assert!(rig.cache.find(&broken.key).is_none());
 }
@@ -124,7 +125,7 @@ async fn an_answer_that_is_there_completes_a_submission_without_inference() {
     rig.cache.put(&[(job.key, planted)]).await.unwrap();
     rig.publish([job.clone()]).await;
     let record = rig.ended(job.id).await;
-    assert_eq!(shown(&record), (State::Succeeded, Some("blue")));
+    assert_eq!(shown(&record), (JobState::Succeeded, Some("blue")));
     assert!(record.cached && record.cost.batch_size == 0);
 }
 
@@ -143,7 +144,7 @@ async fn the_cache_is_neither_read_nor_written_against_the_clients_will() {
     rig.cache.put(&[(job.key, planted.clone())]).await.unwrap();
     rig.publish([job.clone()]).await;
     let record = rig.ended(job.id).await;
-    assert_eq!(shown(&record), (State::Succeeded, Some("red")));
+    assert_eq!(shown(&record), (JobState::Succeeded, Some("red")));
     assert_eq!(rig.cache.find(&job.key).unwrap().scores, planted);
 }
 
@@ -159,7 +160,7 @@ async fn a_canceled_job_is_not_run() {
     assert_eq!(rig.store.cancel(asked.id).await.unwrap(), Cancel::Requested);
     rig.publish([queued.clone(), asked.clone()]).await;
     rig.start().await;
-    assert_eq!(rig.ended(asked.id).await.state, State::Canceled);
+    assert_eq!(rig.ended(asked.id).await.state, JobState::Canceled);
     rig.end().await;
     assert_eq!(rig.waiting().await, 0);
     assert_eq!(rig.count(JOBS, &["succeeded"]), 0.0);
@@ -181,7 +182,7 @@ async fn jobs_past_their_deadline_end_expired_or_are_let_go() {
     rig.clock
         .anchor(rig.clock.now().after(Duration::from_secs(1)));
     rig.start().await;
-    assert_eq!(rig.ended(submitted.id).await.state, State::Expired);
+    assert_eq!(rig.ended(submitted.id).await.state, JobState::Expired);
     rig.until_count(JOBS, &["expired"], 2.0).await;
     rig.end().await;
     assert_eq!(rig.waiting().await, 0);

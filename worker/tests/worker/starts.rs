@@ -2,8 +2,9 @@
 
 use selvage_core::cache::Cache;
 use selvage_core::job::Job;
+use selvage_core::job_state::JobState;
 use selvage_core::outcome::{FailureCode, Scores};
-use selvage_core::store::{Claim, JobStore, Seed, State};
+use selvage_core::store::{Claim, JobStore, Seed};
 
 use crate::support::{BLUE, GREEN, JOBS, RED, Rig, best, picture, shown};
 
@@ -46,7 +47,7 @@ async fn a_last_start_is_run_and_its_record_counts_it() {
     rig.publish(fresh).await;
     rig.publish([submitted.clone(), waited_for.clone()]).await;
     let record = rig.ended(submitted.id).await;
-    assert_eq!(shown(&record), (State::Succeeded, Some("green")));
+    assert_eq!(shown(&record), (JobState::Succeeded, Some("green")));
     assert_eq!((record.attempts, record.cost.batch_size), (3, 1));
     let reports = rig.reports(51).await;
     let report = reports.iter().find(|r| r.id == waited_for.id).unwrap();

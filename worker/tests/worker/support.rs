@@ -15,11 +15,12 @@ use selvage_core::catalog::{Catalog, Model};
 use selvage_core::clock::Clock;
 use selvage_core::fleet::MemoryFleet;
 use selvage_core::job::{CachePolicy, Job, JobId, Priority, ReplyAddress, Submission};
+use selvage_core::job_state::JobState;
 use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::outcome::{Outcome, Report};
 use selvage_core::queue::memory::MemoryQueue;
 use selvage_core::queue::{Queue, Reports};
-use selvage_core::store::{JobStore, MemoryStore, Record, Seed, State};
+use selvage_core::store::{JobStore, MemoryStore, Record, Seed};
 use selvage_worker::config::{EngineSettings, WorkerSettings};
 use selvage_worker::{Backends, RunError, Worker};
 use tokio::sync::watch;
@@ -328,7 +329,7 @@ pub(crate) fn picture(colour: [u8; 3], salt: u8) -> Bytes {
 }
 
 /// The state a record has ended in, and the label it shows.
-pub(crate) fn shown(record: &Record) -> (State, Option<&str>) {
+pub(crate) fn shown(record: &Record) -> (JobState, Option<&str>) {
     let label = record.output.as_ref().map(|output| output.label.as_str());
     (record.state, label)
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 
-use super::lock;
+use super::lock::lock;
 use crate::clock::UnixMillis;
 use crate::dead_letters::{Content, DeadLetter, Reason};
 use crate::job::Job;

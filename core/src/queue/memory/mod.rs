@@ -2,11 +2,12 @@
 
 mod consumer;
 mod dead_letters;
+mod lock;
 mod priority_queue;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::consumer::MemoryConsumer;
 use self::dead_letters::MemoryDeadLetterQueue;
+use self::lock::lock;
 use self::priority_queue::PriorityQueue;
 use super::dead_letters::DeadLetterQueue;
 use super::{Consumer, Health, PublishError, Queue, QueueError, Reports};
@@ -142,11 +144,6 @@ impl Queue for MemoryQueue {
     async fn close(&self) {
         self.closed.cancel();
     }
-}
-
-/// A panic elsewhere leaves these collections whole: each change is one call.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

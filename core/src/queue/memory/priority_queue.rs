@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
 use super::dead_letters::MemoryDeadLetterQueue;
-use super::lock;
+use super::lock::lock;
 use crate::dead_letters::Reason;
 use crate::job::Job;
 use crate::queue::{DELIVERY_LIMIT, PublishError};

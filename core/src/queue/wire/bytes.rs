@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::WireError;
+use super::error::WireError;
 
 /// Takes bytes one field at a time.
 pub(super) trait Sink {

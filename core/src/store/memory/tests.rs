@@ -45,7 +45,7 @@ async fn a_full_store_forgets_what_finished_first_and_nothing_unfinished() {
 #[tokio::test]
 async fn a_full_store_keeps_records_until_their_webhooks_have_ended() {
     let store = MemoryStore::new(2, RETENTION, Clock::default());
-    let jobs = [hooked(&[State::Canceled]), hooked(&[State::Canceled])];
+    let jobs = [hooked(&[JobState::Canceled]), hooked(&[JobState::Canceled])];
     for job in &jobs {
         store.submit(job).await.unwrap();
         store.cancel(job.id).await.unwrap();
@@ -99,7 +99,7 @@ async fn a_record_nobody_ends_goes_a_retention_after_its_deadline() {
     let store = MemoryStore::new(10, RETENTION, clock.clone());
     let job = overdue_seed();
     store.submit(&job).await.unwrap();
-    assert_eq!(store.overdue(10).await.unwrap()[0].state, State::Queued);
+    assert_eq!(store.overdue(10).await.unwrap()[0].state, JobState::Queued);
     clock.anchor(job.deadline.after(RETENTION));
     assert_eq!(store.get(&[job.id]).await.unwrap(), [None]);
     assert!(store.overdue(10).await.unwrap().is_empty());
@@ -122,7 +122,7 @@ async fn a_record_is_kept_until_its_webhook_has_ended_or_for_a_day_and_an_hour()
     for is_told in [true, false] {
         let clock = Clock::default();
         let store = MemoryStore::new(10, RETENTION, clock.clone());
-        let job = hooked(&[State::Canceled]);
+        let job = hooked(&[JobState::Canceled]);
         store.submit(&job).await.unwrap();
         store.cancel(job.id).await.unwrap();
         let record = store.get(&[job.id]).await.unwrap().remove(0).unwrap();

@@ -7,15 +7,16 @@ use super::{
     finished_jobs, overdue_seed, record, released, running, seed, submitted, withdrawn,
 };
 use crate::clock::UnixMillis;
+use crate::job_state::JobState;
 use crate::outcome::Cost;
-use crate::store::{Cancel, Claim, Completion, End, State};
+use crate::store::{Cancel, Claim, Completion, End};
 
 /// A submitted job is there as it was given, queued.
 pub async fn a_submitted_job_is_queued(store: Store) {
     let seed = seed();
     submitted(&store, &seed).await;
     let record = record(&store, seed.id).await;
-    assert_eq!((record.state, record.attempts), (State::Queued, 0));
+    assert_eq!((record.state, record.attempts), (JobState::Queued, 0));
     assert_eq!((record.cost, record.cached), (Cost::default(), false));
     assert_eq!(
         record.expires_at,
@@ -43,7 +44,7 @@ pub async fn a_claim_starts_a_queued_job(store: Store) {
     let before = UnixMillis::wall();
     let seed = running(&store).await;
     let record = record(&store, seed.id).await;
-    assert_eq!((record.state, record.attempts), (State::Running, 1));
+    assert_eq!((record.state, record.attempts), (JobState::Running, 1));
     let started = record.started_at.expect("it was started");
     let second = Duration::from_secs(1);
     assert!(before <= started.after(second) && started <= UnixMillis::wall().after(second));
@@ -54,7 +55,7 @@ pub async fn a_claim_of_a_missing_record_writes_it_again(store: Store) {
     let seed = seed();
     assert_eq!(claimed(&store, &seed).await, Claim::Run(1));
     let record = record(&store, seed.id).await;
-    assert_eq!((record.state, record.attempts), (State::Running, 1));
+    assert_eq!((record.state, record.attempts), (JobState::Running, 1));
     assert_eq!(record.seed, seed);
     assert!(completed(&store, seed.id, End::Succeeded(answer())).await);
 }
@@ -75,7 +76,7 @@ pub async fn an_overdue_job_is_not_started(store: Store) {
     assert_eq!(claimed(&store, &seed).await, Claim::Overdue);
     assert_eq!(record(&store, seed.id).await, before);
     assert!(completed(&store, seed.id, End::Expired).await);
-    assert_eq!(record(&store, seed.id).await.state, State::Expired);
+    assert_eq!(record(&store, seed.id).await.state, JobState::Expired);
 }
 
 /// A job that waits for a thread is charged for no worker's fall, and is queued until a thread begins it.
@@ -84,14 +85,14 @@ pub async fn a_check_counts_no_start(store: Store) {
     for _ in 0..4 {
         assert_eq!(checked(&store, &fresh).await, Claim::Run(1));
         let record = record(&store, fresh.id).await;
-        assert_eq!((record.state, record.attempts), (State::Queued, 0));
+        assert_eq!((record.state, record.attempts), (JobState::Queued, 0));
         assert_eq!(record.started_at, None);
     }
     let again = running(&store).await;
     assert_eq!(checked(&store, &again).await, Claim::Run(2));
     released(&store, again.id).await;
     let record = record(&store, again.id).await;
-    assert_eq!((record.state, record.attempts), (State::Queued, 1));
+    assert_eq!((record.state, record.attempts), (JobState::Queued, 1));
     for start in 2..=3 {
         assert_eq!(claimed(&store, &again).await, Claim::Run(start));
     }
@@ -150,12 +151,12 @@ pub async fn a_released_job_is_queued_again_without_the_start(store: Store) {
     let seed = running(&store).await;
     released(&store, seed.id).await;
     let first = record(&store, seed.id).await;
-    assert_eq!((first.state, first.attempts), (State::Queued, 0));
+    assert_eq!((first.state, first.attempts), (JobState::Queued, 0));
     assert_eq!(claimed(&store, &seed).await, Claim::Run(1));
     assert_eq!(claimed(&store, &seed).await, Claim::Run(2));
     released(&store, seed.id).await;
     let second = record(&store, seed.id).await;
-    assert_eq!((second.state, second.attempts), (State::Queued, 1));
+    assert_eq!((second.state, second.attempts), (JobState::Queued, 1));
     assert_eq!(claimed(&store, &seed).await, Claim::Run(2));
 }
 
@@ -180,7 +181,7 @@ pub async fn a_release_ends_a_job_that_was_asked_to_stop(store: Store) {
     let seed = running(&store).await;
     assert_eq!(canceled(&store, seed.id).await, Cancel::Requested);
     released(&store, seed.id).await;
-    assert_eq!(record(&store, seed.id).await.state, State::Canceled);
+    assert_eq!(record(&store, seed.id).await.state, JobState::Canceled);
     assert_eq!(claimed(&store, &seed).await, Claim::Finished);
 }
 
@@ -196,7 +197,7 @@ pub async fn an_answer_completes_a_running_job(store: Store) {
     };
     assert_eq!(store.complete(&[done]).await.expect("it is up"), [true]);
     let record = record(&store, seed.id).await;
-    assert_eq!((record.state, record.attempts), (State::Succeeded, 1));
+    assert_eq!((record.state, record.attempts), (JobState::Succeeded, 1));
     assert_eq!(
         (record.output, record.cost, record.cached),
         (Some(answer()), COST, true)
@@ -213,7 +214,7 @@ pub async fn a_failure_completes_a_running_job(store: Store) {
     let record = record(&store, seed.id).await;
     assert_eq!(
         (record.state, record.failure),
-        (State::Failed, Some(failure()))
+        (JobState::Failed, Some(failure()))
     );
     assert_eq!((record.cost, record.cached), (COST, false));
 }
@@ -256,7 +257,7 @@ pub async fn a_job_asked_to_stop_ends_canceled_whatever_completes_it(store: Stor
         let seed = running(&store).await;
         assert_eq!(canceled(&store, seed.id).await, Cancel::Requested);
         assert!(completed(&store, seed.id, end.clone()).await);
-        assert_eq!(record(&store, seed.id).await.state, State::Canceled);
+        assert_eq!(record(&store, seed.id).await.state, JobState::Canceled);
         assert!(!completed(&store, seed.id, end).await);
     }
 }
@@ -267,7 +268,7 @@ pub async fn canceling_a_queued_job_ends_it(store: Store) {
     submitted(&store, &seed).await;
     assert_eq!(canceled(&store, seed.id).await, Cancel::Canceled);
     let ended = record(&store, seed.id).await;
-    assert_eq!(ended.state, State::Canceled);
+    assert_eq!(ended.state, JobState::Canceled);
     assert_eq!(canceled(&store, seed.id).await, Cancel::Canceled);
     assert_eq!(record(&store, seed.id).await, ended);
     assert_eq!(claimed(&store, &seed).await, Claim::Finished);
@@ -290,7 +291,7 @@ pub async fn canceling_a_running_job_asks_it_to_stop(store: Store) {
 pub async fn canceling_a_finished_or_unknown_job_says_so(store: Store) {
     for (seed, state) in finished_jobs(&store).await {
         let expected = match state {
-            State::Canceled => Cancel::Canceled,
+            JobState::Canceled => Cancel::Canceled,
             ended => Cancel::Finished(ended),
         };
         let before = record(&store, seed.id).await;

@@ -11,8 +11,9 @@ use super::{
 };
 use crate::clock::UnixMillis;
 use crate::job::{Idempotency, JobId};
+use crate::job_state::JobState;
 use crate::key::Digest;
-use crate::store::{Claim, End, Progress, Seed, State, Submitted};
+use crate::store::{Claim, End, Progress, Seed, Submitted};
 
 /// A fresh job whose request had an idempotency key.
 #[must_use]
@@ -120,7 +121,7 @@ pub async fn a_claim_confirms_a_job(store: Store) {
 fn keyed_and_hooked(key: &[u8]) -> Seed {
     Seed {
         idempotency: keyed(key, b"request").idempotency,
-        ..hooked(&[State::Expired])
+        ..hooked(&[JobState::Expired])
     }
 }
 
@@ -215,7 +216,7 @@ pub async fn a_repeat_takes_over_with_its_own_times<F: Future<Output = ()>>(
             ..taker.clone()
         };
         let record = record(&store, first.id).await;
-        assert_eq!((record.seed, record.state), (expected, State::Queued));
+        assert_eq!((record.seed, record.state), (expected, JobState::Queued));
         assert!(record.expires_at > taker.deadline);
         assert!(find(&store, taker.id).await.is_none());
         let progress = store.progress(std::slice::from_ref(&taker.model)).await;

@@ -5,8 +5,9 @@ use super::{
     record, released, running, seed, submitted, withdrawn,
 };
 use crate::job::JobId;
+use crate::job_state::JobState;
 use crate::key_name::KeyName;
-use crate::store::{Cancel, Claim, End, MOST_SCANNED, Progress, Seed, State};
+use crate::store::{Cancel, Claim, End, MOST_SCANNED, Progress, Seed};
 
 /// A fresh job of that owner.
 fn owned(owner: Option<&str>) -> Seed {
@@ -29,7 +30,7 @@ async fn listed(
     store: &Store,
     owner: Option<&KeyName>,
     limit: usize,
-    state: Option<State>,
+    state: Option<JobState>,
 ) -> Vec<JobId> {
     let (mut ids, mut before) = (Vec::new(), None);
     loop {
@@ -129,27 +130,30 @@ pub async fn a_list_can_be_of_one_state(store: Store) {
         ended.push(jobs[n].id);
     }
     for limit in [1, 2, 3, 4, 100] {
-        let expired = listed(&store, owner, limit, Some(State::Expired)).await;
+        let expired = listed(&store, owner, limit, Some(JobState::Expired)).await;
         assert_eq!(expired, ended, "{limit}");
     }
     let queued = jobs[..20].iter().map(|job| job.id);
     let queued: Vec<JobId> = queued.filter(|id| !ended.contains(id)).collect();
-    assert_eq!(listed(&store, owner, 7, Some(State::Queued)).await, queued);
-    let running = listed(&store, owner, 100, Some(State::Running)).await;
+    assert_eq!(
+        listed(&store, owner, 7, Some(JobState::Queued)).await,
+        queued
+    );
+    let running = listed(&store, owner, 100, Some(JobState::Running)).await;
     assert_eq!(running.len(), MOST_SCANNED - 1);
     // What one call scans is bounded: it ends where the next begins.
-    let page = store.list(owner, None, 1, Some(State::Failed)).await;
+    let page = store.list(owner, None, 1, Some(JobState::Failed)).await;
     let page = page.expect("it is up");
     assert_eq!(
         (page.records.len(), page.next),
         (0, Some(jobs[MOST_SCANNED - 1].id))
     );
     // A full page, too, ends where the next begins, and says so where none does.
-    let page = store.list(owner, None, 3, Some(State::Expired)).await;
+    let page = store.list(owner, None, 3, Some(JobState::Expired)).await;
     assert_eq!(page.expect("it is up").next, Some(ended[2]));
-    let last = store.list(owner, Some(ended[2]), 1, Some(State::Expired));
+    let last = store.list(owner, Some(ended[2]), 1, Some(JobState::Expired));
     assert!(last.await.expect("it is up").next.is_some());
-    let none = listed(&store, owner, 100, Some(State::Failed)).await;
+    let none = listed(&store, owner, 100, Some(JobState::Failed)).await;
     assert!(none.is_empty());
 }
 

@@ -19,7 +19,7 @@ pub use queries::*;
 pub use races::*;
 pub use webhooks::*;
 
-use super::{Claim, Completion, End, JobStore, Record, Seed, State};
+use super::{Claim, Completion, End, JobState, JobStore, Record, Seed};
 use crate::clock::UnixMillis;
 use crate::job::JobId;
 use crate::key::{Digest, PredictionKey};
@@ -192,12 +192,12 @@ pub fn assert_sound(record: &Record) {
     let state = record.state;
     assert_eq!(
         record.output.is_some(),
-        state == State::Succeeded,
+        state == JobState::Succeeded,
         "{record:?}"
     );
     assert_eq!(
         record.failure.is_some(),
-        state == State::Failed,
+        state == JobState::Failed,
         "{record:?}"
     );
     assert_eq!(
@@ -211,7 +211,10 @@ pub fn assert_sound(record: &Record) {
         "{record:?}"
     );
     assert!(record.attempts <= super::MAX_ATTEMPTS, "{record:?}");
-    assert!(state != State::Running || record.attempts > 0, "{record:?}");
+    assert!(
+        state != JobState::Running || record.attempts > 0,
+        "{record:?}"
+    );
 }
 
 async fn submitted(store: &Store, seed: &Seed) {
@@ -275,7 +278,7 @@ async fn running(store: &Store) -> Seed {
 }
 
 /// One job in each terminal state.
-async fn finished_jobs(store: &Store) -> Vec<(Seed, State)> {
+async fn finished_jobs(store: &Store) -> Vec<(Seed, JobState)> {
     let mut jobs = Vec::new();
     for end in every_end() {
         let (seed, state) = (running(store).await, end.state());

@@ -8,7 +8,8 @@ use super::{
 };
 use crate::clock::UnixMillis;
 use crate::job::JobId;
-use crate::store::{Claim, End, Seed, State};
+use crate::job_state::JobState;
+use crate::store::{Claim, End, Seed};
 
 /// Ids, records, repeats and unknown ones keep their places.
 pub async fn records_come_in_the_order_of_the_ids(store: Store) {
@@ -60,7 +61,7 @@ pub async fn a_job_that_runs_past_its_deadline_is_overdue(store: Store) {
         );
         tokio::task::yield_now().await;
     }
-    assert_eq!(record(&store, seed.id).await.state, State::Running);
+    assert_eq!(record(&store, seed.id).await.state, JobState::Running);
     assert_eq!(claimed(&store, &seed).await, Claim::Overdue);
 }
 

@@ -3,7 +3,8 @@
 use tokio::task::JoinSet;
 
 use super::{Store, answer, completed, every_end, record, running, seed, submitted};
-use crate::store::{Cancel, Claim, End, State};
+use crate::job_state::JobState;
+use crate::store::{Cancel, Claim, End};
 
 /// However many finish a job at once, one of them did it.
 pub async fn one_of_many_completions_wins(store: Store) {
@@ -18,8 +19,8 @@ pub async fn one_of_many_completions_wins(store: Store) {
                 .then(|| end.state())
         });
     }
-    let done: Vec<Option<State>> = tasks.join_all().await;
-    let winners: Vec<State> = done.into_iter().flatten().collect();
+    let done: Vec<Option<JobState>> = tasks.join_all().await;
+    let winners: Vec<JobState> = done.into_iter().flatten().collect();
     assert_eq!(winners, [record(&store, seed.id).await.state]);
 }
 
@@ -47,16 +48,16 @@ pub async fn a_completion_and_a_cancellation_agree_on_one_end(store: Store) {
         let ended_by_cancel =
             told.contains(&Cancel::Canceled) && !told.contains(&Cancel::Requested);
         match end {
-            State::Succeeded => {
+            JobState::Succeeded => {
                 assert_eq!(wins, 1);
                 assert!(
                     told.iter()
-                        .all(|told| *told == Cancel::Finished(State::Succeeded)),
+                        .all(|told| *told == Cancel::Finished(JobState::Succeeded)),
                     "{told:?}"
                 );
             }
-            State::Canceled if ended_by_cancel => assert_eq!(wins, 0),
-            State::Canceled => assert_eq!(wins, 1),
+            JobState::Canceled if ended_by_cancel => assert_eq!(wins, 0),
+            JobState::Canceled => assert_eq!(wins, 1),
             other => unreachable!("no one ended it {other:?}"),
         }
     }
@@ -76,7 +77,7 @@ pub async fn many_submissions_at_once_all_arrive(store: Store) {
     assert!(found.iter().all(|record| {
         record
             .as_ref()
-            .is_some_and(|record| record.state == State::Queued)
+            .is_some_and(|record| record.state == JobState::Queued)
     }));
     let claims = store.claim(&seeds).await.expect("it is up");
     assert!(claims.iter().all(|claim| *claim == Claim::Run(1)));

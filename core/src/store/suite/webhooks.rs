@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use super::{Store, answer, completed, every_end, failure, record, seed, submitted};
 use crate::job::JobId;
-use crate::store::{End, Seed, State};
+use crate::job_state::JobState;
+use crate::store::{End, Seed};
 use crate::webhook::{Delivery, Next, Webhook};
 
 const LONG: Duration = Duration::from_secs(3600);
 
 /// A fresh job whose client wants to be told of these states.
 #[must_use]
-pub fn hooked(events: &[State]) -> Seed {
+pub fn hooked(events: &[JobState]) -> Seed {
     let webhook = Webhook {
         url: "https://example.org/hook".to_owned(),
         events: events.to_vec(),
@@ -30,7 +31,7 @@ pub(super) async fn lease_webhooks(store: &Store, lease: Duration) -> Vec<JobId>
 
 /// Only a state that was asked for, only after the end, and only with a webhook.
 pub async fn a_webhook_is_due_once_its_job_has_ended_as_asked(store: Store) {
-    let asked = [State::Succeeded, State::Canceled];
+    let asked = [JobState::Succeeded, JobState::Canceled];
     let mut expected = Vec::new();
     for end in every_end() {
         let (job, plain) = (hooked(&asked), seed());
@@ -57,7 +58,7 @@ pub async fn a_webhook_is_due_once_its_job_has_ended_as_asked(store: Store) {
 
 /// A lease keeps others away, and ends by itself.
 pub async fn a_webhook_is_leased_to_one_caller(store: Store) {
-    let job = hooked(&[State::Failed]);
+    let job = hooked(&[JobState::Failed]);
     submitted(&store, &job).await;
     assert!(completed(&store, job.id, End::Failed(failure())).await);
     assert_eq!(lease_webhooks(&store, Duration::ZERO).await, [job.id]);
@@ -71,7 +72,7 @@ pub async fn a_webhook_is_leased_to_one_caller(store: Store) {
 
 /// What was noted is in the record.
 pub async fn a_webhook_is_due_again_or_never(store: Store) {
-    let job = hooked(&[State::Succeeded]);
+    let job = hooked(&[JobState::Succeeded]);
     submitted(&store, &job).await;
     assert!(completed(&store, job.id, End::Succeeded(answer())).await);
     assert_eq!(lease_webhooks(&store, LONG).await, [job.id]);

@@ -1,7 +1,7 @@
 //! `/admin/dead-letters`.
 
 use selvage_core::job::JobId;
-use selvage_core::store::State;
+use selvage_core::job_state::JobState;
 use serde_json::json;
 use utoipa::PartialSchema as _;
 use utoipa::openapi::ObjectBuilder;
@@ -86,7 +86,7 @@ pub(in crate::routes) fn replay() -> Operation {
         "As a new job with `retry_of`.",
     )
     .path("id", "The dead letter's id.", JobId::schema(), id)
-    .json::<JobView<'_>>(202, "The new job.", job(State::Queued))
+    .json::<JobView<'_>>(202, "The new job.", job(JobState::Queued))
     .headers(
         202,
         &[Header::LOCATION, Header::RETRY_AFTER, Header::CACHE_CONTROL],

@@ -1,7 +1,7 @@
 //! `GET /jobs`, `GET /jobs/{id}`, its events, and its cancellation.
 
 use selvage_core::job::JobId;
-use selvage_core::store::State;
+use selvage_core::job_state::JobState;
 use serde_json::json;
 use utoipa::PartialSchema as _;
 use utoipa::openapi::ObjectBuilder;
@@ -70,7 +70,7 @@ pub(in crate::routes) fn show() -> Operation {
             "Prefer",
             "`wait=N` (RFC 7240); wins over `wait`.",
         ))
-        .json::<JobView<'_>>(200, "The job.", job(State::Succeeded))
+        .json::<JobView<'_>>(200, "The job.", job(JobState::Succeeded))
         .headers(
             200,
             &[
@@ -108,12 +108,12 @@ pub(in crate::routes) fn events() -> Operation {
 /// `POST /jobs/{id}/cancel`.
 pub(in crate::routes) fn cancel() -> Operation {
     of_job("cancelJob", "Cancel a job", "Takes no body.")
-        .json::<JobView<'_>>(200, "The job, canceled.", job(State::Canceled))
+        .json::<JobView<'_>>(200, "The job, canceled.", job(JobState::Canceled))
         .headers(200, &[Header::CACHE_CONTROL])
         .json::<JobView<'_>>(
             202,
             "The job, running, and asked to stop.",
-            job(State::Running),
+            job(JobState::Running),
         )
         .headers(202, &[Header::CACHE_CONTROL, Header::RETRY_AFTER])
         .fails(&[Code::JobFinished, Code::StoreFull])

@@ -1,7 +1,7 @@
 //! `POST /predict`, `POST /predict/batch`, `POST /jobs`, `POST /models/{name}/input`.
 
 use selvage_core::job::ModelName;
-use selvage_core::store::State;
+use selvage_core::job_state::JobState;
 use utoipa::PartialSchema as _;
 
 use super::request;
@@ -67,12 +67,12 @@ fn asking(id: &str, summary: &str, description: &str, count: Count) -> Operation
 fn one(operation: Operation) -> Operation {
     let follow = ["showJob", "followJob", "cancelJob"];
     operation
-        .json::<JobView<'_>>(200, "The job, ended.", job(State::Succeeded))
+        .json::<JobView<'_>>(200, "The job, ended.", job(JobState::Succeeded))
         .headers(200, &FINISHED)
         .json::<JobView<'_>>(
             202,
             "The job, unfinished; it is promised.",
-            job(State::Queued),
+            job(JobState::Queued),
         )
         .headers(202, &UNFINISHED)
         .leads_to(202, "/id", &follow)
@@ -117,9 +117,9 @@ pub(in crate::routes) fn batch() -> Operation {
         Count::Batch,
     )
     .parameter(request::wait())
-    .json::<Items<'_>>(200, "The jobs, all ended.", items(State::Succeeded))
+    .json::<Items<'_>>(200, "The jobs, all ended.", items(JobState::Succeeded))
     .headers(200, &[Header::PREFERENCE_APPLIED, Header::CACHE_CONTROL])
-    .json::<Items<'_>>(202, "The jobs, some unfinished.", items(State::Queued))
+    .json::<Items<'_>>(202, "The jobs, some unfinished.", items(JobState::Queued))
     .headers(
         202,
         &[

@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex};
 use prometheus::Registry;
 use selvage_core::clock::{Clock, UnixMillis};
 use selvage_core::job::Priority;
+use selvage_core::job_state::JobState;
 use selvage_core::outcome::{FailureCode, Outcome, Scores};
 use selvage_core::preview;
-use selvage_core::store::{Cancel, Claim, JobStore as _, Seed, State};
+use selvage_core::store::{Cancel, Claim, JobStore as _, Seed};
 use tokio::sync::mpsc;
 
 use rig::*;
@@ -355,7 +356,7 @@ async fn only_a_job_that_a_thread_has_begun_is_charged() {
     let records = bench.store.get(&ids).await.unwrap();
     let seen = records.into_iter().map(Option::unwrap);
     let seen: Vec<_> = seen.map(|record| (record.state, record.attempts)).collect();
-    assert_eq!(seen, [(State::Running, 1), (State::Queued, 0)]);
+    assert_eq!(seen, [(JobState::Running, 1), (JobState::Queued, 0)]);
     bench.watched.open_gate();
 }
 
