@@ -11,11 +11,11 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use crate::access::Access;
 use crate::app::{App, Backends};
+use crate::changes;
 use crate::config::Settings;
 use crate::models::Models;
 use crate::server::serve_ops;
 use crate::start_error::StartError;
-use crate::changes;
 
 /// What the kernel keeps of an answer that its client does not read, in bytes (it allows itself twice as much). Left to
 /// itself it grows to megabytes, and thousands of such clients would take gigabytes. Almost every answer is smaller.

@@ -62,7 +62,7 @@ pub(super) async fn a_sample_is_answered(
 
     page.click(".sample[title='Ankle boot']").await?;
     page.until_text("#answer .badge", "cached").await;
-    page.click("#again").await?;
+    page.click("#skip-cache").await?;
     page.click(".sample[title='Ankle boot']").await?;
     page.until_text("#answer .badge", "computed").await;
     page.until_text("#snippet", "cache-control: no-cache").await;

@@ -84,8 +84,8 @@ pub struct EngineSettings {
     /// Allows more sessions times threads than there are cores.
     #[arg(long, env = "SELVAGE_OVERSUBSCRIBE")]
     pub oversubscribe: bool,
-    /// Longest time one inference may take, in seconds. Then it is broken off; the process ends if it is still there after
-    /// twice that time.
+    /// Longest time one inference may take, in seconds. Then it is stopped. A thread that still hangs after twice that time is
+    /// replaced, and its image ends as poison.
     #[arg(long, env = "SELVAGE_INFERENCE_TIMEOUT", default_value_t = DEFAULT_INFERENCE_TIMEOUT, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub inference_timeout: u64,

@@ -154,22 +154,19 @@ impl Finisher {
 
     /// One message to each gateway that waits.
     async fn reply(&self, finished: impl Iterator<Item = &Completed>) {
-        let mut dead_letters: HashMap<ReplyAddress, Vec<Report>> = HashMap::new();
+        let mut by_address: HashMap<ReplyAddress, Vec<Report>> = HashMap::new();
         for ended in finished {
             let Some((outcome, cached)) = outcome(&ended.end) else {
                 continue;
             };
             if let Some(address) = &ended.task.job.reply_to {
-                dead_letters
-                    .entry(address.clone())
-                    .or_default()
-                    .push(Report {
-                        id: ended.task.job.id,
-                        outcome: outcome.clone(),
-                        cost: ended.cost,
-                        attempts: ended.task.attempt,
-                        cached,
-                    });
+                by_address.entry(address.clone()).or_default().push(Report {
+                    id: ended.task.job.id,
+                    outcome: outcome.clone(),
+                    cost: ended.cost,
+                    attempts: ended.task.attempt,
+                    cached,
+                });
             }
         }
         let send = |(address, reports)| async move {
@@ -179,7 +176,7 @@ impl Finisher {
                 tracing::debug!(?sent, "a reply was lost");
             }
         };
-        join_all(dead_letters.into_iter().map(send)).await;
+        join_all(by_address.into_iter().map(send)).await;
     }
 
     fn settle(&self, finished: Vec<Completed>) {

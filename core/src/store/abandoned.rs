@@ -10,12 +10,12 @@ const MOST: usize = 100_000;
 
 /// Recalled jobs, each until a moment.
 #[derive(Debug, Default)]
-pub(super) struct Recalls {
+pub(super) struct AbandonedJobs {
     ids: HashSet<JobId>,
     by_end: BTreeSet<(UnixMillis, JobId)>,
 }
 
-impl Recalls {
+impl AbandonedJobs {
     pub(super) fn add(&mut self, id: JobId, until: UnixMillis) {
         if self.ids.insert(id) {
             self.by_end.insert((until, id));
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn abandons_are_bounded_and_end() {
-        let mut abandoned = Recalls::default();
+        let mut abandoned = AbandonedJobs::default();
         let first = JobId::new();
         abandoned.add(first, UnixMillis(1));
         for _ in 0..MOST {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::abandoned::Recalls;
+use super::abandoned::AbandonedJobs;
 use super::entry::Entry;
 use super::owners::Owners;
 use super::{
@@ -45,7 +45,7 @@ struct Records {
     keys: HashMap<Digest, JobId>,
     /// When each untold webhook is due.
     lease_webhooks: HashMap<JobId, UnixMillis>,
-    abandoned: Recalls,
+    abandoned: AbandonedJobs,
     owners: Owners,
     progress: HashMap<ModelName, Progress>,
 }

@@ -175,7 +175,7 @@ async fn the_documented_permissions_are_enough() {
     suite::jobs_are_listed_by_owner_newest_first(store.clone()).await;
     suite::positions_fall_as_earlier_jobs_end(store.clone()).await;
     suite::a_job_that_runs_past_its_deadline_is_overdue(store.clone()).await;
-    suite::a_abandoned_job_is_told_from_others(store.clone()).await;
+    suite::abandoned_jobs_are_known_by_id(store.clone()).await;
     suite::a_store_that_is_up_says_so(store).await;
     let dead_letters = RedisDeadLetters::new(&url, &prefix, dead_suite::BOUNDS).unwrap();
     let dead_letters: dead_suite::Store = Arc::new(dead_letters);

@@ -115,13 +115,7 @@ fn service(
 
 fn write_page(page: &Page, arrived: u64, out: &mut impl Write) -> io::Result<()> {
     let heads = [
-        "ID",
-        "REASON",
-        "ATTEMPTS",
-        "MODEL",
-        "LANE",
-        "BYTES",
-        "SET ASIDE",
+        "ID", "REASON", "ATTEMPTS", "MODEL", "PRIORITY", "BYTES", "DIED",
     ];
     let mut rows = vec![heads.map(str::to_owned)];
     rows.extend(page.items.iter().map(row));

@@ -7,7 +7,7 @@ use crate::clock::UnixMillis;
 use crate::job::JobId;
 
 /// Who was abandoned is told by id, leaves no record, and others are not touched.
-pub async fn a_abandoned_job_is_told_from_others(store: Store) {
+pub async fn abandoned_jobs_are_known_by_id(store: Store) {
     let ids: Vec<JobId> = (0..3).map(|_| seed().id).collect();
     let until = UnixMillis::wall().after(Duration::from_secs(60));
     for _ in 0..2 {
@@ -20,7 +20,7 @@ pub async fn a_abandoned_job_is_told_from_others(store: Store) {
 }
 
 /// Past its moment a recall says nothing any more.
-pub async fn a_recall_ends(store: Store) {
+pub async fn an_abandonment_ends(store: Store) {
     let (over, soon) = (seed().id, seed().id);
     let now = UnixMillis::wall();
     store

@@ -79,8 +79,8 @@ macro_rules! job_store_suite {
             finished_jobs_are_never_overdue
             a_slice_of_jobs_is_one_call
             nothing_to_do_is_no_error
-            a_abandoned_job_is_told_from_others
-            a_recall_ends
+            abandoned_jobs_are_known_by_id
+            an_abandonment_ends
             a_store_that_is_up_says_so
             one_of_many_completions_wins
             a_completion_and_a_cancellation_agree_on_one_end
