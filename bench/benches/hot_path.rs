@@ -15,7 +15,7 @@ use selvage_core::clock::UnixMillis;
 use selvage_core::job::{CachePolicy, Job, JobId, Priority, ReplyAddress};
 use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::queue::wire::{decode_jobs, encode_jobs};
-use selvage_worker::engine::batch::{Queues, Raw, choose};
+use selvage_worker::engine::batch::{PriorityQueues, Raw, choose};
 use selvage_worker::image::decode::Limits;
 use selvage_worker::image::tensor::Normaliser;
 use selvage_worker::image::{Prepared, Preparer};
@@ -56,7 +56,7 @@ fn job() -> Job {
         model: "fashion-mnist".parse().expect("a model's name"),
         key: PredictionKey {
             model: Digest::of(b"model"),
-            prep: 1,
+            preprocessing: 1,
             image: Digest::of(&image),
         },
         created_at: UnixMillis(1_800_000_000_000),
@@ -126,7 +126,8 @@ fn batch(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(JOBS));
     group.bench_function("fill and empty two queues", |bencher| {
         bencher.iter(|| {
-            let (mut raw, mut decoded) = (Queues::default(), Queues::<()>::default());
+            let (mut raw, mut decoded) =
+                (PriorityQueues::default(), PriorityQueues::<()>::default());
             for number in 0..JOBS {
                 let priority = if number % 2 == 0 {
                     Priority::Interactive

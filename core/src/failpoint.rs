@@ -55,8 +55,10 @@ pub fn reach<'j>(point: &str, jobs: impl IntoIterator<Item = &'j Job>) {
 /// Holds the thread for ever if told to.
 #[inline]
 pub fn hang_if(is_set: bool) {
-    while is_set {
-        std::thread::park();
+    if is_set {
+        loop {
+            std::thread::park();
+        }
     }
 }
 

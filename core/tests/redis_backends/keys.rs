@@ -51,7 +51,7 @@ async fn mixed_run(prefix: &Prefix) {
                 .unwrap();
         }
     }
-    let told = hooked(&[selvage_core::store::JobState::Expired]);
+    let told = hooked(&[JobState::Expired]);
     store.submit(&told).await.unwrap();
     store
         .complete(&[completion(told.id, End::Expired)])
