@@ -18,11 +18,11 @@ help: ## List these targets
 
 run: ## Build and start the embedded gateway: one process, no services
 	@library=$$(scripts/onnxruntime) && \
-	cargo build --release --locked --package selvage-gateway && \
+	cargo build --profile first-run --locked --package selvage-gateway && \
 	printf '\nTry it, in another terminal:\n  curl --data-binary @%s -H "Content-Type: image/png" http://%s/predict\n\n' \
 	  "$(PICTURE)" "$(LISTEN)" && \
 	exec env -u SELVAGE_AMQP_URL -u SELVAGE_REDIS_URL -u SELVAGE_CACHE_URL SELVAGE_LISTEN="$(LISTEN)" ORT_DYLIB_PATH="$$library" \
-	  $(BUILT)/release/selvage-gateway
+	  $(BUILT)/first-run/selvage-gateway
 
 fleet: build ## Start private RabbitMQ and Redis, one gateway and WORKERS workers; Ctrl-C stops everything
 	@exec scripts/fleet --programs $(BUILT)/release --listen "$(LISTEN)" --workers $(WORKERS)
