@@ -56,6 +56,7 @@ check: ## Check formatting, lints, documentation and links, with warnings as err
 	scripts/check-links
 	scripts/check-alerts
 	scripts/check-kubernetes
+	scripts/check-structure
 
 fix: ## Format the code and apply clippy's automatic fixes
 	cargo clippy --workspace --all-targets --locked --fix --allow-dirty --allow-staged
