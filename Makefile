@@ -48,12 +48,13 @@ fuzz: ## Run the fuzz target TARGET, or each in turn, for SECONDS (60)
 test-compose: ## Build the images; scale, kill and roll the stack and kill leaders of deploy/cluster, all under load; needs a Docker engine
 	@cargo test $(TESTS) --test compose
 
-check: ## Check formatting, lints, documentation and links, with warnings as errors
+check: ## Check formatting, lints, documentation, links and terms, with warnings as errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --package selvage-tests --test chaos --test compose --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
 	scripts/check-links
+	scripts/check-language
 	scripts/check-alerts
 	scripts/check-kubernetes
 	scripts/check-structure

@@ -1,7 +1,7 @@
 //! Packs the pages: the files of `ui/` and the sample pictures, each also compressed, under paths that name their content.
 //!
 //! The files' folder is named by the digest of all of them, so that modules can import each other by their plain names and
-//! every path may be kept for ever. The pages themselves keep their addresses and are told of the folder. Needs no Node.
+//! every path may be kept for ever. The pages themselves keep their addresses and get the folder's name. Needs no Node.
 
 use std::fmt::Write as _;
 use std::fs;

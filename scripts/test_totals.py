@@ -81,7 +81,7 @@ class Cargo(unittest.TestCase):
 
 
 class Python(unittest.TestCase):
-    def test_passed_failed_and_skipped_are_told_apart(self):
+    def test_passed_failed_and_skipped_are_distinguished(self):
         totals = python("Ran 9 tests in 1.0s\n\nFAILED (failures=1, errors=2, skipped=3)\n", status=1)
         self.assertEqual(closing_line(totals), "3 passed, 3 failed, 3 skipped")
         self.assertTrue(has_succeeded(python("Ran 1 test in 0.1s\n\nOK\n")))

@@ -90,12 +90,12 @@ async fn run(stack: Stack, judge: fn(Arc<Stack>) -> Judged) -> anyhow::Result<()
     let judged = tokio::select! {
         // Waiting for what does not come panics; the containers are to go all the same.
         judged = guarded(judge(Arc::clone(&stack))) => judged,
-        told = told_to_end() => told.and_then(|()| bail!("told to end before the end")),
+        signal = interrupted() => signal.and_then(|()| bail!("interrupted before the end")),
     };
     if judged.is_err() {
         stack.show_logs();
     }
-    // A failure of the test is the one to be told.
+    // A failure of the test is the one to report.
     let down = stack.down();
     judged?;
     down?;
@@ -104,10 +104,10 @@ async fn run(stack: Stack, judge: fn(Arc<Stack>) -> Judged) -> anyhow::Result<()
 }
 
 /// Ctrl-C, or the end of the time that somebody gave this test.
-async fn told_to_end() -> anyhow::Result<()> {
+async fn interrupted() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
-        told = tokio::signal::ctrl_c() => told?,
+        signal = tokio::signal::ctrl_c() => signal?,
         _ = terminate.recv() => {}
     }
     Ok(())

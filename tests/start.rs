@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use selvage_tests::program::{Program, project};
 
-/// Longest time a start that fails may take on a busy machine; the promise is two seconds on an idle one.
+/// Longest time a start that fails may take on a busy machine; the limit is two seconds on an idle one.
 const END_LIMIT: Duration = Duration::from_secs(20);
 
 const USAGE: i32 = 64;

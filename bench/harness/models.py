@@ -19,7 +19,7 @@ def max_batch(folder: Path, name: str) -> int:
 
 
 def folder_with(project: Path, models: Path, name: str, target: Path) -> Path:
-    """Makes a folder with that model, copied out of `models` or made anew, and returns it."""
+    """Makes a folder with that model, copied out of `models` or made again, and returns it."""
     target.mkdir()
     if name in MADE:
         python = venvs.environment(project, "models", project / "bench" / "requirements-models.txt") / "python"

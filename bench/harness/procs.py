@@ -108,7 +108,7 @@ def opened(file: Path) -> str:
 
 
 def listening_on(port: int) -> int:
-    """The process that listens on a TCP port of this machine; raises Problem if none of ours does."""
+    """The process that listens on a TCP port of this machine; raises Problem if no process of the benchmark does."""
     sockets = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in Path(table).read_text().splitlines()[1:]:

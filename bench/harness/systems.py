@@ -249,7 +249,7 @@ def service_processes(setup: Setup) -> list[tuple[str, int]]:
 def address(url: str | None) -> str:
     """A service's address; raises Problem where the services were not started."""
     if url is None:
-        raise Problem("this system needs RabbitMQ and Redis, which bench/run starts by itself unless told otherwise")
+        raise Problem("this system needs RabbitMQ and Redis, which bench/run starts by itself by default")
     return url
 
 

@@ -1,4 +1,4 @@
-//! `selvage-bench`: reads the command line and hands over; what a measurement does lives in its own module.
+//! `selvage-bench`: reads the command line and runs the measurement, which lives in its own module.
 
 mod answers;
 mod constant;

@@ -1,4 +1,4 @@
-//! What is told meanwhile, on standard error: lines, and a bar where a person looks at many images. Results go elsewhere.
+//! Progress on standard error: lines, and a bar where a person looks at many images. Results go elsewhere.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -43,7 +43,7 @@ impl Console {
         match &self.bar {
             // A bar that was taken away would leave the line unended.
             Some(bar) if !bar.is_finished() => bar.println(line),
-            // Nobody is left to be told where standard error is closed.
+            // Nobody reads it where standard error is closed.
             Some(_) | None => drop(writeln!(io::stderr(), "{line}")),
         }
     }
@@ -70,7 +70,7 @@ impl Console {
         }
     }
 
-    /// This console, for what is told of one image or job.
+    /// This console, for the progress of one image or job.
     pub(crate) const fn about<'a>(&'a self, name: &'a str) -> Topic<'a> {
         Topic {
             console: self,
@@ -79,7 +79,7 @@ impl Console {
     }
 }
 
-/// What is told of one image or job.
+/// The progress of one image or job.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Topic<'a> {
     console: &'a Console,

@@ -52,7 +52,7 @@ pub fn reach<'j>(point: &str, jobs: impl IntoIterator<Item = &'j Job>) {
     }
 }
 
-/// Holds the thread for ever if told to.
+/// Holds the thread for ever if the failpoint says so.
 #[inline]
 pub fn hang_if(is_set: bool) {
     if is_set {

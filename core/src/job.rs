@@ -142,7 +142,7 @@ impl fmt::Display for ModelName {
 pub enum Priority {
     /// Work somebody waits for now; it has no record and is dropped at its deadline.
     Interactive,
-    /// Work that was promised with a 202; it has a record and ends in a terminal state.
+    /// An asynchronous job, accepted with a 202; it has a record and ends in a terminal state.
     Batch,
 }
 
@@ -202,7 +202,7 @@ pub struct Submission {
     /// The API key it was asked for with; nobody else is shown it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<KeyName>,
-    /// Where its end is told.
+    /// Where its webhook is delivered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
     /// The dead-lettered job whose image is asked about again.

@@ -14,12 +14,12 @@ pub const TRIED_FOR: Duration = Duration::from_secs(86_400);
 /// scripts of the Redis store have the same number.
 pub const KEPT_FOR: Duration = Duration::from_secs(90_000);
 
-/// Where a job's end is told.
+/// Where a job's webhook is delivered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Webhook {
     /// The client's address.
     pub url: String,
-    /// The terminal states it is told of.
+    /// The terminal states it is delivered for.
     pub events: Vec<JobState>,
 }
 

@@ -45,7 +45,7 @@ pub struct Backends {
     pub fleet: Arc<dyn Fleet>,
     /// The shared time.
     pub clock: Clock,
-    /// Promises outlive this process.
+    /// Asynchronous jobs outlive this process.
     pub durable: bool,
 }
 

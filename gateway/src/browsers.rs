@@ -143,7 +143,7 @@ impl BrowserRules {
         }
     }
 
-    /// The origins whose pages are told that they may read; `None` where there are none.
+    /// The origins whose pages may read; `None` where there are none.
     #[must_use]
     pub fn origins(&self) -> Option<&[AllowedOrigin]> {
         (!self.origins.is_empty()).then_some(&self.origins)

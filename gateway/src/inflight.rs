@@ -25,7 +25,7 @@ pub enum Verdict {
     Expired,
 }
 
-/// Why a job was not queued; [`PublishError`] without its source, so that all who share it can be told.
+/// Why a job was not queued; [`PublishError`] without its source, so that all who share it can get it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The queue is at its bound.
@@ -129,13 +129,13 @@ impl Inflight {
         Some(self.lock().flights.get(&id)?.entry)
     }
 
-    /// Ends a flight and tells all who wait; its ticket, or `None` where it had ended before.
+    /// Ends a flight and notifies all waiters; its entry, or `None` where it had ended before.
     pub fn settle(&self, id: JobId, verdict: &Verdict) -> Option<InFlightEntry> {
         let flight = self.lock().remove(id)?;
         Some(flight.tell(verdict))
     }
 
-    /// Says that a waiter has left, with its receiver dropped. The ticket where it was the last one: nobody can join that
+    /// Says that a waiter has left, with its receiver dropped. The entry where it was the last one: nobody can join that
     /// flight any more. Its place is held until its job is heard of, or its time is over.
     pub fn leave(&self, id: JobId) -> Option<InFlightEntry> {
         let mut table = self.lock();

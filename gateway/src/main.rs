@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Without a log, standard error is the last place to be told.
+/// Without a log, standard error is the last place to report an error.
 fn complain(error: &dyn Display) -> ExitCode {
     writeln!(std::io::stderr(), "error: {error:#}").ok();
     ExitCode::from(EXIT_USAGE)

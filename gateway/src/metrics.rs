@@ -43,7 +43,7 @@ pub struct Metrics {
     pub collapsed: IntCounter,
     /// Jobs that nobody waited for any more before their answer.
     pub abandoned: IntCounter,
-    /// Jobs promised with a 202.
+    /// Jobs accepted with a 202.
     pub submitted: IntCounter,
     /// Requests refused, by error code.
     pub refused: IntCounterVec,
@@ -144,7 +144,7 @@ impl Metrics {
                 "jobs_abandoned_total",
                 "Jobs abandoned because every client that waited for them had left",
             )?,
-            submitted: counter("jobs_submitted_total", "Jobs promised with a 202")?,
+            submitted: counter("jobs_submitted_total", "Jobs accepted with a 202")?,
             refused: counters(
                 "refused_total",
                 "Requests refused, by error code",

@@ -21,7 +21,7 @@ const DEFAULT_TOP_K: u16 = 3;
 pub(crate) const MAX_TOP_K: u16 = 1000;
 /// Longest metadata, in bytes as they were sent.
 const MAX_METADATA_BYTES: usize = 1024;
-/// Longest span that is told apart; configured maxima are far below.
+/// Longest span that is distinguished; configured maxima are far below.
 const MAX_SPAN_S: f64 = 86_400.0;
 
 /// The states a webhook can tell of.
@@ -47,7 +47,7 @@ pub struct Options {
     pub wait: Option<Duration>,
     /// The client's own data.
     pub metadata: Map<String, Value>,
-    /// Where the job's end is told.
+    /// Where the job's webhook is delivered.
     pub webhook: Option<Webhook>,
 }
 

@@ -41,7 +41,7 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Takes the addresses, so that one that is taken ends the start at once.
+    /// Takes the addresses, so that one that is taken makes the program exit at once.
     pub(crate) fn bind(settings: &Settings) -> Result<Self, StartError> {
         let main = bind(settings.listen)
             .and_then(|socket| {

@@ -11,7 +11,7 @@ pub enum StartError {
     Usage(anyhow::Error),
     /// A dependency refused us for good.
     Refused(anyhow::Error),
-    /// Something else; trying again may help.
+    /// Something else; retrying may help.
     Internal(anyhow::Error),
 }
 

@@ -1,4 +1,4 @@
-//! Turns a job into a promise: record, publish, confirm, in this order. Knows no HTTP.
+//! Submits an asynchronous job: record, publish, confirm, in this order. Knows no HTTP.
 //!
 //! Only what has gone through all three may be answered with a 202.
 
@@ -32,7 +32,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(25), Duration::from_
 /// Most submissions under way at once.
 const MAX_UNDER_WAY: usize = 1024;
 
-/// Why a job was not promised.
+/// Why a job was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
     /// Its queue, or this gateway's share of submissions, is at its bound.
@@ -55,7 +55,7 @@ pub enum SubmitError {
     Mismatch,
 }
 
-/// Makes promises.
+/// Submits asynchronous jobs.
 #[derive(Clone, Debug)]
 pub struct Submitter {
     store: Arc<dyn JobStore>,
@@ -68,7 +68,7 @@ pub struct Submitter {
 }
 
 impl Submitter {
-    /// Promises kept with these; records live for `retention` after their deadline.
+    /// Jobs stored with these; records live for `retention` after their deadline.
     #[must_use]
     pub fn new(
         (store, queue, clock): (Arc<dyn JobStore>, Arc<dyn Queue>, Clock),
@@ -88,7 +88,7 @@ impl Submitter {
         }
     }
 
-    /// Promises a job that carries a [`selvage_core::job::Submission`]; its record. With an answer that is `known` already the
+    /// Submits a job that carries a [`selvage_core::job::Submission`]; its record. With an answer that is `known` already the
     /// job has ended, and nothing is published; where the same request has made a job before, that is the one.
     ///
     /// Runs in a task of its own: a client that goes away leaves no half submission behind.
@@ -98,7 +98,7 @@ impl Submitter {
     pub async fn submit(&self, mut job: Job, known: Option<Output>) -> Result<Record, SubmitError> {
         let Some(seed) = Seed::of(&job) else {
             return Err(SubmitError::Store(
-                "a job without a promise has no record".into(),
+                "a job without a submission has no record".into(),
             ));
         };
         let Ok(permit) = Arc::clone(&self.under_way).try_acquire_owned() else {
@@ -196,7 +196,7 @@ impl Submitter {
         found.ok_or_else(|| SubmitError::Store("its record is gone".into()))
     }
 
-    /// Withdraws the record of a job that was refused: nobody was told its id, and thousands of refusals a second must not
+    /// Withdraws the record of a job that was refused: no client knows its id, and thousands of refusals a second must not
     /// fill the store. A job that arrives all the same is run and gets a record of its own. Where withdrawing fails, the
     /// sweeper ends the record by its deadline.
     async fn take_back(&self, id: JobId, submitter: JobId) {

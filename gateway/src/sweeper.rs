@@ -1,4 +1,4 @@
-//! Ends the records of jobs whose deadline has passed, so that every promise ends. Any gateway may do it, several at once
+//! Ends the records of jobs whose deadline has passed, so that every asynchronous job ends. Any gateway may do it, several at once
 //! do no harm: the first to complete a record wins.
 
 use std::sync::Arc;
@@ -55,7 +55,7 @@ impl Sweeper {
                 Ok(_) => failing = false,
                 Err(error) if !failing => {
                     failing = true;
-                    tracing::warn!(%error, "overdue jobs cannot be looked for; trying again every second");
+                    tracing::warn!(%error, "overdue jobs cannot be read; retrying every second");
                 }
                 Err(_) => {}
             }

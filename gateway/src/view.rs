@@ -75,7 +75,7 @@ impl<'a> ModelView<'a> {
     }
 }
 
-/// Where a job's end is told, and what has become of that.
+/// Where a job's webhook is delivered, and what has become of that.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = WebhookState)]
 struct WebhookView<'a> {
@@ -91,15 +91,17 @@ struct WebhookView<'a> {
 impl<'a> WebhookView<'a> {
     fn of(record: &'a Record) -> Option<Self> {
         let webhook = record.seed.webhook.as_ref()?;
-        let told = record.delivery.as_ref();
+        let delivery = record.delivery.as_ref();
         Some(Self {
             url: &webhook.url,
             events: &webhook.events,
-            attempts: told.map_or(0, |told| told.attempts),
-            last_status: told.and_then(|told| told.last_status),
-            last_error: told.and_then(|told| told.last_error.as_deref()),
-            delivered_at: told.and_then(|told| told.delivered_at).map(Time),
-            stopped_at: told.and_then(|told| told.stopped_at).map(Time),
+            attempts: delivery.map_or(0, |delivery| delivery.attempts),
+            last_status: delivery.and_then(|delivery| delivery.last_status),
+            last_error: delivery.and_then(|delivery| delivery.last_error.as_deref()),
+            delivered_at: delivery
+                .and_then(|delivery| delivery.delivered_at)
+                .map(Time),
+            stopped_at: delivery.and_then(|delivery| delivery.stopped_at).map(Time),
         })
     }
 }
@@ -288,7 +290,7 @@ impl<'a> JobView<'a> {
         }
     }
 
-    /// A job with a record. `queue` is of a queued job, `durable` where promises end with the process.
+    /// A job with a record. `queue` is of a queued job, `durable` where jobs end with the process.
     #[must_use]
     pub fn recorded(record: &'a Record, queue: Option<QueueView>, durable: bool) -> Self {
         let seed = &record.seed;

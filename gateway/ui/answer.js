@@ -21,8 +21,8 @@ function pictures(item) {
   const figures = [figure(original, item.name)];
   if (item.seen) {
     const { width, height } = item.seenSize;
-    const told = `${width} × ${height} pixels, as the model saw them`;
-    figures.push(figure(h("img", { src: item.seen, alt: told, class: "pixels", id: "seen" }), `What the model saw: ${width} × ${height}`));
+    const caption = `${width} × ${height} pixels, as the model saw them`;
+    figures.push(figure(h("img", { src: item.seen, alt: caption, class: "pixels", id: "seen" }), `What the model saw: ${width} × ${height}`));
   }
   return h("div", { class: "pictures" }, ...figures);
 }
@@ -37,7 +37,7 @@ function text(item, { cancel, again }) {
     const offered = item.ended ? item.blob && h("button", { type: "button", onclick: again, text: "Try again" }) : h("button", { type: "button", onclick: cancel, text: "Cancel" });
     return h(
       "div",
-      { class: "told" },
+      { class: "outcome" },
       h("p", { class: item.isBad ? "error" : "", id: "state", text: item.sentence }),
       item.ended ? null : h("progress", { "aria-label": "Working" }),
       h("p", { class: "actions" }, offered || null),
@@ -46,7 +46,7 @@ function text(item, { cancel, again }) {
   const badge = job.cached ? "cached" : "computed";
   return h(
     "div",
-    { class: "told" },
+    { class: "outcome" },
     h("p", { class: "best" }, h("span", { class: "name", text: output.label }), h("span", { class: `badge ${badge}`, text: badge })),
     h("ol", { class: "bars", "aria-label": "Scores" }, ...output.top.map(score)),
     bar(item),

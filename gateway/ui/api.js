@@ -40,7 +40,7 @@ export class Problem extends Error {
     this.retryAfterMs = body.retry_after_ms ?? 2000;
   }
 
-  /** Whether trying again makes sense. */
+  /** Whether retrying makes sense. */
   get passes() {
     return PASSING.has(this.status);
   }

@@ -44,7 +44,7 @@ export class Item {
       case "asking":
         return "Asking …";
       case "retrying":
-        return `${this.problem.message} Trying again in ${Math.max(1, Math.ceil((this.retryAt - Date.now()) / 1000))} s.`;
+        return `${this.problem.message} Retrying in ${Math.max(1, Math.ceil((this.retryAt - Date.now()) / 1000))} s.`;
       case "queued":
         return this.job.queue ? `Queued, estimated position ${this.job.queue.position}.` : "Queued.";
       case "running":

@@ -10,7 +10,7 @@ const SILENCE_MS = 40_000;
 /**
  * Calls `take({ event, id, data })` for every event of `path` and comes back to it when it is cut. Ends when `take` returns
  * true, when the gateway says that there is no more (204), or by the first refusal that will not pass, which is thrown.
- * `state(up, problem, retryAt)` is told whether the stream stands.
+ * `state(up, problem, retryAt)` is called with whether the stream is open.
  */
 export async function follow(path, { signal, take, state = () => {}, silence = SILENCE_MS }) {
   let last = null;

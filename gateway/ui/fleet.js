@@ -166,7 +166,7 @@ function span(seconds) {
 
 function lost(reason) {
   const seen = history.samples.length > 0 ? ` What is shown is from ${new Date(history.now).toLocaleTimeString()}.` : "";
-  stand("lost", `Disconnected.${reason ? ` ${reason}` : ""}${seen} Trying again …`);
+  stand("lost", `Disconnected.${reason ? ` ${reason}` : ""}${seen} Retrying …`);
 }
 
 let retry = new AbortController();

@@ -28,7 +28,7 @@ export function bar(item) {
   if (total === 0) {
     return null;
   }
-  const told = list.map(({ name, value }) => `${name} ${ms(value)}`).join(", ");
+  const summary = list.map(({ name, value }) => `${name} ${ms(value)}`).join(", ");
   const pieces = list.map(({ kind, value }) => {
     const piece = h("span", { class: `piece ${kind}` });
     piece.style.flexGrow = value / total;
@@ -41,7 +41,7 @@ export function bar(item) {
     "div",
     { class: "timing" },
     h("p", { class: "total", text: `${ms(total)} in all` }),
-    h("div", { class: "stack", role: "img", "aria-label": `Time: ${told}` }, ...pieces),
+    h("div", { class: "stack", role: "img", "aria-label": `Time: ${summary}` }, ...pieces),
     h("ul", { class: "legend" }, ...legend),
   );
 }

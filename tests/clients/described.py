@@ -26,7 +26,7 @@ schemathesis.openapi.media_type("application/octet-stream", any_picture)
 texts = any_picture.map(base64.b64encode).map(bytes.decode)
 schemathesis.openapi.format("base64-image", st.one_of(texts, texts.map("data:image/png;base64,{}".format)))
 schemathesis.openapi.format("binary", any_picture)
-# Nobody is to be told of jobs that a test made up; here nobody listens.
+# Jobs that a test made up get no webhook: nobody listens here.
 schemathesis.openapi.format("uri", st.just("http://127.0.0.1:9/hook"))
 
 

@@ -11,7 +11,7 @@ use crate::engine::docker;
 use crate::stack::Stack;
 
 /// The queue that is to lose its leader: that of jobs.
-const LANE: &str = "selvage.v1.fashion-mnist.batch";
+const QUEUE: &str = "selvage.v1.fashion-mnist.batch";
 const WORKERS: usize = 4;
 const NODES: [&str; 3] = ["rabbitmq-1", "rabbitmq-2", "rabbitmq-3"];
 /// With how their addresses end.
@@ -36,7 +36,7 @@ async fn lose_leaders(stack: &Stack, history: &History) -> anyhow::Result<()> {
     kill(stack, &leader)?;
     let other = async || leader_of(stack).filter(|next| *next != leader);
     let next = eventually("another node leads the queue", LIMIT, other).await;
-    let what = format!("{leader}, which led {LANE}, is killed; {next} leads it");
+    let what = format!("{leader}, which led {QUEUE}, is killed; {next} leads it");
     serves(stack, history, &what).await;
     let primary = primary_of(stack).context("no sentinel says who is the primary")?;
     kill(stack, primary)?;
@@ -61,7 +61,7 @@ async fn serves(stack: &Stack, history: &History, what: &str) {
         (more >= SERVED).then_some(now)
     };
     let now = eventually(what, LIMIT, served).await;
-    // Whether any is lost can be told at the end only.
+    // Whether any is lost is known at the end only.
     let (accepted, answered, refused) = (now.accepted, now.answered, now.refused);
     stack.say(&format!(
         "{what}: so far accepted {accepted}, answered at once {answered}, refused {refused}"
@@ -95,7 +95,7 @@ fn leader_of(stack: &Stack) -> Option<String> {
         "leader",
     ];
     let queues = asked(stack, &NODES, &list)?;
-    let leader = queues.lines().find_map(|queue| queue.strip_prefix(LANE))?;
+    let leader = queues.lines().find_map(|queue| queue.strip_prefix(QUEUE))?;
     Some(leader.trim().strip_prefix("rabbit@")?.to_owned())
 }
 

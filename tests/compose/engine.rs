@@ -85,8 +85,8 @@ pub(crate) fn run(
     if done.status.success() {
         return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
     }
-    let told = String::from_utf8_lossy(&done.stderr);
-    let last: Vec<&str> = told.lines().rev().take(30).collect();
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    let last: Vec<&str> = stderr.lines().rev().take(30).collect();
     let last: Vec<&str> = last.into_iter().rev().collect();
     bail!("{said}: {}", last.join("\n"))
 }

@@ -195,7 +195,7 @@ impl Shared {
                 }
             }
         };
-        // Whoever has no 202 by then was promised nothing.
+        // Whoever has no 202 by then has no job.
         let _in_time = timeout(PATIENCE, asking).await;
         for id in &ids {
             self.samples.lock().unwrap().insert(id.clone(), sample);

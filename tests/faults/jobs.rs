@@ -128,7 +128,7 @@ pub(super) async fn kills(stage: Arc<Stage>, duration: Duration) {
     );
 }
 
-/// Somebody puts messages into the queues that are none of ours; all of them end among the dead letters.
+/// Puts foreign messages into the queues; all of them end among the dead letters.
 pub(super) async fn foreign_messages(stage: Arc<Stage>, duration: Duration) {
     let url = stage.private.services().amqp_url.parse();
     let url = url.expect("the broker's address");
@@ -172,5 +172,5 @@ pub(super) async fn foreign_messages(stage: Arc<Stage>, duration: Duration) {
         (stored >= sent).then_some(stored)
     };
     let stored = eventually("all of them are stored", STORED_LIMIT, stored).await;
-    assert_eq!(stored, sent, "each of them once, and none of ours");
+    assert_eq!(stored, sent, "each of them once, and nothing else");
 }

@@ -16,8 +16,8 @@ use tokio::time::timeout;
 
 use super::{Stage, broker};
 
-/// Longest time until a webhook is told while connections are closed: some tries.
-const TOLD_LIMIT: Duration = Duration::from_secs(60);
+/// Longest time until a webhook is delivered while connections are closed: some tries.
+const WEBHOOK_LIMIT: Duration = Duration::from_secs(60);
 
 /// Keys and a secret for webhooks, with logs of every library.
 pub(super) fn talkative() -> Settings {
@@ -36,7 +36,7 @@ pub(super) fn with_a_key() -> Mix {
     }
 }
 
-/// Shows every key, right and wrong, in every place; has a webhook told, with a failure between; has the keys read again; and
+/// Shows every key, right and wrong, in every place; has a webhook delivered, with a failure between; has the keys read again; and
 /// has the connections to the broker made again and again.
 pub(super) async fn used(stage: Arc<Stage>, duration: Duration) {
     let receiver = Receiver::start(&[Reply::Status(500)]).await;
@@ -67,13 +67,13 @@ pub(super) async fn used(stage: Arc<Stage>, duration: Duration) {
         .fleet
         .with_gateways(|programs| programs.iter().for_each(|program| program.signal("HUP")));
     broker::connections_closed(Arc::clone(&stage), duration).await;
-    let told = || async { (receiver.received().len() >= 2).then_some(()) };
-    let told = timeout(
-        TOLD_LIMIT,
-        eventually("it is told again", TOLD_LIMIT * 2, told),
+    let delivered = || async { (receiver.received().len() >= 2).then_some(()) };
+    let delivered = timeout(
+        WEBHOOK_LIMIT,
+        eventually("it is delivered again", WEBHOOK_LIMIT * 2, delivered),
     )
     .await;
-    assert!(told.is_ok(), "the webhook was not told twice");
+    assert!(delivered.is_ok(), "the webhook was not delivered twice");
     let talked = stage.fleet.with_gateways(|programs| {
         let mut logs = programs.iter().map(|program| program.log());
         logs.all(|log| log.contains("\"level\":\"DEBUG\"") && log.contains("lapin::"))

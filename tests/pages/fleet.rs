@@ -35,7 +35,7 @@ pub(super) async fn workers_come_and_go_before_ones_eyes(
     )
     .await;
     page.picture("fleet").await?;
-    // What the promise of two seconds comes to is a test in simulated time (router: stats); here it is seen, however busy
+    // The limit of two seconds is a test in simulated time (router: stats); here it is seen, however busy
     // the machine is, and how long it took is printed.
     for signal in ["TERM", "KILL"] {
         let begun = Instant::now();

@@ -107,7 +107,7 @@ pub(super) async fn a_full_queue_is_waited_out(
         }
         page.click(".sample[title='Coat']").await?;
         page.until_text("#answer", "The queue is full").await;
-        page.until_text("#answer", "Trying again in 1 s.").await;
+        page.until_text("#answer", "Retrying in 1 s.").await;
         page.picture("full").await?;
         on.add_workers(1);
         page.until_text("#answer .best", "Coat").await;

@@ -113,7 +113,7 @@ pub(super) async fn a_key_does_not_see_what_others_have_asked(
     Ok(())
 }
 
-pub(super) async fn a_key_beyond_its_rate_is_told_when_to_come_back(
+pub(super) async fn a_key_beyond_its_rate_gets_a_retry_after(
     on: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     let [ann, bob, ops] = [ANN, BOB, OPS].map(|key| stranger(&on).with_key(key));
@@ -121,8 +121,11 @@ pub(super) async fn a_key_beyond_its_rate_is_told_when_to_come_back(
         let answer = ann.post_image("/predict", pictures::boot()).await?;
         let answer = answer.expect(200);
         assert_eq!(answer.header("ratelimit-policy"), "\"key\";q=10;w=3600");
-        let told = answer.header("ratelimit");
-        assert!(told.starts_with(&format!("\"key\";r={left};t=")), "{told}");
+        let reported = answer.header("ratelimit");
+        assert!(
+            reported.starts_with(&format!("\"key\";r={left};t=")),
+            "{reported}"
+        );
     }
     let limited = async || {
         let refused = ann.post_image("/predict", pictures::boot()).await?;

@@ -40,12 +40,12 @@ pub(super) fn few_places() -> Settings {
 #[derive(Debug, Default)]
 struct Seen {
     answers: Vec<Instant>,
-    /// When a client was refused, and what it was told.
+    /// When a client was refused, and the delay it got.
     refusals: Vec<(Instant, Duration)>,
 }
 
-/// Prints what refused clients were told beside the truth.
-pub(super) async fn what_a_refused_client_is_told_is_near_the_truth(
+/// Prints the `Retry-After` of refused clients beside the truth.
+pub(super) async fn retry_after_of_a_refused_client_is_near_the_truth(
     on: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     let (seen, enough) = (
@@ -93,11 +93,15 @@ async fn ask(
             continue;
         }
         let refusal = answer.expect_problem(429, "queue_full");
-        let told = refusal.json["retry_after_ms"].as_u64();
-        let told = Duration::from_millis(told.context("it says when to come back")?);
+        let advised = refusal.json["retry_after_ms"].as_u64();
+        let advised = Duration::from_millis(advised.context("it says when to come back")?);
         let whole: u64 = refusal.header("retry-after").parse()?;
-        assert_eq!(whole, told.as_millis().div_ceil(1000) as u64, "{told:?}");
-        let refusal = (Instant::now(), told);
+        assert_eq!(
+            whole,
+            advised.as_millis().div_ceil(1000) as u64,
+            "{advised:?}"
+        );
+        let refusal = (Instant::now(), advised);
         seen.lock()
             .unwrap_or_else(PoisonError::into_inner)
             .refusals
@@ -110,7 +114,7 @@ async fn ask(
 fn judge(seen: &Seen, shape: &str) -> anyhow::Result<()> {
     let (first, last) = (seen.answers[WARM_UP], seen.answers[WARM_UP + MEASURED]);
     let mut ratios = Vec::new();
-    for (at, told) in &seen.refusals {
+    for (at, advised) in &seen.refusals {
         let before = seen.answers.partition_point(|answer| answer < at);
         if *at < first || *at > last {
             continue;
@@ -119,9 +123,11 @@ fn judge(seen: &Seen, shape: &str) -> anyhow::Result<()> {
         let through = seen.answers.get(before + PLACES - 1);
         let Some(through) = through else { continue };
         let truth = through.duration_since(*at);
-        let ratio = told.as_secs_f64() / truth.as_secs_f64();
+        let ratio = advised.as_secs_f64() / truth.as_secs_f64();
         if ratios.len().is_multiple_of(SHOWN) {
-            println!("{shape}: Retry-After told {told:.2?}, truth {truth:.2?}, ratio {ratio:.2}");
+            println!(
+                "{shape}: Retry-After advised {advised:.2?}, truth {truth:.2?}, ratio {ratio:.2}"
+            );
         }
         ratios.push(ratio);
     }
@@ -136,7 +142,7 @@ fn judge(seen: &Seen, shape: &str) -> anyhow::Result<()> {
         ratios[0],
         ratios[ratios.len() - 1],
     );
-    // The promise is one about steady loads, and a machine that others use too is not always one.
+    // The guarantee holds for steady loads, and a machine that others use too is not always one.
     if (1.0 / STEADY..=STEADY).contains(&drift) {
         anyhow::ensure!((1.0 / FACTOR..=FACTOR).contains(&median), "{median}");
     }

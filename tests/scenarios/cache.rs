@@ -94,13 +94,14 @@ pub(super) async fn cache_control_is_obeyed(on: Arc<Deployment>) -> anyhow::Resu
         .await?
         .expect(200);
     assert_eq!(plain.json["cached"], false, "no-store wrote nothing");
-    let anew = ask("no-cache").await?;
-    assert_eq!(anew.json["cached"], false, "no-cache computes again");
+    let no_cache = ask("no-cache").await?;
+    assert_eq!(no_cache.json["cached"], false, "no-cache computes again");
     assert!(
-        anew.header("cache-status")
+        no_cache
+            .header("cache-status")
             .starts_with("selvage; fwd=request"),
         "{}",
-        anew.header("cache-status")
+        no_cache.header("cache-status")
     );
     let hit = client
         .post_image("/predict", picture.clone())

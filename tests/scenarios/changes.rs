@@ -38,7 +38,7 @@ pub(super) fn three_workers() -> Settings {
 }
 
 /// A folder that is looked at after SIGHUP only.
-pub(super) fn followed_when_told() -> Settings {
+pub(super) fn followed_on_signal() -> Settings {
     Settings::default().with("SELVAGE_MODELS_POLL", 0)
 }
 
@@ -146,8 +146,8 @@ pub(super) async fn no_answer_is_wrong_or_lost_under_load(
     fs::write(models.join("rgb-tiny/model.onnx"), &file[..file.len() / 2])?;
     let of_this = [("model", "rgb-tiny"), ("result", "refused")];
     eventually("every worker refuses half a file", LIMIT, || async {
-        let told = Scrape::of_workers(&on).await.ok()?;
-        (told.sum(refused, &of_this) >= workers).then_some(())
+        let reported = Scrape::of_workers(&on).await.ok()?;
+        (reported.sum(refused, &of_this) >= workers).then_some(())
     })
     .await;
     assert_eq!(model(&client).await?["digest"], digest(third).as_str());
@@ -323,8 +323,8 @@ pub(super) async fn a_description_that_cannot_be_read_changes_nothing(
                 "each gateway refuses what it cannot read",
                 LIMIT,
                 || async {
-                    let told = Scrape::of(&client).await.ok()?;
-                    (told.sum(counter, &refused) >= times).then_some(())
+                    let reported = Scrape::of(&client).await.ok()?;
+                    (reported.sum(counter, &refused) >= times).then_some(())
                 },
             )
             .await;
@@ -334,8 +334,8 @@ pub(super) async fn a_description_that_cannot_be_read_changes_nothing(
             if on.shape == Shape::Fleet { 2.0 } else { 1.0 },
         );
         eventually("each worker refuses it", LIMIT, || async {
-            let told = Scrape::of_workers(&on).await.ok()?;
-            (told.sum(counter, &refused) >= times * workers).then_some(())
+            let reported = Scrape::of_workers(&on).await.ok()?;
+            (reported.sum(counter, &refused) >= times * workers).then_some(())
         })
         .await;
         let now = model(&on.client()).await?;

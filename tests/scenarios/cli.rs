@@ -61,13 +61,13 @@ pub(super) async fn a_bad_image_fails_alone(on: Arc<Deployment>) -> anyhow::Resu
     assert_eq!(items[1]["job"]["output"]["label"], "Ankle boot");
     assert_eq!(items[2]["error"]["code"], "unreadable");
     assert_eq!(items[3]["job"]["output"]["label"], "Trouser");
-    for told in [
+    for reported in [
         "bad.png: not a supported image type",
         "send a whole PNG",
         "absent.png: cannot be read",
         "2 failed of 4 images",
     ] {
-        assert!(ran.stderr.contains(told), "{told}: {}", ran.stderr);
+        assert!(ran.stderr.contains(reported), "{reported}: {}", ran.stderr);
     }
     std::fs::create_dir(cli.folder().join("photos"))?;
     let folder = cli.run(&["predict", "boot.png", "photos"]).await.expect(2);
@@ -151,8 +151,8 @@ pub(super) async fn an_early_end_says_what_is_left(on: Arc<Deployment>) -> anyho
     following.wait_for("trouser.png: queued").await;
     following.signal("INT").await;
     let ended = following.end().await.expect(130);
-    let told = ended.stderr.split("selvage jobs wait ").nth(1);
-    let id = told
+    let reported = ended.stderr.split("selvage jobs wait ").nth(1);
+    let id = reported
         .and_then(|rest| rest.split('`').next())
         .context("an id")?;
     let job = on.client().get(&format!("/jobs/{id}")).await?.expect(200);
@@ -170,14 +170,12 @@ pub(super) async fn following_survives_a_broken_connection(
     let mut following = cli.start(&["predict", "--follow", "new.png", "--tries", "50"]);
     following.wait_for("new.png: queued").await;
     proxy.set(Fault::Refuse);
-    following
-        .wait_for("new.png: unreachable, trying again")
-        .await;
+    following.wait_for("new.png: unreachable, retrying").await;
     proxy.set(Fault::None);
     on.add_workers(1);
     let ended = following.end().await.expect(0);
     assert!(ended.stderr.contains("new.png: succeeded"), "{ended:?}");
-    // What was known when the connection broke is not told again.
+    // What was known when the connection broke is not printed again.
     assert_eq!(ended.stderr.matches(": queued").count(), 1, "{ended:?}");
     Ok(())
 }
@@ -204,7 +202,7 @@ pub(super) async fn a_full_gateway_is_asked_again(on: Arc<Deployment>) -> anyhow
             "{idempotency:?}"
         );
         let mut patient = cli.start(&["predict", "boot.png", "--tries", "50"]);
-        patient.wait_for("boot.png: queue_full, trying again").await;
+        patient.wait_for("boot.png: queue_full, retrying").await;
         on.add_workers(1);
         patient.end().await.expect(0)
     };
@@ -226,13 +224,13 @@ pub(super) async fn a_server_that_is_not_there_is_said(on: Arc<Deployment>) -> a
         "2",
     ];
     let ran = cli.run(&line).await.expect(3);
-    for told in [
-        "boot.png: unreachable, trying again",
+    for reported in [
+        "boot.png: unreachable, retrying",
         "boot.png: no server answers at http://127.0.0.1:1",
         "--url or SELVAGE_URL",
         "1 failed and 1 not sent of 2 images",
     ] {
-        assert!(ran.stderr.contains(told), "{told}: {ran:?}");
+        assert!(ran.stderr.contains(reported), "{reported}: {ran:?}");
     }
     assert!(ran.stdout.contains("not_sent"), "{ran:?}");
     for line in [["status", "--tries", "1"], ["models", "--tries", "1"]] {
@@ -242,7 +240,7 @@ pub(super) async fn a_server_that_is_not_there_is_said(on: Arc<Deployment>) -> a
     Ok(())
 }
 
-pub(super) async fn a_key_is_shown_and_never_told(on: Arc<Deployment>) -> anyhow::Result<()> {
+pub(super) async fn a_key_is_sent_and_never_printed(on: Arc<Deployment>) -> anyhow::Result<()> {
     const WRONG: &str = "selvage_wrong-key-of-nobody";
     let silent = |ran: &Ran| {
         let said = format!("{}{}", ran.stdout, ran.stderr);

@@ -125,8 +125,8 @@ pub(super) async fn a_poisonous_job_is_listed_and_replayed(
     listed(&admin, 0).await?;
     let gone = on.command(&["dead-letters", "replay", &id]);
     assert_eq!(gone.status.code(), Some(1));
-    let told = String::from_utf8_lossy(&gone.stderr).into_owned();
-    assert!(told.contains(&id), "{told}");
+    let reported = String::from_utf8_lossy(&gone.stderr).into_owned();
+    assert!(reported.contains(&id), "{reported}");
     Ok(())
 }
 

@@ -195,7 +195,7 @@ pub(super) async fn stuck_clients_do_not_hold_up_a_drain(
     };
     let (answer, status) = tokio::join!(waits, stop);
     assert!(status?.success(), "a drain ends with code 0");
-    // No worker in the fleet: the wait became a promise.
+    // No worker in the fleet: the request became an asynchronous job.
     answer?.expect(if on.shape == Shape::Fleet { 202 } else { 200 });
     drop((stuck, readers));
     Ok(())

@@ -25,7 +25,7 @@ async fn open(client: &Client, id: &str) -> anyhow::Result<Response> {
     Ok(response)
 }
 
-/// Reads a stream until it has told so many events, or to its end; what it told.
+/// Reads a stream until it has sent so many events, or to its end; what it sent.
 async fn read(response: &mut Response, events: usize) -> anyhow::Result<String> {
     let mut text = String::new();
     while text.matches("data:").count() < events {
@@ -44,7 +44,7 @@ async fn to_the_end(mut response: Response) -> anyhow::Result<String> {
         .context("a stream did not end")?
 }
 
-/// Every one is told where its job stands, and that it has ended.
+/// Every client gets its job's state, and that it has ended.
 pub(super) async fn two_thousand_streams_are_held_and_ended(
     on: Arc<Deployment>,
 ) -> anyhow::Result<()> {
@@ -69,8 +69,8 @@ pub(super) async fn two_thousand_streams_are_held_and_ended(
     on.add_workers(1);
     let ends = try_join_all(streams.into_iter().map(to_the_end)).await?;
     for end in &ends {
-        let told = |status: &str| end.matches(&format!("\"status\":\"{status}\"")).count();
-        assert_eq!((told("succeeded"), told("queued")), (1, 0), "{end}");
+        let count = |status: &str| end.matches(&format!("\"status\":\"{status}\"")).count();
+        assert_eq!((count("succeeded"), count("queued")), (1, 0), "{end}");
     }
     Ok(())
 }

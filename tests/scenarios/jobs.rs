@@ -1,4 +1,4 @@
-//! Promised work: accepted with a 202, polled, canceled, expired.
+//! Asynchronous jobs: accepted with a 202, polled, canceled, expired.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -161,7 +161,7 @@ pub(super) async fn a_finished_job_cannot_be_canceled(on: Arc<Deployment>) -> an
     Ok(())
 }
 
-pub(super) async fn unknown_and_forgotten_ids_are_told_apart(
+pub(super) async fn unknown_and_forgotten_ids_are_distinguished(
     on: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     let client = on.client();
@@ -227,7 +227,7 @@ pub(super) async fn a_bad_image_in_a_job_fails_it_with_a_reason(
 }
 
 /// The job is canceled at another gateway than the one at which its client waits.
-pub(super) async fn a_waiting_client_is_told_of_a_cancellation_elsewhere(
+pub(super) async fn a_waiting_client_learns_of_a_cancellation_elsewhere(
     on: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     let (here, elsewhere) = (on.client(), on.other_client());
@@ -246,9 +246,9 @@ pub(super) async fn a_waiting_client_is_told_of_a_cancellation_elsewhere(
         assert_eq!(canceled.expect(200).json["status"], "canceled");
         anyhow::Ok(())
     };
-    let (told, canceled) = tokio::join!(waiting, cancel);
+    let (reported, canceled) = tokio::join!(waiting, cancel);
     canceled?;
-    told?.expect_problem(409, "job_canceled");
+    reported?.expect_problem(409, "job_canceled");
     Ok(())
 }
 

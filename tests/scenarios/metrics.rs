@@ -259,7 +259,7 @@ async fn until_all_are_delivered(
     client: &Client,
 ) -> anyhow::Result<(Scrape, Scrape)> {
     let wrong = Mutex::new(String::new());
-    let told = || async {
+    let reported = || async {
         let gateway = Scrape::of(client).await.ok()?;
         let workers = Scrape::of_workers(on).await.ok()?;
         let judged = judge(&gateway, "gateway", &GATEWAY);
@@ -271,8 +271,8 @@ async fn until_all_are_delivered(
             }
         }
     };
-    match timeout(LIMIT, eventually("all is told", LIMIT * 2, told)).await {
-        Ok(told) => Ok(told),
+    match timeout(LIMIT, eventually("all is exported", LIMIT * 2, reported)).await {
+        Ok(reported) => Ok(reported),
         Err(_) => bail!("{}", wrong.lock().unwrap()),
     }
 }

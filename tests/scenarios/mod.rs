@@ -1,4 +1,4 @@
-//! The list of scenarios: each behaviour once, told by name, with the shapes and settings it needs.
+//! The list of scenarios: each behaviour once, by name, with the shapes and settings it needs.
 
 mod access;
 mod advice;
@@ -72,7 +72,7 @@ macro_rules! scenarios {
 /// Every scenario.
 pub(crate) fn all() -> Vec<Scenario> {
     scenarios! {
-        access::a_key_beyond_its_rate_is_told_when_to_come_back with keys::limited;
+        access::a_key_beyond_its_rate_gets_a_retry_after with keys::limited;
         access::jobs_belong_to_their_key with keys::guarded;
         access::a_key_does_not_see_what_others_have_asked with keys::guarded;
         access::only_known_keys_pass with keys::guarded;
@@ -92,7 +92,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         changes::no_answer_is_wrong_or_lost_under_load with changes::followed;
         changes::a_fleet_in_the_middle_of_a_change_shows_it on Fleet with changes::followed_by_one;
         changes::two_files_side_by_side_answer_all on Fleet with changes::three_workers;
-        changes::sighup_has_the_folder_read with changes::followed_when_told;
+        changes::sighup_has_the_folder_read with changes::followed_on_signal;
         changes::description_and_file_change_together with changes::followed;
         changes::a_description_that_cannot_be_read_changes_nothing with changes::followed;
         cli::answers_come_as_a_table_or_as_json;
@@ -105,19 +105,19 @@ pub(crate) fn all() -> Vec<Scenario> {
         cli::following_survives_a_broken_connection on Fleet with || Settings::default().workers(0);
         cli::a_full_gateway_is_asked_again on Fleet with cli::one_place;
         cli::a_server_that_is_not_there_is_said;
-        cli::a_key_is_shown_and_never_told with keys::guarded;
+        cli::a_key_is_sent_and_never_printed with keys::guarded;
         cli::models_and_readiness_are_shown;
         cli::completions_are_scripts_of_their_shells;
         jobs::an_accepted_job_finishes_and_can_be_polled_anywhere;
         jobs::prefer_decides_how_long_to_wait;
         jobs::a_wait_that_runs_out_becomes_a_job on Fleet with || Settings::default().workers(0);
         jobs::a_queued_job_can_be_canceled on Fleet with || Settings::default().workers(0);
-        jobs::a_waiting_client_is_told_of_a_cancellation_elsewhere on Fleet with || Settings::default().workers(0);
+        jobs::a_waiting_client_learns_of_a_cancellation_elsewhere on Fleet with || Settings::default().workers(0);
         jobs::a_finished_job_cannot_be_canceled;
         jobs::many_lists_of_one_key_stop_no_other with keys::guarded;
         jobs::the_callers_jobs_are_listed with keys::guarded;
         jobs::positions_only_fall on Fleet with || Settings::default().workers(0);
-        jobs::unknown_and_forgotten_ids_are_told_apart;
+        jobs::unknown_and_forgotten_ids_are_distinguished;
         jobs::an_expired_job_says_so on Fleet with || Settings::default().workers(0).with("SELVAGE_JOB_DEADLINE", 2);
         jobs::a_bad_image_in_a_job_fails_it_with_a_reason;
         events::two_thousand_streams_are_held_and_ended on Fleet with || Settings::default().workers(0);
@@ -129,7 +129,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         models::the_input_is_what_the_model_is_given;
         models::an_inference_without_end_is_broken_off on Embedded with models::endless;
         models::an_image_that_hangs_its_decoder_costs_no_other_job on Embedded with models::hanging_decoder;
-        photographs::photographs_are_told_as_python_tells_them;
+        photographs::photographs_are_classified_as_in_python;
         pools::a_model_that_is_stuck_delays_no_other with pools::one_worker;
         pools::each_model_can_have_workers_of_its_own on Fleet with || Settings::default().workers(0);
         openapi::every_answer_is_as_described on Embedded with openapi::open;
@@ -165,7 +165,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         flood::slow_readers_do_not_slow_others on Embedded with Settings::default;
         flood::a_flood_from_few_addresses_silences_nobody on Embedded with || Settings::default().with("SELVAGE_MAX_CONNECTIONS", 64);
         limits::work_beyond_the_bound_is_refused_early with || Settings::default().with("SELVAGE_MAX_IN_FLIGHT", 1);
-        advice::what_a_refused_client_is_told_is_near_the_truth with advice::few_places;
+        advice::retry_after_of_a_refused_client_is_near_the_truth with advice::few_places;
         limits::without_a_store_waiting_still_works on Fleet with limits::redis_away;
         stats::numbers_are_those_of_the_whole_fleet;
         stats::gateways_that_end_leave_the_list on Fleet with Settings::default;
@@ -178,12 +178,12 @@ pub(crate) fn all() -> Vec<Scenario> {
         trace_shapes::the_jobs_of_one_request_are_branches_of_its_tree;
         trace_shapes::a_computation_that_is_shared_is_in_one_trace on Fleet;
         trace_shapes::a_job_that_comes_again_goes_on_in_its_trace on Fleet;
-        webhooks::the_end_of_a_job_is_told_and_signed with webhooks::allowed;
+        webhooks::the_end_of_a_job_is_delivered_and_signed with webhooks::allowed;
         webhooks::each_key_has_a_secret_of_its_own with webhooks::of_keys;
-        webhooks::a_receiver_is_told_over_tls_and_only_with_a_known_root with webhooks::over_tls;
+        webhooks::webhooks_are_delivered_over_tls_and_only_with_a_known_root with webhooks::over_tls;
         webhooks::a_receiver_that_misbehaves_is_tried_again with webhooks::allowed;
-        webhooks::a_killed_gateways_webhook_is_told_by_another on Fleet with webhooks::alone;
-        webhooks::addresses_that_are_not_public_are_never_told with webhooks::strict;
+        webhooks::a_killed_gateways_webhook_is_delivered_by_another on Fleet with webhooks::alone;
+        webhooks::addresses_that_are_not_public_get_no_webhook with webhooks::strict;
         workers::workers_join_by_being_started on Fleet with || Settings::default().workers(0);
         workers::a_killed_worker_loses_nothing on Fleet with Settings::default;
         workers::a_drain_finishes_what_was_accepted with Settings::default;

@@ -59,14 +59,14 @@ pub(super) async fn every_answer_is_as_described(on: Arc<Deployment>) -> anyhow:
     }
 }
 
-/// What admins ask, in one process that has set nothing aside.
+/// What admins ask, in one process that has no dead letters.
 pub(super) async fn what_admins_are_answered_is_as_described(
     on: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     tested(&on, Some("^/admin/")).await
 }
 
-/// Sets messages aside until `stop` fires, some with a job and some without, so that admins always have dead letters.
+/// Dead-letters messages until `stop` fires, some with a job and some without, so that admins always have dead letters.
 async fn dead_letters(prefix: String, stop: CancellationToken) -> anyhow::Result<()> {
     let url = Services::from_environment().amqp_url.parse();
     let url = url.map_err(anyhow::Error::msg)?;

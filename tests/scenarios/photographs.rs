@@ -1,4 +1,4 @@
-//! Photographs of clothes, told by the model that is for them.
+//! Photographs of clothes, classified by the model for them.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ const TOLERANCE: f64 = 1e-3;
 /// level otherwise, which in int8 can move a score by a tenth.
 const LEAD: f64 = 0.2;
 
-pub(super) async fn photographs_are_told_as_python_tells_them(
+pub(super) async fn photographs_are_classified_as_in_python(
     on: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     let file = project().join("tests/fixtures/clothing-reference.json");

@@ -57,15 +57,15 @@ pub(super) async fn numbers_are_those_of_the_whole_fleet(
             && count(stats, "/latency_ms/count") >= Some(2 * ANSWERS)
     };
     for client in [&one, &other] {
-        let told = tokio::time::timeout(LIMIT, until(client, complete)).await;
-        let told = told.context("the numbers never became those of the whole fleet")??;
+        let reported = tokio::time::timeout(LIMIT, until(client, complete)).await;
+        let reported = reported.context("the numbers never became those of the whole fleet")??;
         // On a busy machine a process may have fallen silent since.
         let asked = || async {
             let shown = client.get("/stats").await.ok()?.json;
             complete(&shown).then_some(shown)
         };
         let shown = eventually("the numbers are those of the whole fleet", LIMIT, asked).await;
-        for stats in [told, shown] {
+        for stats in [reported, shown] {
             assert!(complete(&stats), "{stats}");
             let answering = stats["gateways"].as_array().into_iter().flatten();
             assert_eq!(

@@ -23,7 +23,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const PICTURES: usize = 3;
 /// Requests for one picture, at once.
 const ALIKE: usize = 6;
-const LANE: &str = "fashion-mnist.interactive";
+const QUEUE: &str = "fashion-mnist.interactive";
 
 /// The trace of a client with that number.
 fn trace(number: usize) -> String {
@@ -177,7 +177,7 @@ pub(super) async fn a_computation_that_is_shared_is_in_one_trace(
         let spans = complete(&collector, &trace(number), &[("POST", 1)]).await;
         one(&spans, "POST /predict");
     }
-    let all = eventually("the work is told", LIMIT, || async {
+    let all = eventually("the work is traced", LIMIT, || async {
         let spans = spans(&collector.received());
         (named(&spans, "process").len() == 1 && named(&spans, "send").len() == 1).then_some(spans)
     })
@@ -188,7 +188,7 @@ pub(super) async fn a_computation_that_is_shared_is_in_one_trace(
         if named(&spans, "send").is_empty() {
             assert_eq!(spans.len(), 1, "{spans:#?}");
         } else {
-            check(&spans, "/predict", LANE, on.shape);
+            check(&spans, "/predict", QUEUE, on.shape);
             computed += 1;
         }
     }

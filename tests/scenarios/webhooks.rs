@@ -1,4 +1,4 @@
-//! Webhooks, told to a real server.
+//! Webhooks, delivered to a real server.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use selvage_tests::{Answer, Client, Deployment, Settings, eventually, pictures};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
-/// Longest time until a webhook is told: longer than a lease and a few tries.
+/// Longest time until a webhook is delivered: longer than a lease and a few tries.
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// Webhooks to this machine, tried again after a second.
@@ -61,7 +61,7 @@ async fn submit(client: &Client, image: Vec<u8>, webhook: Value) -> anyhow::Resu
     client.post_json("/jobs", &body).await
 }
 
-/// The job, once its webhook was told or given up.
+/// The job, once its webhook was delivered or given up.
 async fn settled(client: &Client, id: &str) -> Value {
     eventually("the webhook is settled", LIMIT, || async {
         let job = client
@@ -92,7 +92,9 @@ fn verify(message: &Received) -> Value {
     verify_with(WEBHOOK_SECRET, message).expect("the signature is right")
 }
 
-pub(super) async fn the_end_of_a_job_is_told_and_signed(on: Arc<Deployment>) -> anyhow::Result<()> {
+pub(super) async fn the_end_of_a_job_is_delivered_and_signed(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
     let (client, receiver) = (on.client(), Receiver::start(&[]).await);
     let mut cut = pictures::noise(40, 40, 9);
     cut.truncate(cut.len() / 2);
@@ -101,17 +103,17 @@ pub(super) async fn the_end_of_a_job_is_told_and_signed(on: Arc<Deployment>) -> 
         let job = submit(&client, image, json!({"url": receiver.url()}))
             .await?
             .expect(202);
-        let told = settled(&client, job.id()).await;
+        let reported = settled(&client, job.id()).await;
         assert_eq!(
             (
-                &told["webhook"]["last_status"],
-                &told["webhook"]["attempts"]
+                &reported["webhook"]["last_status"],
+                &reported["webhook"]["attempts"]
             ),
             (&json!(204), &json!(1))
         );
         let messages = receiver.received();
         assert_eq!(messages.len(), before + 1);
-        let message = messages.last().expect("one was told");
+        let message = messages.last().expect("one was delivered");
         let body = verify(message);
         assert_eq!(body["type"], format!("job.{event}"));
         assert_eq!(
@@ -132,7 +134,7 @@ pub(super) async fn the_end_of_a_job_is_told_and_signed(on: Arc<Deployment>) -> 
     assert_eq!(
         receiver.received().len(),
         before + 1,
-        "only what was asked for is told"
+        "only what was asked for is delivered"
     );
     Ok(())
 }
@@ -159,14 +161,14 @@ pub(super) async fn each_key_has_a_secret_of_its_own(on: Arc<Deployment>) -> any
     Ok(())
 }
 
-pub(super) async fn a_receiver_is_told_over_tls_and_only_with_a_known_root(
+pub(super) async fn webhooks_are_delivered_over_tls_and_only_with_a_known_root(
     on: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     let client = on.client();
     let known = Receiver::start_tls(&KNOWN.0).await;
     let job = submit(&client, pictures::unique(), json!({"url": known.url()})).await?;
-    let told = settled(&client, job.expect(202).id()).await;
-    assert_eq!(told["webhook"]["last_status"], 204, "{told}");
+    let reported = settled(&client, job.expect(202).id()).await;
+    assert_eq!(reported["webhook"]["last_status"], 204, "{reported}");
     let messages = known.received();
     assert_eq!(messages.len(), 1);
     assert_eq!(verify(&messages[0])["type"], "job.succeeded");
@@ -203,18 +205,18 @@ pub(super) async fn a_receiver_that_misbehaves_is_tried_again(
     ] {
         let receiver = Receiver::start(&[reply]).await;
         let job = submit(&client, pictures::unique(), json!({"url": receiver.url()})).await?;
-        let told = settled(&client, job.expect(202).id()).await;
+        let reported = settled(&client, job.expect(202).id()).await;
         let messages = receiver.received();
         assert_eq!(
-            (messages.len(), &told["webhook"]["attempts"]),
+            (messages.len(), &reported["webhook"]["attempts"]),
             (tries, &json!(tries)),
             "{reply:?}"
         );
         let given_up = reply == Reply::Status(410);
         assert_eq!(
-            told["webhook"]["stopped_at"].is_string(),
+            reported["webhook"]["stopped_at"].is_string(),
             given_up,
-            "{reply:?}: {told}"
+            "{reply:?}: {reported}"
         );
         for message in &messages {
             assert_eq!(message.path, "/hook", "redirects are not followed");
@@ -228,7 +230,7 @@ pub(super) async fn a_receiver_that_misbehaves_is_tried_again(
     Ok(())
 }
 
-pub(super) async fn a_killed_gateways_webhook_is_told_by_another(
+pub(super) async fn a_killed_gateways_webhook_is_delivered_by_another(
     on: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     let receiver = Receiver::start(&[Reply::Hang]).await;
@@ -247,13 +249,16 @@ pub(super) async fn a_killed_gateways_webhook_is_told_by_another(
     });
     assert_eq!(on.revive_gateways(), 1);
     on.wait_until_ready(0).await;
-    let told = settled(&on.client(), job.id()).await;
-    assert!(told["webhook"]["delivered_at"].is_string(), "{told}");
+    let reported = settled(&on.client(), job.id()).await;
+    assert!(
+        reported["webhook"]["delivered_at"].is_string(),
+        "{reported}"
+    );
     assert_eq!(receiver.received().len(), 2);
     Ok(())
 }
 
-pub(super) async fn addresses_that_are_not_public_are_never_told(
+pub(super) async fn addresses_that_are_not_public_get_no_webhook(
     on: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     let client = on.client();
@@ -286,7 +291,7 @@ pub(super) async fn addresses_that_are_not_public_are_never_told(
             .await?
             .expect_problem(422, "invalid_option");
     }
-    // A name is looked up when it is told, and may mean anything by then.
+    // A name is looked up when the webhook is sent, and may have changed by then.
     let url = "https://localhost:8443/hook";
     let job = submit(&client, pictures::unique(), json!({"url": url}))
         .await?

@@ -50,7 +50,7 @@ pub(super) async fn a_killed_worker_loses_nothing(on: Arc<Deployment>) -> anyhow
         let answer = answer?;
         assert!(
             [200, 202].contains(&answer.status),
-            "a waiting client gets an answer or a promise: {}",
+            "a waiting client gets an answer or a job: {}",
             answer.json
         );
     }

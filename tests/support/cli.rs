@@ -30,7 +30,7 @@ pub struct Ran {
     pub code: i32,
     /// What it printed.
     pub stdout: String,
-    /// What it told meanwhile.
+    /// What it printed to standard error.
     pub stderr: String,
 }
 
@@ -39,7 +39,7 @@ pub struct Ran {
 pub struct Running {
     child: Child,
     stderr: Lines<BufReader<ChildStderr>>,
-    told: String,
+    printed: String,
 }
 
 impl Cli {
@@ -119,28 +119,33 @@ impl Cli {
         Running {
             child,
             stderr: BufReader::new(stderr).lines(),
-            told: String::new(),
+            printed: String::new(),
         }
     }
 }
 
 impl Running {
-    /// Waits until it tells this.
+    /// Waits until it prints this.
     ///
     /// # Panics
     /// When it ends or the limit passes before.
     pub async fn wait_for(&mut self, text: &str) {
-        let told = async {
+        let lines = async {
             while let Some(line) = self.stderr.next_line().await.expect("it can be read") {
-                self.told += &format!("{line}\n");
+                self.printed += &format!("{line}\n");
                 if line.contains(text) {
                     return true;
                 }
             }
             false
         };
-        let told = timeout(LIMIT, told).await;
-        assert_eq!(told, Ok(true), "not told: {text}; but:\n{}", self.told);
+        let found = timeout(LIMIT, lines).await;
+        assert_eq!(
+            found,
+            Ok(true),
+            "not printed: {text}; but:\n{}",
+            self.printed
+        );
     }
 
     /// Sends a signal by name (`INT`, `TERM`).
@@ -163,13 +168,13 @@ impl Running {
         drop(self.child.stdin.take());
         let mut stdout = String::new();
         let mut out = self.child.stdout.take().expect("it is piped");
-        let told = async {
+        let lines = async {
             while let Some(line) = self.stderr.next_line().await.expect("it can be read") {
-                self.told += &format!("{line}\n");
+                self.printed += &format!("{line}\n");
             }
         };
         let ended = async {
-            let (read, ()) = tokio::join!(out.read_to_string(&mut stdout), told);
+            let (read, ()) = tokio::join!(out.read_to_string(&mut stdout), lines);
             read.expect("it prints text");
             self.child.wait().await.expect("it can be waited for")
         };
@@ -177,7 +182,7 @@ impl Running {
         Ran {
             code: status.code().unwrap_or(-1),
             stdout,
-            stderr: self.told,
+            stderr: self.printed,
         }
     }
 }

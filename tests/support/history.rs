@@ -86,7 +86,7 @@ impl fmt::Display for Verdict {
 }
 
 impl Verdict {
-    /// Whether every promise was kept.
+    /// Whether every guarantee was kept.
     #[must_use]
     pub const fn is_clean(&self) -> bool {
         self.lost == 0 && self.twice == 0 && self.wrong == 0

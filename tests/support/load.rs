@@ -45,7 +45,7 @@ impl Default for Mix {
     }
 }
 
-/// A load that runs until it is told to stop.
+/// A load that runs until it is stopped.
 #[derive(Debug)]
 pub struct Load {
     history: Arc<History>,

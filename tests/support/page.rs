@@ -265,7 +265,7 @@ impl Page {
              axe.run().then((found) => done(found.violations), (error) => done([{impact: 'critical', id: String(error), nodes: []}]));";
         let found = self.run(script, Vec::new()).await?;
         let found = found.as_array().context("axe's findings")?;
-        let told = |finding: &Value| {
+        let describe = |finding: &Value| {
             let nodes: Vec<String> = finding["nodes"]
                 .as_array()
                 .into_iter()
@@ -278,7 +278,7 @@ impl Page {
         let serious = |finding: &&Value| {
             ["serious", "critical"].contains(&finding["impact"].as_str().unwrap_or_default())
         };
-        Ok(found.iter().filter(serious).map(told).collect())
+        Ok(found.iter().filter(serious).map(describe).collect())
     }
 
     /// What the page has done since this was asked last and no page may do: errors in its console, violations of its policy,

@@ -1,4 +1,4 @@
-//! A server that takes webhooks and answers as it is told to: what a client of ours runs.
+//! A server that takes webhooks and answers as configured: what a client of ours runs.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

@@ -22,7 +22,7 @@ pub struct Sample {
     pub value: f64,
 }
 
-/// What one or several programs told.
+/// The metrics of one or several programs.
 #[derive(Clone, Debug, Default)]
 pub struct Scrape {
     /// The kind of each family, as its `TYPE` line says.

@@ -38,7 +38,7 @@ pub(crate) struct Changer {
     pub(crate) engine: Engine,
     pub(crate) backends: Backends,
     pub(crate) metrics: Metrics,
-    /// Told after each change, so that it is announced at once.
+    /// Notified after each change, so that it is announced at once.
     pub(crate) changed: Arc<Notify>,
     /// Models that are to take over.
     pub(crate) wanted: Vec<Arc<Model>>,

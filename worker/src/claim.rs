@@ -69,7 +69,7 @@ pub(crate) enum Why {
     /// Its deadline passed, and nobody waits any longer.
     Late,
     /// It was started too often for what is known of it.
-    Worn,
+    AttemptsExhausted,
 }
 
 /// What becomes of an asynchronous job, by its record and the cache.
@@ -90,9 +90,9 @@ pub(crate) fn submitted(claim: Claim, cached: Option<Cached>) -> Verdict {
 
 /// What becomes of a job somebody waits for.
 ///
-/// Its starts are known by the broker's count alone, and the broker counts whatever was in a worker's hands when it fell,
-/// run or not. So a job that seems worn out may be the innocent neighbour of another. It is not called poison, but let go:
-/// its client's wait ends in a promise, and a promise has a record that counts starts exactly.
+/// Its starts are known by the broker's count alone, and the broker counts whatever was unacked by a worker when it died,
+/// run or not. So a job whose attempts seem exhausted may be the innocent neighbour of another. It is not called poison, but
+/// dropped: its client's request becomes an asynchronous job, whose record counts starts exactly.
 pub(crate) fn waited_for(
     job: &Job,
     starts: u32,
@@ -104,7 +104,7 @@ pub(crate) fn waited_for(
     }
     match cached {
         Some(cached) => Verdict::End(End::Cached(Outcome::Succeeded(cached.scores))),
-        None if starts >= MAX_ATTEMPTS => Verdict::Settled(Why::Worn),
+        None if starts >= MAX_ATTEMPTS => Verdict::Settled(Why::AttemptsExhausted),
         None => Verdict::Run(starts + 1),
     }
 }
@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(waited_for(&job, 2, before, None), Verdict::Run(3));
         assert_eq!(
             waited_for(&job, 3, before, None),
-            Verdict::Settled(Why::Worn)
+            Verdict::Settled(Why::AttemptsExhausted)
         );
         assert_eq!(
             waited_for(&job, 0, after, cached()),

@@ -240,7 +240,7 @@ mod tests {
         let many = ["--sessions", "9"];
         let error = config(&many).engine.sessions(8).unwrap_err();
         assert!(error.to_string().contains("SELVAGE_SESSIONS"), "{error}");
-        let told = ["--sessions", "9", "--oversubscribe"];
-        assert_eq!(config(&told).engine.sessions(8), Ok(9));
+        let arguments = ["--sessions", "9", "--oversubscribe"];
+        assert_eq!(config(&arguments).engine.sessions(8), Ok(9));
     }
 }

@@ -227,7 +227,8 @@ impl Intake {
     pub(crate) fn tasks_of(&self, arrival: Arrival) -> Vec<Task> {
         let (jobs, at, room) = (arrival.jobs, arrival.at, Some(arrival.room));
         let labels = &arrival.loaded.model.labels;
-        let tickets = DeliveryGuard::shares(arrival.settle, jobs.len(), room, &self.settling);
+        let delivery_guards =
+            DeliveryGuard::shares(arrival.settle, jobs.len(), room, &self.settling);
         let task = |(job, delivery_guard)| Task {
             job,
             attempt: 1,
@@ -237,7 +238,7 @@ impl Intake {
             delivery_guard,
             labels: Arc::clone(labels),
         };
-        jobs.into_iter().zip(tickets).map(task).collect()
+        jobs.into_iter().zip(delivery_guards).map(task).collect()
     }
 
     pub(crate) async fn run(&self, loaded: &LoadedModel, tasks: Vec<Task>) {

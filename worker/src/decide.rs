@@ -113,11 +113,12 @@ impl Intake {
     ) {
         let (starts, at, loaded) = (arrival.starts, arrival.at, arrival.loaded);
         let count = arrival.jobs.len();
-        let tickets =
+        let delivery_guards =
             DeliveryGuard::shares(arrival.settle, count, Some(arrival.room), &self.settling);
         let mut run = Vec::new();
         let mut ended: Vec<Completed> = Vec::new();
-        for ((job, delivery_guard), verdict) in arrival.jobs.into_iter().zip(tickets).zip(verdicts)
+        for ((job, delivery_guard), verdict) in
+            arrival.jobs.into_iter().zip(delivery_guards).zip(verdicts)
         {
             let mut task = Task {
                 job,
@@ -155,8 +156,8 @@ impl Intake {
         match why {
             Why::Finished => {}
             Why::Late => self.metrics.ended(&task.job.model, "expired"),
-            Why::Worn => {
-                tracing::warn!(job.id = %task.job.id, "a job that was in falling workers' hands was let go");
+            Why::AttemptsExhausted => {
+                tracing::warn!(job.id = %task.job.id, "a job was dropped: its attempts are exhausted");
                 self.metrics.ended(&task.job.model, "dropped");
             }
         }

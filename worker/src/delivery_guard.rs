@@ -44,7 +44,7 @@ impl DeliveryGuard {
         std::iter::repeat_with(share).take(jobs).collect()
     }
 
-    /// The job is finished and all that was promised about it is written down.
+    /// The job is finished and all that clients may read about it is stored.
     pub fn done(mut self) {
         self.done = true;
     }

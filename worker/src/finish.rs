@@ -89,7 +89,7 @@ impl Finisher {
         self.keep(&finished).await;
         if let Some(first) = self.complete(&finished).await {
             failpoint::reach("after_store", finished.iter().map(|ended| &ended.task.job));
-            // A record that had ended already was told to whoever asked; it is not contradicted.
+            // A record that had ended already may have been read by clients; it is not changed.
             let news = finished.iter().zip(first).filter(|(_, first)| *first);
             self.reply(news.map(|(ended, _)| ended)).await;
             self.settle(finished);

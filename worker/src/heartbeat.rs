@@ -24,7 +24,7 @@ pub(crate) struct Heartbeat {
     pub(crate) fleet: Arc<dyn Fleet>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
-    /// Told when something has changed that is to be known at once.
+    /// Notified of a change that must be published at once.
     pub(crate) changed: Arc<Notify>,
 }
 

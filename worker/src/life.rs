@@ -1,4 +1,4 @@
-//! A worker's life: consume until told to stop, then drain. How a worker is made is in [`crate::worker`].
+//! A worker's life: consume until stopped, then drain. How a worker is made is in [`crate::worker`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,14 +25,14 @@ use crate::retry_policy::RetryPolicy;
 use crate::watchdog;
 use crate::worker::Worker;
 
-/// Most messages taken from an interactive queue at once, unless told otherwise.
+/// Most messages taken from an interactive queue at once, by default.
 const MOST_PREFETCH: usize = 256;
 /// The same for a batch queue, whose messages hold more jobs.
 const MOST_BATCH_PREFETCH: usize = 64;
 /// How long is waited for what should take no time.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
 
-/// Why a worker ended before it was told to.
+/// Why a worker ended before it was stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The broker refuses for good.
@@ -88,7 +88,7 @@ impl Worker {
         } = self;
         // Who holds an exit keeps the finishers waiting.
         drop((completions, loader));
-        let ended = until_told_or_refused(&mut queues, &stop).await;
+        let ended = until_stopped_or_refused(&mut queues, &stop).await;
         tracing::info!("draining");
         consuming.send_replace(false);
         stop.cancel();
@@ -204,7 +204,7 @@ fn prefetch(held: &HostedModel, priority: Priority) -> u16 {
     u16::try_from(messages).unwrap_or(u16::MAX)
 }
 
-async fn until_told_or_refused(
+async fn until_stopped_or_refused(
     queues: &mut Queues,
     stop: &CancellationToken,
 ) -> Result<(), RunError> {
@@ -215,7 +215,7 @@ async fn until_told_or_refused(
     }
 }
 
-/// What is left to be done once the worker was told to stop.
+/// What is left to be done once the worker was stopped.
 struct Drain {
     queues: Queues,
     changing: TaskTracker,

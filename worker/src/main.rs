@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         .and_then(|()| trace::start(&settings.shared.trace, "selvage-worker"));
     if let Err(error) = started {
         use std::io::Write as _;
-        // Without a log, this is the last place to be told.
+        // Without a log, this is the last place to report an error.
         writeln!(std::io::stderr(), "error: {error:#}").ok();
         return ExitCode::from(EXIT_USAGE);
     }

@@ -12,7 +12,7 @@ use selvage_core::queue::Delivery;
 const SECONDS: [f64; 14] = [
     0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
 ];
-/// The same for what goes on before a worker has a job, which may take as long as a promise may.
+/// The same for what goes on before a worker has a job, which may take as long as an asynchronous job may.
 const LONG_SECONDS: [f64; 17] = [
     0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
     60.0, 300.0, 900.0,

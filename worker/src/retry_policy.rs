@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The first pause and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// How store calls are insisted on.
+/// How store calls are retried.
 #[derive(Clone, Debug)]
 pub(crate) struct RetryPolicy {
     /// Counts what failed.
@@ -35,9 +35,9 @@ impl RetryPolicy {
             match timeout(ONE_CALL, call()).await {
                 Ok(Ok(value)) => return Some(value),
                 Ok(Err(StoreError(error))) => {
-                    tracing::debug!(%error, "the job store failed, trying again");
+                    tracing::debug!(%error, "the job store failed; retrying");
                 }
-                Err(_late) => tracing::debug!("the job store is silent, trying again"),
+                Err(_late) => tracing::debug!("the job store does not answer; retrying"),
             }
             self.errors.inc();
             // Several workers must not come back in step.

@@ -44,7 +44,7 @@ pub enum StartError {
     Usage(anyhow::Error),
     /// A dependency refused us for good.
     Refused(anyhow::Error),
-    /// Something else; trying again may help.
+    /// Something else; retrying may help.
     Internal(anyhow::Error),
 }
 
@@ -135,7 +135,7 @@ fn catalog(config: &Config) -> Result<Catalog, StartError> {
     })
 }
 
-/// Takes the address, so that one that is taken ends the start at once. Connections are refused until [`listen`].
+/// Takes the address, so that one that is taken makes the program exit at once. Connections are refused until [`listen`].
 fn bind(listen: OpsListen) -> Result<Option<TcpSocket>, StartError> {
     let OpsListen::At(address) = listen else {
         return Ok(None);

@@ -110,7 +110,7 @@ impl Client {
             }
             let seconds = delay.as_secs_f64();
             topic.mention(format_args!(
-                "{}, trying again in {seconds:.1} s ({tries})",
+                "{}, retrying in {seconds:.1} s ({tries})",
                 refusal.failure.code()
             ));
             sleep(delay).await;

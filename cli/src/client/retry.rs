@@ -93,8 +93,8 @@ mod tests {
     #[test]
     fn the_server_says_when_and_delays_grow_otherwise() {
         let mut tries = Tries::of(4);
-        let told = tries.next(&refusal(Some(429), Some(7))).unwrap();
-        assert!((7.0..7.7).contains(&told.as_secs_f64()), "{told:?}");
+        let reported = tries.next(&refusal(Some(429), Some(7))).unwrap();
+        assert!((7.0..7.7).contains(&reported.as_secs_f64()), "{reported:?}");
         let second = tries.next(&refusal(None, None)).unwrap();
         assert!(second >= FIRST_DELAY * 2 && second < FIRST_DELAY * 3);
         assert_eq!(tries.to_string(), "try 3 of 4");

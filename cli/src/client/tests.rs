@@ -78,7 +78,7 @@ async fn an_answer_that_is_cut_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn redirects_are_told_and_not_followed() {
+async fn redirects_are_reported_and_not_followed() {
     let to = "location: https://elsewhere.example/jobs\r\n";
     let server = Scripted::start(&[&answer("308 x", to, "")]).await;
     let failure = send(&server).await.unwrap_err();
@@ -94,7 +94,7 @@ async fn redirects_are_told_and_not_followed() {
 }
 
 #[tokio::test]
-async fn another_server_is_told_from_selvage() {
+async fn another_server_is_distinguished_from_selvage() {
     let server = Scripted::start(&[&answer("200 x", "", "<html>")]).await;
     let answer = send(&server).await.unwrap();
     let failure = answer.job(&server.client()).unwrap_err();

@@ -1,4 +1,4 @@
-//! Results on standard output, as a table or as JSON. What happens meanwhile is told elsewhere.
+//! Results on standard output, as a table or as JSON. Progress is printed elsewhere.
 
 mod predictions;
 mod table;

@@ -7,7 +7,7 @@ use crate::clock::UnixMillis;
 use crate::key::{Digest, PredictionKey};
 use crate::outcome::Scores;
 
-/// Makes one test of each promise; `$make()` gives a future of a fresh cache with a lifetime of an hour.
+/// Makes one test of each guarantee; `$make()` gives a future of a fresh cache with a lifetime of an hour.
 #[macro_export]
 macro_rules! cache_suite {
     ($make:path) => {

@@ -1,4 +1,4 @@
-//! Follows the models folder while a program runs: what lies there now, told once it is still. The program decides what
+//! Follows the models folder while a program runs: what lies there now, reported once it is still. The program decides what
 //! becomes of it.
 
 use std::collections::HashMap;
@@ -162,7 +162,7 @@ impl Latest {
             }
             (None, Ok(model)) => {
                 let (name, digest) = (&model.name, model.digest);
-                // Models this program was told not to serve are none of its business.
+                // Models that this program does not serve are ignored.
                 tracing::info!(model.name = %name, model.digest = %digest,
                     "{folder} holds a model that is not served; a new model needs a restart");
                 None
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_change_is_told_and_the_task_ends_with_its_token() {
+    async fn a_change_is_reported_and_the_task_ends_with_its_token() {
         let folder = folder_with(GOOD);
         let catalog = Catalog::read(folder.path()).unwrap();
         let source = Source {
@@ -244,7 +244,7 @@ mod tests {
         following.spawn(follow.run(stop.clone()));
         std::fs::write(folder.path().join("tiny/model.onnx"), b"others").unwrap();
         let Some(Change::Now(model)) = changes.recv().await else {
-            panic!("the new file was not told");
+            panic!("the new file was not reported");
         };
         assert_eq!(model.digest, crate::key::Digest::of(b"others"));
         stop.cancel();

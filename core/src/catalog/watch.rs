@@ -187,21 +187,24 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_told_once() {
+    fn what_cannot_be_used_is_reported_once() {
         let folder = folder_with(GOOD);
         let tiny = folder.path().join("tiny");
         let mut watch = Watch::new(folder.path().to_owned());
         let _settled = (watch.look(), watch.look());
         fs::write(tiny.join(DESCRIPTION), "name = \"tiny\"").unwrap();
         assert!(watch.look().is_empty());
-        let told = watch.look();
-        assert!(matches!(told[0].found, Err(CatalogError::Invalid { .. })));
+        let reported = watch.look();
+        assert!(matches!(
+            reported[0].found,
+            Err(CatalogError::Invalid { .. })
+        ));
         assert!(watch.look().is_empty());
         fs::remove_dir_all(&tiny).unwrap();
         assert!(watch.look().is_empty());
-        let told = watch.look();
+        let reported = watch.look();
         assert!(matches!(
-            told[0].found,
+            reported[0].found,
             Err(CatalogError::Unreadable { .. })
         ));
         fs::remove_dir_all(folder.path()).unwrap();

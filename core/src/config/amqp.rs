@@ -27,7 +27,7 @@ impl AmqpUrl {
 
     /// Whether it means the default user, named or left out, on a host that is not this one.
     fn is_guest_elsewhere(&self) -> bool {
-        // Percent-decoded, as the broker is told it.
+        // Percent-decoded, as it is sent to the broker.
         let user = form_urlencoded::parse(self.0.username().as_bytes()).next();
         let guest = user.is_none_or(|(user, _)| user == "guest");
         // Hosts of schemes a browser does not know stay text: `url` reads no address out of them.

@@ -7,7 +7,7 @@ use url::{Url, form_urlencoded};
 
 use super::address;
 
-/// The port sentinels listen on unless they are told otherwise.
+/// The port sentinels listen on by default.
 const SENTINEL_PORT: u16 = 26_379;
 /// What is written in the place of the server's host, which only the sentinels know. RFC 2606 §2: nobody has this name.
 const SOME_SERVER: &str = "primary.invalid";

@@ -10,7 +10,7 @@ use crate::clock::UnixMillis;
 use crate::job::{Job, JobId, Priority};
 use crate::queue::suite::{job, submitted};
 
-/// Makes one test of each promise; `$make(bounds)` gives a future of a fresh `Arc<dyn DeadLetterStore>`.
+/// Makes one test of each guarantee; `$make(bounds)` gives a future of a fresh `Arc<dyn DeadLetterStore>`.
 #[macro_export]
 macro_rules! dead_letter_suite {
     ($make:path) => {
@@ -199,7 +199,7 @@ pub async fn a_removed_dead_letter_is_gone(store: Store) {
     assert_stored(&store, &dead_letters).await;
 }
 
-/// Of removals at once one is told that the dead letter was there.
+/// Of concurrent removals exactly one reports that the dead letter was there.
 pub async fn one_of_many_removals_finds_it(store: Store) {
     let dead_letter = dead_job(0);
     add(&store, std::slice::from_ref(&dead_letter)).await;

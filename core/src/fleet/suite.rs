@@ -9,7 +9,7 @@ use super::{
 use crate::clock::UnixMillis;
 use crate::key::Digest;
 
-/// Makes one test of each promise; `$make()` gives a future of an empty `Arc<dyn Fleet>`.
+/// Makes one test of each guarantee; `$make()` gives a future of an empty `Arc<dyn Fleet>`.
 #[macro_export]
 macro_rules! fleet_suite {
     ($make:path) => {
@@ -167,7 +167,7 @@ pub async fn who_was_heard_of_just_now_is_not_silent(fleet: Arc<dyn Fleet>) {
     let announced = fleet.announce(&Member::Gateway(gateway("b"))).await;
     announced.expect("a registry that is up answers");
     let members = read().await;
-    // The shared time is told in whole milliseconds.
+    // The shared time is stored in whole milliseconds.
     let most = before.elapsed() + Duration::from_millis(1);
     for id in ["a", "b"] {
         let quiet = members.quiet[id];

@@ -14,7 +14,7 @@ pub const ANSWER_SECONDS: [f64; 31] = [
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Traffic {
-    /// Jobs promised with a 202.
+    /// Jobs accepted with a 202.
     #[serde(rename = "promised")]
     pub submitted: u64,
     /// Requests refused, for whatever reason.

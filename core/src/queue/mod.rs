@@ -25,7 +25,7 @@ use crate::outcome::Report;
 
 pub use split::split;
 
-/// Handings-out after which a message that is always given back is dead-lettered in the dead-letter queue. Only a net: a job
+/// Deliveries after which a message that is always requeued is dead-lettered. Only a net: a job
 /// that takes workers down is ended by its own count of attempts long before.
 pub const DELIVERY_LIMIT: u32 = 20;
 
@@ -44,7 +44,7 @@ pub trait Queue: Debug + Send + Sync {
     /// Takes jobs of one queue until `stop` fires; at most `prefetch` messages are in hand at once.
     ///
     /// # Errors
-    /// [`QueueError::Refused`] where trying again cannot help. A broker that is merely away is waited for.
+    /// [`QueueError::Refused`] where a retry cannot help. A broker that is merely away is waited for.
     async fn consume(
         &self,
         model: &ModelName,
@@ -107,7 +107,7 @@ pub trait Settle: Debug + Send + Sync {
     /// Puts the message back for another worker.
     async fn give_back(self: Box<Self>);
 
-    /// Sets the message aside: it becomes a dead letter, see [`dead_letters`].
+    /// Dead-letters the message, see [`dead_letters`].
     async fn dead_letter(self: Box<Self>);
 }
 

@@ -47,7 +47,7 @@ pub async fn split(queue: &dyn Queue, delivery: Delivery) {
     }
 }
 
-/// The jobs that were not taken, and whether trying again may help.
+/// The jobs that were not taken, and whether retrying may help.
 async fn publish_all(queue: &dyn Queue, jobs: Vec<Job>) -> (Vec<Job>, bool) {
     let verdicts = join_all(jobs.iter().map(|job| queue.publish(job.clone()))).await;
     let may_pass = !verdicts
@@ -122,10 +122,10 @@ mod tests {
     }
 
     #[derive(Debug)]
-    struct Told(std::sync::Arc<Mutex<Option<&'static str>>>);
+    struct Settled(std::sync::Arc<Mutex<Option<&'static str>>>);
 
     #[async_trait]
-    impl Settle for Told {
+    impl Settle for Settled {
         async fn ack(self: Box<Self>) {
             *self.0.lock().unwrap() = Some("ack");
         }
@@ -148,18 +148,18 @@ mod tests {
             answers: answers.into(),
             ..Refusing::default()
         };
-        let told = std::sync::Arc::default();
+        let settled = std::sync::Arc::default();
         let delivery = Delivery {
             jobs,
             earlier_deliveries: 1,
-            settle: Box::new(Told(std::sync::Arc::clone(&told))),
+            settle: Box::new(Settled(std::sync::Arc::clone(&settled))),
         };
         split(&queue, delivery).await;
         let taken = queue.taken.into_inner().unwrap();
         let mut attempts: Vec<_> = taken.into_iter().map(|(_, attempts)| attempts).collect();
         attempts.sort_unstable();
-        let told = told.lock().unwrap().take();
-        (attempts, told.unwrap())
+        let settled = settled.lock().unwrap().take();
+        (attempts, settled.unwrap())
     }
 
     #[tokio::test]
@@ -175,7 +175,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_published_goes_back() {
-        let (taken, told) = split_three(vec![PublishError::TooLarge]).await;
-        assert_eq!((taken.len(), told), (2, "give back"));
+        let (taken, settled) = split_three(vec![PublishError::TooLarge]).await;
+        assert_eq!((taken.len(), settled), (2, "give back"));
     }
 }

@@ -1,7 +1,7 @@
 //! What a link does because another server may take the place of this one.
 //!
 //! Replication is asynchronous: a primary that is lost takes its newest changes with it. So changes that somebody relies on
-//! afterwards (a promise that was given, a message that was acked) are waited for until a replica has them too.
+//! afterwards (a job that was accepted, a message that was acked) are waited for until a replica has them too.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

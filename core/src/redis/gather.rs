@@ -146,7 +146,7 @@ mod tests {
             .map(|own| own.unwrap().unwrap())
             .collect();
         own.sort_unstable();
-        assert_eq!(own, [1, 2, 3, 4, 5, 6], "each is told its own result");
+        assert_eq!(own, [1, 2, 3, 4, 5, 6], "each gets its own result");
         let mut made = calls.made.lock().unwrap().clone();
         made[1].sort_unstable();
         assert_eq!(made, [vec![1], vec![2, 3, 4, 5, 6]]);

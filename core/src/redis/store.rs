@@ -370,7 +370,7 @@ impl JobStore for RedisStore {
         delivery: Option<&Delivery>,
         next: Next,
     ) -> Result<(), StoreError> {
-        let mut call = self.scripts.told.prepare_invoke();
+        let mut call = self.scripts.complete_webhook.prepare_invoke();
         call.key(&self.names.webhooks).key(self.names.record(id));
         let delivery = delivery.map(serde_json::to_string).transpose()?;
         call.arg(id.to_string()).arg(delivery.unwrap_or_default());

@@ -86,7 +86,7 @@ pub(super) async fn supervise(
             }
             Err(error) => {
                 if !matches!(*state.borrow(), ConnectionState::Down(_)) {
-                    tracing::warn!(%redis, %error, "Redis cannot be reached, trying on");
+                    tracing::warn!(%redis, %error, "Redis cannot be reached; retrying");
                 }
                 state.send_replace(ConnectionState::Down(error));
             }

@@ -5,10 +5,10 @@ use std::collections::{BTreeSet, HashSet};
 use crate::clock::UnixMillis;
 use crate::job::JobId;
 
-/// Most recalls kept; those that end first go first. One that is forgotten costs a computation, nothing else.
+/// Most abandoned jobs kept; those that expire first are evicted first. One that is evicted costs a computation, nothing else.
 const MOST: usize = 100_000;
 
-/// Recalled jobs, each until a moment.
+/// Abandoned jobs, each until a moment.
 #[derive(Debug, Default)]
 pub(super) struct AbandonedJobs {
     ids: HashSet<JobId>,

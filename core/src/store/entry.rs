@@ -139,7 +139,7 @@ impl Entry {
         }
     }
 
-    /// Whether its deadline passed before it was confirmed: nobody was told of it.
+    /// Whether its deadline passed before it was confirmed: no client knows its id.
     pub(super) fn expired_unconfirmed(&self) -> bool {
         self.record.state == JobState::Expired && self.pending.is_some()
     }

@@ -43,7 +43,7 @@ struct Records {
     /// Finished jobs with a webhook to send. They make no room for others.
     notifying: BTreeSet<(UnixMillis, JobId)>,
     keys: HashMap<Digest, JobId>,
-    /// When each untold webhook is due.
+    /// When each undelivered webhook is due.
     lease_webhooks: HashMap<JobId, UnixMillis>,
     abandoned: AbandonedJobs,
     owners: Owners,

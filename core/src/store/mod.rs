@@ -12,12 +12,12 @@
 //!  queued           -- cancel -----------> canceled
 //!  running          -- cancel, then complete or release -> canceled     (a running job is asked to stop)
 //!  queued | running -- complete(Expired), complete(Canceled)
-//!  queued           -- withdraw ---------> (none)       (the broker refused it, and nobody was told its id)
+//!  queued           -- withdraw ---------> (none)       (the broker refused it, and no client knows its id)
 //! ```
 //! The record of a job with an idempotency key is unconfirmed at first: a repeat of its request is not given its id before
 //! `confirm`, `check` or `claim`. [`SUBMIT_LEASE`] after the submission a repeat takes it over. Where it expires unconfirmed,
 //! nobody knows of it: it sends no webhook unless `confirm` follows, and a repeat makes a new job.
-//! Terminal states are absorbing: the first writer wins, later ones are told so.
+//! Terminal states are absorbing: the first writer wins, later calls change nothing and return so.
 
 mod abandoned;
 mod entry;
@@ -66,7 +66,7 @@ pub trait JobStore: Debug + Send + Sync {
     /// Notes that the broker has the message of a job with an idempotency key: from now on repeats are given its id.
     ///
     /// # Errors
-    /// [`StoreError`]; then nobody may be told the id.
+    /// [`StoreError`]; then no client may get the id.
     async fn confirm(&self, id: JobId) -> Result<(), StoreError>;
 
     /// Forgets a job that was refused after its record had been written. Only touches a job in state `queued`: one that
@@ -145,8 +145,8 @@ pub trait JobStore: Debug + Send + Sync {
     async fn overdue(&self, limit: usize) -> Result<Vec<Record>, StoreError>;
 
     /// Up to `limit` ended jobs whose webhooks are due, each for this caller alone until `lease` is over: by then it is
-    /// [`JobStore::told`], or another caller's. A webhook is due once when its job ends in a state it is asked for. Until it
-    /// has ended, and for [`crate::webhook::KEPT_FOR`] at most, its record is kept beyond the retention.
+    /// [completed](JobStore::complete_webhook), or another caller's. A webhook is due once when its job ends in a state it is
+    /// asked for. Until it has ended, and for [`crate::webhook::KEPT_FOR`] at most, its record is kept beyond the retention.
     ///
     /// # Errors
     /// [`StoreError`]; webhooks may have been leased all the same.
@@ -209,7 +209,7 @@ pub struct Seed {
     /// The API key it was asked for with; nobody else is shown it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<KeyName>,
-    /// Where its end is told.
+    /// Where its webhook is delivered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
     /// The dead-lettered job whose image it asks about again.
@@ -227,7 +227,7 @@ impl Seed {
         self.image_hash.unwrap_or(self.key.image)
     }
 
-    /// The seed of an asynchronous job; `None` for a job that nobody promised: it has no record.
+    /// The seed of an asynchronous job; `None` for a synchronous job: it has no record.
     #[must_use]
     pub fn of(job: &Job) -> Option<Self> {
         let submission = job.submission.as_ref()?;

@@ -116,7 +116,7 @@ impl Span {
         Some(Self(span))
     }
 
-    /// What carries this step to the next process; `None` where it cannot be told.
+    /// What carries this step to the next process; `None` where it is unknown.
     #[must_use]
     pub fn traceparent(&self) -> Option<Arc<str>> {
         let mut carrier: HashMap<String, String> = HashMap::new();

@@ -1,4 +1,4 @@
-//! What the broker refuses for good ends the start with its own words; what it cannot read is dead-lettered.
+//! What the broker refuses for good makes the program exit with the broker's words; what it cannot read is dead-lettered.
 
 use std::time::Duration;
 

@@ -57,9 +57,12 @@ async fn a_hit_renews_the_lifetime_and_tells_it() {
     cache.put(&[(key(1), scores(1))]).await.unwrap();
     let name = cache_name(&prefix, 1);
     raw.run::<()>("PEXPIRE", (&name, 60_000));
-    let told = found(&cache, &[1]).await[0].clone().unwrap().ttl;
+    let reported = found(&cache, &[1]).await[0].clone().unwrap().ttl;
     let left = Duration::from_millis(raw.run("PTTL", &name));
-    assert!(left <= told && left + CALM > told, "{left:?} {told:?}");
+    assert!(
+        left <= reported && left + CALM > reported,
+        "{left:?} {reported:?}"
+    );
     assert!(left > HOUR.mul_f64(0.85));
 }
 

@@ -51,10 +51,10 @@ async fn mixed_run(prefix: &Prefix) {
                 .unwrap();
         }
     }
-    let told = hooked(&[JobState::Expired]);
-    store.submit(&told).await.unwrap();
+    let reported = hooked(&[JobState::Expired]);
+    store.submit(&reported).await.unwrap();
     store
-        .complete(&[completion(told.id, End::Expired)])
+        .complete(&[completion(reported.id, End::Expired)])
         .await
         .unwrap();
     store.submit(&keyed(b"key", b"request")).await.unwrap();

@@ -11,9 +11,9 @@ use selvage_core::store::{Cancel, Claim, End, MAX_ATTEMPTS, Seed};
 
 /// Jobs of one history; the last two are overdue from the start.
 pub(crate) const JOBS: usize = 5;
-/// The job whose client wants to be told of its end, in each of [`HOOKS`].
+/// The job with a webhook for each of [`HOOKS`].
 pub(crate) const HOOKED: Which = 0;
-/// What the client of [`HOOKED`] wants to be told.
+/// The states the webhook of [`HOOKED`] is for.
 pub(crate) const HOOKS: [JobState; 3] = [JobState::Succeeded, JobState::Failed, JobState::Canceled];
 /// Two jobs of one repeated request, under one idempotency key.
 pub(crate) const KEYED: [Which; 2] = [1, 2];
@@ -88,7 +88,7 @@ pub(crate) struct Model {
     /// its lease is over.
     pub(crate) pending: Option<(Which, bool)>,
     /// Its webhook was delivered.
-    pub(crate) told: bool,
+    pub(crate) delivered: bool,
 }
 
 impl Model {
@@ -98,7 +98,7 @@ impl Model {
 
     /// Whether its webhook is due, if it has one.
     pub(crate) fn is_webhook_due(&self) -> bool {
-        !self.told && self.state.is_some_and(|state| HOOKS.contains(&state))
+        !self.delivered && self.state.is_some_and(|state| HOOKS.contains(&state))
     }
 
     /// Whether this wrote its record.

@@ -49,11 +49,11 @@ impl History {
         match step {
             Step::Submit(which) => {
                 let expected = self.submit(*which);
-                let told = match self.store.submit(&self.jobs[*which]).await.unwrap() {
+                let reported = match self.store.submit(&self.jobs[*which]).await.unwrap() {
                     Submitted::Recorded(Some(_)) => Submitted::Recorded(None),
                     other => other,
                 };
-                assert_eq!(told, expected);
+                assert_eq!(reported, expected);
             }
             Step::Check(batch) => {
                 let (seeds, expected) = self.claims(batch, Model::check);
@@ -71,8 +71,8 @@ impl History {
             Step::Complete(ends) => self.complete(ends).await,
             Step::Cancel(which) => {
                 let expected = self.models[*which].cancel();
-                let told = self.store.cancel(self.jobs[*which].id).await.unwrap();
-                assert_eq!(told, expected);
+                let reported = self.store.cancel(self.jobs[*which].id).await.unwrap();
+                assert_eq!(reported, expected);
             }
             Step::Confirm(which) => {
                 self.models[*which].pending = None;
@@ -88,7 +88,7 @@ impl History {
             Step::EndLeases => self.end_leases(),
             Step::Tell => {
                 if self.models[HOOKED].is_webhook_due() {
-                    self.models[HOOKED].told = true;
+                    self.models[HOOKED].delivered = true;
                     let (id, done) = (self.jobs[HOOKED].id, Delivery::default());
                     self.store
                         .complete_webhook(id, Some(&done), Next::Nothing)
@@ -327,7 +327,7 @@ async fn follows_the_model(
     }
 }
 
-/// Runs one task's steps; how often each job was told to have been ended by a completion.
+/// Runs one task's steps; how many completions reported that they ended each job.
 async fn run_blindly(store: Arc<dyn JobStore>, jobs: Arc<Vec<Seed>>, steps: Vec<Step>) -> Vec<u32> {
     let mut ended = vec![0; JOBS];
     let pick = |batch: &[Which]| {
@@ -379,12 +379,12 @@ async fn stays_sound_under_concurrency(store: Arc<dyn JobStore>, histories: Vec<
     for steps in histories {
         tasks.spawn(run_blindly(store.clone(), jobs.clone(), steps));
     }
-    let told = tasks.join_all().await;
+    let reported = tasks.join_all().await;
     let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
     let records = store.get(&ids).await.unwrap();
     let due = store.overdue(JOBS).await.unwrap();
     for (which, record) in records.iter().enumerate() {
-        let ends: u32 = told.iter().map(|told| told[which]).sum();
+        let ends: u32 = reported.iter().map(|reported| reported[which]).sum();
         let Some(record) = record else {
             assert_eq!(ends, 0, "an unknown job was ended");
             continue;

@@ -31,7 +31,7 @@ struct Sentinel {
 }
 
 impl Sentinel {
-    /// Starts one that watches that server as `main`, needs nobody's agreement and waits to be told.
+    /// Starts one that watches that server as `main`, needs nobody's agreement and waits for commands.
     fn watching(primary: &PrivateRedis) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for _ in 0..10 {
@@ -89,8 +89,8 @@ impl Sentinel {
     async fn fails_over(&self) {
         let mut raw = self.raw();
         eventually("the sentinel finds the replica good enough", || {
-            let told = raw.try_run::<()>("SENTINEL FAILOVER", "main");
-            std::future::ready(told.ok())
+            let reported = raw.try_run::<()>("SENTINEL FAILOVER", "main");
+            std::future::ready(reported.ok())
         })
         .await;
     }

@@ -8,7 +8,7 @@ use moka::sync::Cache;
 use super::rate::{Bucket, Rate};
 use crate::peer::Peer;
 
-/// Most addresses that are told apart at once. Beyond it those that have not asked for the longest time are forgotten, which
+/// Most addresses that are distinguished at once. Beyond it those that have not asked for the longest time are forgotten, which
 /// gives each its whole rate again.
 const MAX_ADDRESSES: u64 = 65_536;
 

@@ -46,7 +46,7 @@ struct Guarded {
     keys: RwLock<Arc<Keys>>,
 }
 
-/// What a request shows as its key is none of ours.
+/// The request's key is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unknown;
 
@@ -73,7 +73,7 @@ impl Access {
         matches!(self.0, Kind::Guarded(_))
     }
 
-    /// The caller that shows this token; anonymous where no keys are needed, and then told apart by its address.
+    /// The caller that shows this token; anonymous where no keys are needed, and then distinguished by its address.
     ///
     /// # Errors
     /// [`Unknown`] where a key is needed and this is none.

@@ -1,4 +1,4 @@
-//! How often a client may ask: rates as they are written, what is left of them, and what clients are told of it.
+//! How often a client may ask: rates as they are written, what is left of them, and what clients see of it.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -43,7 +43,7 @@ pub struct NoRate;
 impl Unit {
     const ALL: [Self; 3] = [Self::Second, Self::Minute, Self::Hour];
 
-    const fn letter(self) -> &'static str {
+    const fn symbol(self) -> &'static str {
         match self {
             Self::Second => "s",
             Self::Minute => "m",
@@ -76,11 +76,11 @@ impl FromStr for Rate {
     type Err = NoRate;
 
     fn from_str(text: &str) -> Result<Self, NoRate> {
-        let (requests, letter) = text.split_once('/').ok_or(NoRate)?;
+        let (requests, symbol) = text.split_once('/').ok_or(NoRate)?;
         let digits = requests.bytes().all(|b| b.is_ascii_digit());
         let requests: NonZeroU32 = requests.parse().map_err(|_| NoRate)?;
         let mut units = Unit::ALL.into_iter();
-        let per = units.find(|unit| unit.letter() == letter).ok_or(NoRate)?;
+        let per = units.find(|unit| unit.symbol() == symbol).ok_or(NoRate)?;
         if !digits || requests.get() > MAX_REQUESTS {
             return Err(NoRate);
         }
@@ -90,7 +90,7 @@ impl FromStr for Rate {
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.requests, self.per.letter())
+        write!(f, "{}/{}", self.requests, self.per.symbol())
     }
 }
 

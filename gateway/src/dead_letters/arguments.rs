@@ -19,10 +19,10 @@ pub enum Action {
     /// List them, oldest first.
     List {
         /// Most dead letters to list.
-        #[arg(long, default_value_t = 100, value_name = "LETTERS")]
+        #[arg(long, default_value_t = 100, value_name = "DEAD_LETTERS")]
         limit: u64,
         /// Leave out so many of the oldest.
-        #[arg(long, default_value_t = 0, value_name = "LETTERS")]
+        #[arg(long, default_value_t = 0, value_name = "DEAD_LETTERS")]
         offset: u64,
     },
     /// Ask about their images again, each as a new job whose `retry_of` names the old one.

@@ -29,8 +29,8 @@ impl DeadLettersCommand {
             (mode, &settings.shared.amqp_url, &settings.shared.redis_url)
         else {
             return Err(StartError::Usage(anyhow::anyhow!(
-                "set --amqp-url / SELVAGE_AMQP_URL and --redis-url / SELVAGE_REDIS_URL to those of the fleet; the dead \
-                 letters of an embedded gateway are in its process: ask it for /admin/dead-letters"
+                "set --amqp-url / SELVAGE_AMQP_URL and --redis-url / SELVAGE_REDIS_URL to those of the fleet; the \
+                 dead letters of an embedded gateway are in its process: ask it for /admin/dead-letters"
             )));
         };
         let models = Models::of(settings)?;

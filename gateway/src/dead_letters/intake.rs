@@ -57,7 +57,7 @@ impl Intake {
                 Ok(()) => failing = false,
                 Err(error) if !failing => {
                     failing = true;
-                    tracing::warn!(%error, "dead letters cannot be looked for; trying again every second");
+                    tracing::warn!(%error, "dead letters cannot be read; retrying every second");
                 }
                 Err(_) => {}
             }
@@ -167,7 +167,7 @@ async fn retry<T, E: Into<BoxError>, F: Future<Output = Result<T, E>>>(
     what: &str,
     call: impl Fn() -> F,
 ) -> Option<T> {
-    let insisting = async {
+    let retrying = async {
         let mut failing = false;
         loop {
             let error: BoxError = match timeout(CALL_LIMIT, call()).await {
@@ -177,10 +177,10 @@ async fn retry<T, E: Into<BoxError>, F: Future<Output = Result<T, E>>>(
             };
             if !failing {
                 failing = true;
-                tracing::warn!(%error, "cannot {what}; trying again every second");
+                tracing::warn!(%error, "cannot {what}; retrying every second");
             }
             sleep(EVERY).await;
         }
     };
-    stop.run_until_cancelled(insisting).await
+    stop.run_until_cancelled(retrying).await
 }

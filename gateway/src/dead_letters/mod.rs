@@ -29,7 +29,7 @@ use crate::idempotency::joined;
 use crate::models::Models;
 use crate::submit::{SubmitError, Submitter};
 
-/// Labels in the answer of a replayed job that nobody had promised: what a request without `top_k` gets.
+/// Labels in the answer of a replayed synchronous job: what a request without `top_k` gets.
 const TOP_K: u16 = 3;
 /// Dead letters listed by one call while many are replayed.
 const PAGE: u64 = 500;
@@ -59,7 +59,7 @@ pub enum DeadLetterError {
     /// Its model is not served any more.
     #[error("dead letter `{0}` asks a model that is not served: `{1}`")]
     NoModel(JobId, ModelName),
-    /// Its new job was not promised; the dead letter stays.
+    /// Its new job was not accepted; the dead letter stays.
     #[error("the new job was not taken")]
     NotSubmitted(ModelName, #[source] SubmitError),
 }

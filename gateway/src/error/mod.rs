@@ -214,7 +214,7 @@ impl ApiError {
         error
     }
 
-    /// With the time after which trying again makes sense.
+    /// With the time after which retrying makes sense.
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
@@ -247,7 +247,7 @@ impl ApiError {
         &self.detail
     }
 
-    /// When trying again makes sense.
+    /// When retrying makes sense.
     #[must_use]
     pub const fn after(&self) -> Option<Duration> {
         self.retry_after
@@ -358,7 +358,7 @@ impl ApiError {
             .because(cause)
     }
 
-    /// What a waiting client is told of a failed job. What went wrong inside is for the log.
+    /// What a waiting client gets for a failed job. What went wrong inside is for the log.
     fn failed(failure: Failure) -> Self {
         match failure.code {
             FailureCode::InvalidImage | FailureCode::ImageTooLarge => {

@@ -27,7 +27,7 @@ use crate::routes::browsers::HEALTH;
 /// The name of the only security scheme.
 const API_KEY: &str = "api_key";
 
-const ABOUT: &str = "Image predictions: asked for and waited for, or promised and followed.\n\n\
+const ABOUT: &str = "Image predictions: synchronous, or as asynchronous jobs.\n\n\
     Every answer carries `Request-Id`. Errors are `application/problem+json` (RFC 9457) with a stable `code`; under `/v2` \
     they have the form of the Open Inference Protocol, `{\"error\": \"…\"}`. Unknown JSON fields and query parameters are \
     refused with 422 and a pointer. A path that does not exist is 404 `not_found`, another method than those listed 405 \
@@ -58,8 +58,8 @@ pub fn complete(document: &mut OpenApi) {
         tag.description(Some(description)).build()
     };
     document.tags = Some(vec![
-        tag("predictions", "Images in, answers or promises out."),
-        tag("jobs", "What was promised."),
+        tag("predictions", "Synchronous predictions."),
+        tag("jobs", "Asynchronous jobs."),
         tag("models", "What can be asked."),
         tag("open inference", "The Open Inference Protocol, version 2."),
         tag("admin", "For API keys with the scope `admin`."),

@@ -1,6 +1,6 @@
-//! The service: one image, asked for by one client, to one answer or one promise. Knows no HTTP.
+//! The service: one image, asked for by one client, to one answer or one asynchronous job. Knows no HTTP.
 //!
-//! Cache, then a computation that others may share, then, if the wait runs out, a promise. `docs/ARCHITECTURE.md` tells
+//! Cache, then a computation that others may share, then, if the wait runs out, an asynchronous job. `docs/ARCHITECTURE.md` tells
 //! the same in order of time.
 
 mod recorded;
@@ -60,9 +60,9 @@ pub struct Predictions {
     pub admission: Arc<Admission>,
     /// Depths and rates.
     pub queues: Arc<Queues>,
-    /// Where recalls are noted.
+    /// Where abandoned jobs are noted.
     pub store: Arc<dyn JobStore>,
-    /// Makes promises.
+    /// Submits asynchronous jobs.
     pub submitter: Submitter,
     /// Tells when an asynchronous job has ended.
     pub watch: Watch,
@@ -70,12 +70,12 @@ pub struct Predictions {
     pub life: Arc<Lifecycle>,
     /// What is counted.
     pub metrics: Metrics,
-    /// Promises survive this process.
+    /// Asynchronous jobs survive this process.
     pub durable: bool,
 }
 
 impl Predictions {
-    /// Answers or promises.
+    /// Answers, synchronous or by a job.
     ///
     /// # Errors
     /// See [`PredictError`].
@@ -329,23 +329,23 @@ impl Predictions {
         })
     }
 
-    /// A wait that ran out: the answer may have come into the cache by another way, else the job is promised.
+    /// A wait that ran out: the answer may have come into the cache by another way, else the job becomes asynchronous.
     async fn after_the_wait(&self, request: &PredictRequest) -> Result<Answer, PredictError> {
         if let Some(Some(finished)) = self.look_into_cache(request).await {
             return Ok(Answer::Finished(finished));
         }
-        // A worker's clock may run before ours: the end of a life that is the wait is not told by ours alone.
+        // A worker's clock may run ahead of this one, so this clock alone does not decide whether the deadline has passed.
         if !request.outlives_its_wait() || request.began.elapsed() >= request.life {
             return Ok(Answer::Finished(request.expired()));
         }
-        // A promise kept in memory would end with the process that is ending.
+        // A job kept in memory would end with the process that is ending.
         if !self.durable && self.life.phase() >= Phase::Draining {
             return Err(PredictError::Draining);
         }
         self.submission(request, None).await
     }
 
-    /// Makes a promise, or finds the one that the same request was given before.
+    /// Submits a job, or finds the one that the same request got before.
     async fn submission(
         &self,
         request: &PredictRequest,
@@ -358,7 +358,7 @@ impl Predictions {
         }
     }
 
-    /// What a client is told whose job of this model was not promised.
+    /// The error of a client whose job of this model was not accepted.
     pub fn not_submitted(&self, model: &ModelName, error: SubmitError) -> PredictError {
         match error {
             SubmitError::Mismatch => PredictError::Mismatch,

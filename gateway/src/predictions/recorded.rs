@@ -20,7 +20,9 @@ impl Predictions {
         }
         let known = known.and_then(|finished| finished.output(request));
         let Answer::Recorded(mut record) = self.submission(request, known).await? else {
-            return Err(PredictError::Store("a promise without a record".into()));
+            return Err(PredictError::Store(
+                "an asynchronous job without a record".into(),
+            ));
         };
         if request.wait.is_zero() {
             return Ok(Answer::Recorded(record));
@@ -36,7 +38,7 @@ impl Predictions {
     }
 }
 
-/// A client that waits is told of a failure or a cancellation as of any other: by an error.
+/// A client that waits gets an error for a failure or a cancellation.
 fn as_waited_for(record: Record) -> Result<Answer, PredictError> {
     match record.state {
         JobState::Failed => Err(PredictError::Failed(record.failure.unwrap_or_else(|| {

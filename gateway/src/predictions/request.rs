@@ -39,9 +39,9 @@ pub struct PredictRequest {
     pub top_k: u16,
     /// The client's own data.
     pub metadata: Map<String, Value>,
-    /// Who the job belongs to, should it be promised.
+    /// The owner of the job, should it become asynchronous.
     pub owner: Option<KeyName>,
-    /// How long the client waits; zero promises at once.
+    /// How long the client waits; zero makes it asynchronous at once.
     pub wait: Duration,
     /// How long the job may live at most.
     pub life: Duration,
@@ -55,7 +55,7 @@ pub struct PredictRequest {
     pub traceparent: Option<Arc<str>>,
     /// What makes it the same request when it is repeated.
     pub idempotency: Option<Idempotency>,
-    /// Where its end is told.
+    /// Where its webhook is delivered.
     pub webhook: Option<Webhook>,
 }
 
@@ -64,7 +64,7 @@ pub struct PredictRequest {
 pub enum Answer {
     /// The job has ended within the wait; there is no record.
     Finished(Finished),
-    /// The job has a record: it is promised, or has ended under its record's eyes.
+    /// The job has a record: it is asynchronous, or has ended.
     Recorded(Box<Record>),
 }
 
@@ -178,12 +178,12 @@ impl PredictRequest {
         self.wait.is_zero() && self.outlives_its_wait()
     }
 
-    /// Whether the job lives on when its client's wait is over. Where it does not there is nothing to promise.
+    /// Whether the job goes on when its client's wait is over. Otherwise it cannot become asynchronous.
     pub(super) fn outlives_its_wait(&self) -> bool {
         self.life > self.wait
     }
 
-    /// What is promised of the job that answers this.
+    /// The submission of the job that answers this.
     pub(super) fn submission(&self) -> Submission {
         Submission {
             version: self.model.version.clone(),
@@ -197,7 +197,7 @@ impl PredictRequest {
         }
     }
 
-    /// The job that answers this; promised where `submission` is given.
+    /// The job that answers this; asynchronous where `submission` is given.
     pub(super) fn job(&self, submission: Option<Submission>) -> Job {
         Job {
             id: self.id,

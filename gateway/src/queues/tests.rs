@@ -166,11 +166,11 @@ impl Scene {
 }
 
 /// Prints both, and checks the factor.
-fn judge(what: &str, load: (usize, usize), told: Duration, truth: Duration) {
+fn judge(what: &str, load: (usize, usize), advised: Duration, truth: Duration) {
     let (rate, waiting) = load;
-    let ratio = told.as_secs_f64() / truth.as_secs_f64();
+    let ratio = advised.as_secs_f64() / truth.as_secs_f64();
     println!(
-        "{what}: {waiting} jobs at {rate}/s: told {told:.2?}, truth {truth:.2?}, ratio {ratio:.2}"
+        "{what}: {waiting} jobs at {rate}/s: advised {advised:.2?}, truth {truth:.2?}, ratio {ratio:.2}"
     );
     assert!((1.0 / FACTOR..=FACTOR).contains(&ratio), "{what}: {ratio}");
 }
@@ -194,7 +194,7 @@ async fn submitted_work_is_waited_for_as_long_as_it_was_said() {
             let per_step = rate * usize::try_from(step.as_millis()).unwrap() / 1_000;
             let mut scene = Scene::new(1, &tasks);
             scene.submit(waiting).await;
-            let mut told = None;
+            let mut advised = None;
             let began = Instant::now();
             let (eta, advice, at, last) = loop {
                 sleep(step).await;
@@ -203,20 +203,20 @@ async fn submitted_work_is_waited_for_as_long_as_it_was_said() {
                 if began.elapsed() < WARM_UP {
                     continue;
                 }
-                if told.is_none() {
+                if advised.is_none() {
                     let name = &scene.model.name;
                     let known = scene.queues.waiting(name, Priority::Batch, 0);
                     let eta = scene.queues.eta(name, waiting as u64);
                     let advice = scene.queues.retry_after(name, Priority::Batch, known);
-                    told = Some((eta, advice, Instant::now(), scene.line[waiting - 1]));
+                    advised = Some((eta, advice, Instant::now(), scene.line[waiting - 1]));
                 }
-                if let Some(told) = told
-                    && !scene.line.contains(&told.3)
+                if let Some(advised) = advised
+                    && !scene.line.contains(&advised.3)
                 {
-                    break told;
+                    break advised;
                 }
             };
-            // Work that is done within a step cannot be told apart from the step.
+            // Work that is done within a step cannot be distinguished from the step.
             let truth = at.elapsed();
             if truth > step {
                 judge("eta", (rate, waiting), eta, truth);

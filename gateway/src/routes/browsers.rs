@@ -16,7 +16,7 @@ use crate::error::{ApiError, Code};
 
 /// Health checks come under whatever name or address an orchestrator has for this process.
 pub(crate) const HEALTH: [&str; 4] = ["/livez", "/readyz", "/v2/health/live", "/v2/health/ready"];
-/// How long a browser may remember what it was told of other origins.
+/// How long a browser may remember what it got about other origins.
 const CORS_AGE: Duration = Duration::from_secs(600);
 
 /// Lets a request pass whose head is sound, or answers `misdirected_request` or `cross_origin`.

@@ -30,10 +30,10 @@ const UNBUFFERED: (HeaderName, HeaderValue) = (
     HeaderValue::from_static("no"),
 );
 
-/// Where a stream stands: what is to be told, or what was told last.
-enum Told {
+/// Where a stream stands: what is sent next, or what was sent last.
+enum Cursor {
     Next(Box<Record>),
-    Already(Version),
+    Sent(Version),
     End,
 }
 
@@ -52,12 +52,12 @@ pub(super) async fn follow(
     let seen = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
     let begin = if seen == Some(version.to_string().as_str()) {
         if record.state.is_terminal() {
-            // What a browser's EventSource needs to be told not to come back.
+            // A 204 makes a browser's EventSource stop reconnecting.
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
-        Told::Already(version)
+        Cursor::Sent(version)
     } else {
-        Told::Next(Box::new(record))
+        Cursor::Next(Box::new(record))
     };
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE).text("keep-alive");
     let changes = Sse::new(changes(app, id, begin)).keep_alive(keep_alive);
@@ -75,21 +75,21 @@ pub(super) fn unbuffered(mut stream: Response) -> Response {
 fn changes(
     app: App,
     id: selvage_core::job::JobId,
-    begin: Told,
+    begin: Cursor,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
-    unfold((app, begin), move |(app, told)| async move {
-        let record = match told {
-            Told::Next(record) => *record,
-            Told::Already(known) => app.predictions.watch.changed(id, known).await?,
-            Told::End => return None,
+    unfold((app, begin), move |(app, cursor)| async move {
+        let record = match cursor {
+            Cursor::Next(record) => *record,
+            Cursor::Sent(known) => app.predictions.watch.changed(id, known).await?,
+            Cursor::End => return None,
         };
         let event = event(&app, &record)?;
-        let told = if record.state.is_terminal() {
-            Told::End
+        let cursor = if record.state.is_terminal() {
+            Cursor::End
         } else {
-            Told::Already(Version::of(&record))
+            Cursor::Sent(Version::of(&record))
         };
-        Some((Ok(event), (app, told)))
+        Some((Ok(event), (app, cursor)))
     })
 }
 

@@ -114,7 +114,7 @@ fn request_id(headers: &HeaderMap) -> Arc<str> {
     }
 }
 
-/// Failures of ours are told once, here; refusals are the client's affair.
+/// Server errors are logged once, here; client errors are not logged.
 fn log(error: &ApiError, request_id: &str, route: &str) {
     let code = error.code().as_str();
     let cause = error.cause().map(chain).unwrap_or_default();

@@ -35,7 +35,7 @@ pub(super) async fn predict(
     answer(&app, &received, &response_mode).await
 }
 
-/// Promises at once; only the cache is asked first.
+/// Submits a job at once; only the cache is asked first.
 pub(super) async fn submit(
     State(app): State<App>,
     caller: Caller,

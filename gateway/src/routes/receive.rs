@@ -102,7 +102,7 @@ async fn look(app: &App, bytes: Bytes) -> Result<Image, ApiError> {
 }
 
 impl Received {
-    /// The same for bytes that stand in the place of images, and for a client that is told nothing after its wait.
+    /// The same for bytes that stand in the place of images, and for a client that gets nothing after its wait.
     pub(super) async fn stand_ins(
         app: &App,
         (RequestId(request_id), caller): (RequestId, Caller),

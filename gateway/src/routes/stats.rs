@@ -32,7 +32,7 @@ pub(super) async fn follow(State(app): State<App>, uri: Uri) -> Result<Response,
         let detail = "close another stream of this gateway, or read GET /stats now and then";
         return Err(ApiError::new(Code::TooManyStreams, detail).retry_after(RETRY));
     };
-    let told = unfold((app, following), |(app, mut following)| async move {
+    let events = unfold((app, following), |(app, mut following)| async move {
         loop {
             let changed = following.latest.changed();
             app.life.draining.run_until_cancelled(changed).await?.ok()?;
@@ -43,9 +43,9 @@ pub(super) async fn follow(State(app): State<App>, uri: Uri) -> Result<Response,
             }
         }
     });
-    Ok(unbuffered(stream(told)))
+    Ok(unbuffered(stream(events)))
 }
 
-fn stream(told: impl Stream<Item = Result<Event, Infallible>> + Send + 'static) -> Response {
-    Sse::new(told).into_response()
+fn stream(events: impl Stream<Item = Result<Event, Infallible>> + Send + 'static) -> Response {
+    Sse::new(events).into_response()
 }

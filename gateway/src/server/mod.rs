@@ -50,7 +50,7 @@ const NOTICE: Duration = Duration::from_secs(2);
 /// Most connections of the operator's listener: a few probes and scrapes.
 const OPS_CONNECTIONS: usize = 64;
 
-/// Serves until `shutdown` fires, then drains: waits that run are answered, or turned into promises where that takes
+/// Serves until `shutdown` fires, then drains: waits that run are answered, or turned into asynchronous jobs where that takes
 /// too long; shortly before the drain time is over the rest is cut. Ends the app's background tasks.
 ///
 /// # Errors
@@ -77,7 +77,7 @@ pub async fn serve(app: App, listener: TcpListener, shutdown: CancellationToken)
     drop(listener);
     app.life.enter(Phase::Draining);
     connections.tasks.close();
-    // A wait that is cut needs time to become a promise.
+    // A wait that is cut needs time to become a job.
     let cut = end - app.limits.drain * 3 / 10;
     if timeout_at(cut, connections.tasks.wait()).await.is_err() {
         app.life.enter(Phase::Ending);
@@ -192,7 +192,7 @@ impl Connections {
                 Err(error) => {
                     self.app.metrics.accept_errors.inc();
                     if !failing {
-                        tracing::warn!(%error, "connections cannot be accepted; trying again");
+                        tracing::warn!(%error, "connections cannot be accepted; retrying");
                     }
                     failing = true;
                     sleep(ACCEPT_PAUSE).await;
@@ -284,7 +284,7 @@ async fn answer(
     request.extensions_mut().insert(peer);
     let request = request.map(|body| Tracked::new(body, reading));
     let mut response = router.call(request).await;
-    // A client that is told goes elsewhere with its next request; one that is not may be writing it as the connection is closed.
+    // After `connection: close` a client opens another connection. Without it, it may be writing a request while this one closes.
     if let Ok(response) = &mut response
         && life.phase() >= Phase::Leaving
     {

@@ -22,7 +22,7 @@ pub struct Stats {
     streams: Arc<Semaphore>,
 }
 
-/// A place among the streams, and what is told on it.
+/// A place among the streams, and what is sent on it.
 #[derive(Debug)]
 pub struct Following {
     /// The numbers as JSON; empty while nothing was read.

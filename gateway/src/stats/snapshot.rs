@@ -48,7 +48,7 @@ struct Jobs {
     refused: u64,
     #[serde(flatten)]
     ended: Ends,
-    /// Set aside and kept, as this gateway last counted them.
+    /// Dead letters that are stored, as this gateway last counted them.
     dead_letters: u64,
 }
 

@@ -271,11 +271,11 @@ mod tests {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().unwrap())]);
         let read = super::parse(&headers, &Query::default(), body.into(), Count::Batch).await;
         let upload = read.map_err(|error| error.code().as_str().to_owned())?;
-        let told = |image: Result<Bytes, ApiError>| match image {
+        let result = |image: Result<Bytes, ApiError>| match image {
             Ok(image) => String::from_utf8(image.to_vec()).unwrap(),
             Err(error) => error.code().as_str().to_owned(),
         };
-        Ok(upload.images.into_iter().map(told).collect())
+        Ok(upload.images.into_iter().map(result).collect())
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! Which addresses may be told: public ones, by HTTPS, unless the operator allows others.
+//! Which addresses may get webhooks: public ones, by HTTPS, unless the operator allows others.
 //!
 //! An address is looked at twice. A literal one never passes a resolver, so the URL is checked; a name may mean another
 //! address at each look-up, so what the resolver says is checked, and only that is connected to.
@@ -11,7 +11,7 @@ use url::{Host, Url};
 /// Longest address of a webhook.
 const MAX_URL_BYTES: usize = 2048;
 
-/// A name that means an address which may not be told.
+/// A name that means a forbidden address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the name means an address that is not public")]
 pub(super) struct Blocked;
@@ -19,7 +19,7 @@ pub(super) struct Blocked;
 /// The rule.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Addresses {
-    /// Private addresses, plain HTTP and any port may be told.
+    /// Private addresses, plain HTTP and any port are allowed.
     pub(super) allow_private: bool,
 }
 
@@ -54,7 +54,7 @@ impl Addresses {
         Ok(url)
     }
 
-    /// All addresses of a name, if each of them may be told.
+    /// All addresses of a name, if each of them is allowed.
     fn checked(self, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Blocked> {
         if found.iter().all(|address| self.allows(address.ip())) {
             Ok(found)
@@ -121,7 +121,7 @@ mod tests {
     };
 
     #[test]
-    fn only_public_addresses_may_be_told() {
+    fn only_public_addresses_are_allowed() {
         for good in [
             "https://example.org/hook",
             "https://example.org:8443/",

@@ -1,5 +1,5 @@
-//! Takes webhooks that are due out of the store's outbox and tries to tell them, for a day. Any gateway may: each is leased,
-//! and what a gateway that died has leased is another's when the lease is over. So a webhook may be told twice, never lost.
+//! Takes webhooks that are due out of the store's outbox and tries to deliver them, for a day. Any gateway may: each is leased,
+//! and what a gateway that died has leased is another's when the lease is over. So a webhook may be delivered twice, never lost.
 //!
 //! What has no slot is put back for a short time, and the next part of the outbox is looked at: a long backlog of one owner
 //! does not hide what is due for another.
@@ -115,9 +115,9 @@ async fn turn(app: &App, slots: &Arc<Slots>, stop: &CancellationToken) -> bool {
 }
 
 fn start(app: &App, record: Record, slot: Slot, stop: CancellationToken) {
-    let told = app.clone();
+    let owned = app.clone();
     app.life.tasks.spawn(async move {
-        stop.run_until_cancelled(tell(&told, record)).await;
+        stop.run_until_cancelled(tell(&owned, record)).await;
         drop(slot);
     });
 }
@@ -184,7 +184,7 @@ async fn try_once(app: &App, webhooks: &Webhooks, sender: &Sender, record: &Reco
     }
 }
 
-/// The address may not be told. To the client it looks as if nobody answered: else it could ask which names have an address
+/// The address is forbidden. To the client it looks as if nobody answered: else it could ask which names have an address
 /// inside.
 fn blocked(record: &Record) -> Tried {
     let id = record.seed.id;

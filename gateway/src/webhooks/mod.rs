@@ -2,11 +2,11 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `address` | where may be told: checked when a job is taken, and again at each connection |
-//! | `message` | what is told, and its signature |
+//! | `address` | which addresses are allowed: checked when a job is taken, and again at each connection |
+//! | `message` | what is delivered, and its signature |
 //! | `secret` | what it is signed with, for each API key |
 //! | `slots` | how many tries run at once: in all, per owner and per host |
-//! | `courier` | the task that takes what is due out of the store's outbox and tries until it is told |
+//! | `courier` | the task that takes what is due out of the store's outbox and retries until it is delivered |
 
 mod address;
 mod courier;
@@ -37,7 +37,7 @@ pub struct WebhookSettings {
     pub secret: Option<Secret>,
     /// What they were signed with before, while receivers change theirs: a second signature.
     pub previous_secret: Option<Secret>,
-    /// Private addresses, plain HTTP and any port may be told.
+    /// Private addresses, plain HTTP and any port are allowed.
     pub allow_private: bool,
     /// From the first try to the second; each further one waits six times as long, up to four hours.
     pub first_retry: Duration,
@@ -82,7 +82,7 @@ impl Webhooks {
         }
     }
 
-    /// Refuses a webhook that could never be told.
+    /// Refuses a webhook that could never be delivered.
     ///
     /// # Errors
     /// `webhook_forbidden`.

@@ -84,8 +84,8 @@ async fn a_key_does_not_see_what_others_have_asked() {
     assert_eq!(other.header("cache-status"), first.header("cache-status"));
     assert_eq!(other.json["image_hash"], Digest::of(&png(1)).to_string());
 
-    let anew = ("cache-control", "no-cache");
-    let job = rig.post_with("/jobs", png(1), &[BOB, anew]).await;
+    let no_cache = ("cache-control", "no-cache");
+    let job = rig.post_with("/jobs", png(1), &[BOB, no_cache]).await;
     let url = format!("/jobs/{}?wait=20", job.expect(202).id());
     let ended = get(&rig, &url, BOB).await.expect(200);
     assert_eq!(ended.json["image_hash"], other.json["image_hash"]);
@@ -157,7 +157,7 @@ async fn without_keys_everybody_is_the_same_caller() {
     let job = rig.post_with("/jobs", png(1), &[ANN]).await.expect(202);
     let url = format!("/jobs/{}", job.id());
     get(&rig, &url, BOB).await.expect(200);
-    // A parameter that is not known is told apart from a key that is needed.
+    // A parameter that is not known is distinguished from a key that is needed.
     rig.get("/models?api_key=x")
         .await
         .expect_problem(422, "invalid_option");

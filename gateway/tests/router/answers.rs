@@ -138,9 +138,12 @@ async fn cache_control_is_obeyed() {
     assert_eq!(unstored.header("cache-status"), "selvage; fwd=request");
     let plain = rig.post("/predict", png(1)).await.expect(200);
     assert_eq!(plain.json["cached"], false, "no-store wrote nothing");
-    let anew = ask("no-cache").await.expect(200);
-    assert_eq!(anew.header("cache-status"), "selvage; fwd=request; stored");
-    assert_eq!(anew.json["cached"], false);
+    let no_cache = ask("no-cache").await.expect(200);
+    assert_eq!(
+        no_cache.header("cache-status"),
+        "selvage; fwd=request; stored"
+    );
+    assert_eq!(no_cache.json["cached"], false);
     assert_eq!(rig.computed.load(Ordering::Relaxed), 3);
 }
 
@@ -194,13 +197,13 @@ async fn no_cache_requests_do_not_share() {
     let plain = rig.post_later("/predict", png(1));
     rig.wait_for_depth(Priority::Interactive, 1).await;
     let headers = [("cache-control", "no-cache")];
-    let anew = rig.post_with("/predict", png(1), &headers);
+    let no_cache = rig.post_with("/predict", png(1), &headers);
     let work = async {
         rig.wait_for_depth(Priority::Interactive, 2).await;
         rig.work(boots);
     };
-    let (anew, ()) = tokio::join!(anew, work);
-    anew.expect(200);
+    let (no_cache, ()) = tokio::join!(no_cache, work);
+    no_cache.expect(200);
     plain.await.unwrap().expect(200);
     assert_eq!(rig.computed.load(Ordering::Relaxed), 2);
 }
@@ -226,8 +229,8 @@ async fn failures_have_their_status_and_no_inner_text() {
         rig.work(script);
         let answer = rig.post("/predict", png(1)).await;
         let answer = answer.expect_problem(status, code);
-        let told = answer.json["detail"].as_str().unwrap().contains("on fire");
-        assert_eq!(told, status == 422, "{}", answer.json);
+        let reported = answer.json["detail"].as_str().unwrap().contains("on fire");
+        assert_eq!(reported, status == 422, "{}", answer.json);
     }
     let rig = Rig::new(Plan::default());
     rig.work(|_| Outcome::Canceled);

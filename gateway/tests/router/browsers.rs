@@ -49,7 +49,7 @@ async fn the_request_line_goes_before_the_host() {
 }
 
 #[tokio::test]
-async fn health_is_told_under_any_name() {
+async fn health_is_reported_under_any_name() {
     let rig = Rig::new(Plan::default());
     for path in ["/livez", "/readyz", "/v2/health/live", "/v2/health/ready"] {
         rig.send(get(path, EVIL)).await.expect(200);

@@ -1,4 +1,4 @@
-//! The end of a gateway: what waits is answered, promised or told.
+//! The end of a gateway: what waits is answered, turned into jobs or refused.
 
 use std::time::Duration;
 

@@ -56,18 +56,18 @@ async fn the_state_comes_first_then_each_change_once_then_the_end() {
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     assert_eq!(response.headers()["cache-control"], "no-store");
-    let (mut told, mut body) = (String::new(), response.into_body().into_data_stream());
+    let (mut received, mut body) = (String::new(), response.into_body().into_data_stream());
     while let Some(frame) = body.next().await {
-        told.push_str(std::str::from_utf8(&frame.unwrap()).unwrap());
-        // What is told is what the next step waits for.
-        match told.matches("data:").count() {
+        received.push_str(std::str::from_utf8(&frame.unwrap()).unwrap());
+        // The next step waits for what was received.
+        match received.matches("data:").count() {
             1 => drop(rig.store.claim(std::slice::from_ref(&seed)).await.unwrap()),
             2 => rig.store.release(&[seed.id]).await.unwrap(),
             3 => drop(rig.store.cancel(seed.id).await.unwrap()),
             _ => {}
         }
     }
-    let events = events(&told);
+    let events = events(&received);
     let ids: Vec<&str> = events.iter().map(|(id, _)| id.as_str()).collect();
     assert_eq!(ids, ["queued.0", "running.1", "queued.0", "canceled.0"]);
     assert_eq!(events[0].1["id"], job.id());
@@ -75,7 +75,7 @@ async fn the_state_comes_first_then_each_change_once_then_the_end() {
 }
 
 #[tokio::test]
-async fn a_client_that_comes_back_is_told_only_what_it_has_not_seen() {
+async fn a_client_that_comes_back_gets_only_what_it_has_not_seen() {
     let rig = Rig::new(Plan::default());
     let job = rig.post("/jobs", png(1)).await.expect(202);
     let (answer, ()) = tokio::join!(follow(&rig, job.id(), Some("queued.0")), async {

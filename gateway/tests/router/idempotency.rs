@@ -99,7 +99,7 @@ async fn an_answer_from_the_cache_keeps_its_job() {
 }
 
 #[tokio::test]
-async fn a_repeat_is_told_the_same_failure() {
+async fn a_repeat_gets_the_same_failure() {
     let rig = Rig::new(Plan::default());
     rig.work(|_| failed(FailureCode::InvalidImage));
     for _ in 0..2 {
@@ -141,7 +141,7 @@ async fn without_a_store_a_key_cannot_be_kept() {
 }
 
 #[tokio::test]
-async fn a_waiting_client_is_told_that_its_job_was_canceled() {
+async fn a_waiting_client_learns_that_its_job_was_canceled() {
     let rig = Rig::new(Plan::default());
     let job = rig.post_with("/jobs", png(1), &[KEY]).await.expect(202);
     let waiting = rig.send(post("/predict?wait=60", png(1), &[KEY]));
@@ -150,13 +150,13 @@ async fn a_waiting_client_is_told_that_its_job_was_canceled() {
             .await
             .expect(200);
     };
-    let (told, ()) = tokio::join!(waiting, cancel);
-    told.expect_problem(409, "job_canceled");
+    let (reported, ()) = tokio::join!(waiting, cancel);
+    reported.expect_problem(409, "job_canceled");
 }
 
-/// Another gateway's cancellation is a change in the store that nobody here is told of. Time is virtual.
+/// Another gateway's cancellation is a change in the store that nobody here is notified of. Time is virtual.
 #[tokio::test(start_paused = true)]
-async fn a_waiting_client_is_told_within_a_second_of_a_cancellation_elsewhere() {
+async fn a_waiting_client_learns_within_a_second_of_a_cancellation_elsewhere() {
     let rig = Rig::new(Plan::default());
     let waiting = rig.post_with("/predict?wait=60", png(1), &[KEY]);
     let cancel = async {
@@ -167,10 +167,10 @@ async fn a_waiting_client_is_told_within_a_second_of_a_cancellation_elsewhere() 
         delivery.settle.ack().await;
         Instant::now()
     };
-    let told = async { (waiting.await, Instant::now()) };
-    let ((told, told_at), canceled_at) = tokio::join!(told, cancel);
-    told.expect_problem(409, "job_canceled");
-    assert!(told_at - canceled_at <= Duration::from_secs(1));
+    let reported = async { (waiting.await, Instant::now()) };
+    let ((reported, reported_at), canceled_at) = tokio::join!(reported, cancel);
+    reported.expect_problem(409, "job_canceled");
+    assert!(reported_at - canceled_at <= Duration::from_secs(1));
 }
 
 /// A gateway and the jobs that it publishes, each waiting for the broker's answer.

@@ -1,4 +1,4 @@
-//! Promises: how they are made, polled, canceled, swept.
+//! Asynchronous jobs: how they are submitted, polled, canceled, swept.
 
 use std::time::Duration;
 
@@ -219,7 +219,7 @@ async fn an_answer_is_given_also_where_it_cannot_be_recorded() {
 }
 
 #[tokio::test]
-async fn unknown_malformed_and_forgotten_ids_are_told_apart() {
+async fn unknown_malformed_and_forgotten_ids_are_distinguished() {
     let rig = Rig::new(Plan::default());
     let fresh = JobId::new().to_string();
     for id in [

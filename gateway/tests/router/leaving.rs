@@ -7,7 +7,7 @@ use selvage_core::store::JobStore as _;
 
 use crate::rig::{Plan, Rig, boots, eventually, png, report, scores};
 
-const RECALLED: &str = "selvage_gateway_jobs_abandoned_total";
+const ABANDONED: &str = "selvage_gateway_jobs_abandoned_total";
 
 async fn is_abandoned(rig: &Rig, job: &Job) -> bool {
     rig.store.abandoned(&[job.id]).await.unwrap() == [true]
@@ -31,16 +31,16 @@ async fn a_job_whose_client_has_left_is_abandoned() {
     waiting.abort();
     let delivery = rig.take(Priority::Interactive).await;
     eventually(async || is_abandoned(&rig, &delivery.jobs[0]).await).await;
-    assert_eq!(rig.metric(RECALLED), 1.0);
+    assert_eq!(rig.metric(ABANDONED), 1.0);
     assert_eq!(rig.app.predictions.admission.in_flight(), 1);
-    // Whoever asks again is not told to wait for a job that may be dropped.
+    // Whoever asks again does not wait for a job that may be dropped.
     let again = rig.post_later("/predict?wait=60", png(1));
     rig.wait_for_depth(Priority::Interactive, 1).await;
     reply(&rig, delivery, Outcome::Canceled).await;
     eventually(async || rig.app.predictions.admission.in_flight() == 1).await;
     rig.work(boots);
     again.await.unwrap().expect(200);
-    assert_eq!(rig.metric(RECALLED), 1.0);
+    assert_eq!(rig.metric(ABANDONED), 1.0);
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn a_job_that_another_one_waits_for_is_kept() {
     reply(&rig, delivery, Outcome::Succeeded(scores())).await;
     let answered = third.await.unwrap().expect(200);
     assert!(answered.header("cache-status").ends_with("; collapsed"));
-    assert_eq!(rig.metric(RECALLED), 0.0);
+    assert_eq!(rig.metric(ABANDONED), 0.0);
 }
 
 #[tokio::test]
@@ -74,7 +74,7 @@ async fn every_image_of_a_batch_is_abandoned() {
     let waiting = rig.post_with_later("/predict/batch?wait=60", body.into_bytes(), &json);
     rig.wait_for_depth(Priority::Interactive, 5).await;
     waiting.abort();
-    eventually(async || rig.metric(RECALLED) == 5.0).await;
+    eventually(async || rig.metric(ABANDONED) == 5.0).await;
 }
 
 #[tokio::test]
@@ -86,7 +86,7 @@ async fn an_answered_or_submitted_request_abandons_nothing() {
         .expect(202);
     rig.work(boots);
     rig.post("/predict?wait=60", png(3)).await.expect(200);
-    assert_eq!(rig.metric(RECALLED), 0.0);
+    assert_eq!(rig.metric(ABANDONED), 0.0);
 }
 
 #[tokio::test]
@@ -101,6 +101,6 @@ async fn a_job_with_a_key_is_there_when_its_client_comes_back() {
     rig.post_with("/predict?wait=60", png(1), &key)
         .await
         .expect(200);
-    assert_eq!(rig.metric(RECALLED), 0.0);
+    assert_eq!(rig.metric(ABANDONED), 0.0);
     assert_eq!(rig.computed.load(std::sync::atomic::Ordering::Relaxed), 1);
 }

@@ -208,7 +208,7 @@ async fn health_has_the_truth_of_readyz() {
 }
 
 #[tokio::test]
-async fn overload_and_failures_are_told_as_everywhere() {
+async fn overload_and_failures_are_reported_as_everywhere() {
     let mut plan = Plan::default();
     plan.limits.max_in_flight = 1;
     let rig = Rig::new(plan);

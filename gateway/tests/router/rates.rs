@@ -1,4 +1,4 @@
-//! How often a client may ask: by its key or by its address, and what it is told.
+//! How often a client may ask: by its key or by its address, and what it gets.
 
 use axum::body::Body;
 use axum::http::Request;
@@ -28,15 +28,15 @@ async fn get(rig: &Rig, path: &str, (name, value): (&str, &str)) -> Answer {
     rig.send(request.body(Body::empty()).unwrap()).await
 }
 
-/// That a client is told when to come back, and that so much is left.
+/// That a client gets a `Retry-After`, and that so much is left.
 #[track_caller]
 fn expect_limited(answer: Answer, left: u32) -> Answer {
     let answer = answer.expect_problem(429, "rate_limited");
     let seconds: u64 = answer.header("retry-after").parse().unwrap();
     let millis = answer.json["retry_after_ms"].as_u64().unwrap();
     assert!(seconds > 1 && millis > (seconds - 1) * 1000 && millis <= seconds * 1000);
-    let told = answer.header("ratelimit");
-    assert!(told.contains(&format!(";r={left};t=")), "{told}");
+    let reported = answer.header("ratelimit");
+    assert!(reported.contains(&format!(";r={left};t=")), "{reported}");
     answer
 }
 

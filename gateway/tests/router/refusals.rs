@@ -114,7 +114,7 @@ async fn without_a_store_waiting_works_and_promising_does_not() {
     no_answer.expect_problem(503, "store_unavailable");
     rig.work(|job| {
         if job.submission.is_some() {
-            unreachable!("nothing was promised")
+            unreachable!("nothing was submitted")
         } else {
             boots(job)
         }

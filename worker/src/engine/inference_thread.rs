@@ -2,7 +2,7 @@
 //!
 //! No fault in here ends the thread or loses a job. A panic while decoding is one refused image, a failed inference is
 //! tried again image by image, a step that never ends loses its jobs to the watchdog, and whatever else goes wrong hands
-//! its jobs back by their tickets.
+//! its jobs are requeued by their delivery guards.
 
 use std::fmt;
 use std::mem;
@@ -72,7 +72,7 @@ impl InferenceThread {
         while let Some(step) = pool.take() {
             self.metrics.busy.inc();
             progress.begin();
-            // Jobs that are lost in a panic here go back by their tickets; the session may be half-way in a call.
+            // Jobs that are lost in a panic here are requeued by their delivery guards; the session may be half-way in a call.
             let step = AssertUnwindSafe(|| self.step(pool, progress, step));
             if catch_unwind(step).is_err() {
                 tracing::error!("a step of the engine panicked; its jobs were handed back");

@@ -117,7 +117,7 @@ impl Completions {
             .partition(|ended| ended.task.job.priority() == Priority::Batch);
         for (exit, ended) in [(&self.interactive, interactive), (&self.batch, batch)] {
             if !ended.is_empty() && exit.blocking_send(ended).is_err() {
-                // Nobody finishes jobs any more: the worker is past its drain. The tickets hand them back.
+                // Nobody finishes jobs any more: the worker is past its drain. The delivery guards requeue them.
                 tracing::debug!("jobs ended after the drain");
             }
         }

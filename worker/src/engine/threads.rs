@@ -111,7 +111,7 @@ impl Pool {
             ended.extend(self.retry_alone(jobs.inferring, &failure));
         }
         self.decoded(jobs.decoded);
-        // Where the pool was closed meanwhile, they go back by their tickets.
+        // Where the pool was closed meanwhile, they are requeued by their delivery guards.
         drop(self.push(jobs.raw.into()));
         let name = format!("{}-{number}", self.name());
         let (pool, spec) = (Arc::clone(self), Arc::clone(spec));

@@ -54,7 +54,7 @@ fn best(scores: &[f32]) -> usize {
 }
 
 #[test]
-fn pictures_are_told_apart_in_either_layout_and_any_batch() {
+fn pictures_are_distinguished_in_either_layout_and_any_batch() {
     for (source, channels_first) in [
         ("rgb-tiny", false),
         ("variants/nchw", true),
@@ -158,7 +158,7 @@ fn a_file_that_is_replaced_while_it_is_loaded_is_refused() {
 }
 
 #[test]
-fn a_library_that_is_missing_or_none_is_told_in_a_sentence() {
+fn a_library_that_is_missing_or_none_is_reported_in_a_sentence() {
     let absent = find_library(Some(Path::new("/nonexistent/lib.so"))).unwrap_err();
     let message = absent.to_string();
     for word in [

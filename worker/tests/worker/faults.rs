@@ -1,4 +1,4 @@
-//! A worker whose job store fails, and a worker that is told to stop under load.
+//! A worker whose job store fails, and a worker that is stopped under load.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ impl Flaky {
     fn may(&self, fails: &AtomicBool) -> Result<(), StoreError> {
         if fails.load(Ordering::SeqCst) {
             self.failed.fetch_add(1, Ordering::SeqCst);
-            return Err(StoreError("told to be away".into()));
+            return Err(StoreError("made unavailable".into()));
         }
         Ok(())
     }

@@ -76,7 +76,7 @@ async fn a_asynchronous_job_without_a_record_is_not_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_that_waits_for_a_asynchronous_job_is_told() {
+async fn a_gateway_that_waits_for_an_asynchronous_job_gets_a_report() {
     let mut rig = Rig::running().await;
     let job = Job {
         reply_to: rig.queue.reply_address(),
@@ -86,7 +86,7 @@ async fn a_gateway_that_waits_for_a_asynchronous_job_is_told() {
     rig.publish([job.clone()]).await;
     let report = rig.report().await;
     assert_eq!((report.id, best(&report.outcome)), (job.id, 0));
-    // What a waiter is told is in the record already.
+    // What a waiter gets is in the record already.
     assert_eq!(rig.record(job.id).await.unwrap().state, JobState::Succeeded);
 }
 

@@ -1,4 +1,4 @@
-//! Jobs that were started before: how often they may be, and what becomes of the worn out.
+//! Jobs that were started before: how often they may be, and what becomes of those with no attempts left.
 
 use selvage_core::cache::Cache;
 use selvage_core::job::Job;

@@ -11,7 +11,7 @@ use crate::dead_letters::Reason;
 use crate::job::Job;
 use crate::queue::{DELIVERY_LIMIT, PublishError};
 
-/// Jobs that are ready in the same moment and may share one delivery, so that they share the cost of its hand-over.
+/// Jobs that are ready in the same moment and may share one delivery, so that they share its cost.
 const GROUP_JOBS: usize = 16;
 
 /// One queue's waiting jobs.

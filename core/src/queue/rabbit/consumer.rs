@@ -145,7 +145,7 @@ fn earlier_deliveries(message: &AmqpDelivery) -> u32 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Running,
-    /// The broker was told to stop; what it had sent is still given out.
+    /// The broker has canceled the consumer; what it had sent is still given out.
     Stopping,
     /// The broker did not answer: only what is here already is given out.
     CutOff,

@@ -58,7 +58,7 @@ impl SocketGuard {
     }
 }
 
-/// Cuts the cord unless the connection was handed over.
+/// Shuts the socket down unless the connection was returned to the caller.
 struct CutOnDrop(Option<Arc<SocketGuard>>);
 
 impl Drop for CutOnDrop {

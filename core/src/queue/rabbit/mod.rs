@@ -62,7 +62,7 @@ use crate::outcome::Report;
 
 /// Batches of reports that may wait for the gateway.
 const WAITING_REPORTS: usize = 1024;
-/// Longest wait for tasks to end after they were told to.
+/// Longest wait for tasks to end after they were stopped.
 const END: Duration = Duration::from_secs(5);
 
 /// Jobs and reports through RabbitMQ.

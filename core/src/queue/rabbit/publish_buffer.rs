@@ -37,7 +37,7 @@ pub struct HandOverLimits {
 pub(super) struct Pending {
     pub(super) job: Job,
     pub(super) verdict: oneshot::Sender<Result<(), PublishError>>,
-    /// When the caller is told that nobody took it.
+    /// When the caller gets an error because nobody took it.
     pub(super) give_up: Instant,
 }
 
@@ -84,7 +84,7 @@ struct PublishBuffer {
     closed: bool,
 }
 
-/// The bounded hand-over from callers to publishers.
+/// The bounded buffer from callers to publishers.
 #[derive(Debug)]
 pub(super) struct HandOver {
     publish_buffer: Mutex<PublishBuffer>,
@@ -146,7 +146,7 @@ impl HandOver {
                 return None;
             }
             arrived.await;
-            // Callers that are about to run, such as all those that one reply has woken, hand over first. It costs a
+            // Callers that are about to run, such as all those that one reply has woken, add theirs first. It costs a
             // microsecond, and doubles the size of messages where several publishers are free.
             yield_now().await;
         }

@@ -23,7 +23,7 @@ use crate::job::{Job, Priority};
 use crate::queue::PublishError;
 use crate::queue::wire::encode_jobs;
 
-/// From a job's hand-over to the broker's confirm; afterwards its caller is told that nobody took it.
+/// From a job's entry into the buffer to the broker's confirm; afterwards its caller gets an error.
 pub(super) const CONFIRM: Duration = Duration::from_secs(5);
 /// What the last job of a long row still gets, so that its message is not given up as soon as it is sent.
 const LEAST: Duration = Duration::from_millis(500);
@@ -70,7 +70,7 @@ impl Publishing {
         }
     }
 
-    /// Publishes group after group until the hand-over is closed and empty.
+    /// Publishes group after group until the buffer is closed and empty.
     pub(super) async fn run(self: Arc<Self>) {
         let mut channel = None;
         while let Some(mut group) = self.publish_buffer.next().await {
@@ -108,7 +108,7 @@ impl Publishing {
         // The bytes are in the message now: only one copy of each image stays.
         drop(jobs);
         let mut outcome = self.attempt(channel, &message, deadline).await;
-        // A job that somebody waits for is its own retry. A promised one gets a second try after an error, but not after
+        // A job that somebody waits for is its own retry. An asynchronous one gets a second try after an error, but not after
         // silence, which has used up the time. It keeps its message id, and may arrive twice.
         let again = matches!(&outcome, Outcome::Failed(error) if error.may_pass());
         if again && group.priority == Priority::Batch {

@@ -61,13 +61,13 @@ impl Broker {
         Ok(self.connection.create_channel().await?)
     }
 
-    /// The name of a queue's queue.
+    /// The name of a priority queue in RabbitMQ.
     #[must_use]
     pub fn priority(&self, model: &ModelName, priority: Priority) -> String {
         self.topology.queue(model, priority)
     }
 
-    /// The name of the queue that queues set messages aside into.
+    /// The name of the dead-letter queue.
     #[must_use]
     pub fn dead(&self) -> String {
         self.topology.dead()

@@ -120,7 +120,7 @@ impl Topology {
         Ok(())
     }
 
-    /// Declares where queues set messages aside.
+    /// Declares the dead-letter queue.
     pub(super) async fn declare_dead(&self, channel: &Channel) -> Result<(), RabbitError> {
         let exchange = ShortString::from(self.dead_letter_exchange());
         let queue = ShortString::from(self.dead());

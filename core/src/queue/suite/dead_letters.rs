@@ -1,4 +1,4 @@
-//! Promises about dead-lettered messages.
+//! Guarantees about dead-lettered messages.
 
 use super::fixture::take;
 use super::{Fixture, alone, eventually, submitted};

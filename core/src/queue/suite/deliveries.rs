@@ -1,4 +1,4 @@
-//! Promises about single deliveries: what arrives, what comes back, what is dead-lettered, what travels together.
+//! Guarantees about single deliveries: what arrives, what comes back, what is dead-lettered, what travels together.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! What a promise is tested on: a gateway's and a worker's end of one queue, and jobs to send through it.
+//! What a guarantee is tested on: a gateway's and a worker's end of one queue, and jobs to send through it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -175,7 +175,7 @@ pub fn alone(job: Job) -> Job {
     }
 }
 
-/// The same job, promised.
+/// The same job, asynchronous.
 #[must_use]
 pub fn submitted(job: Job) -> Job {
     let submission = Submission {

@@ -1,4 +1,4 @@
-//! Promises about the flow: bounds, stopping, and the way back.
+//! Guarantees about the flow: bounds, stopping, and the way back.
 
 use futures_util::FutureExt;
 use tokio::time::timeout;

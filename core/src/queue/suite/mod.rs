@@ -10,7 +10,7 @@ pub use deliveries::*;
 pub use fixture::{CleanUp, Fixture, alone, eventually, job, submitted};
 pub use flow::*;
 
-/// Makes one test of each promise; `$make(capacity)` gives a future of a fresh [`Fixture`] whose queues hold that many
+/// Makes one test of each guarantee; `$make(capacity)` gives a future of a fresh [`Fixture`] whose queues hold that many
 /// messages of one job.
 #[macro_export]
 macro_rules! queue_suite {

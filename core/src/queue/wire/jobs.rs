@@ -6,7 +6,7 @@
 //! ```text
 //! flags u8 | id 16 | [model: name short, digest 32, prep u64] | image digest 32 | created u64 | deadline u64
 //! | earlier attempts u32 | [reply address short] | [request id short] | [traceparent short]
-//! | [promise long, JSON] | image long
+//! | [submission long, JSON] | image long
 //! ```
 
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub fn encode_jobs(jobs: &[Job]) -> Result<Vec<u8>, WireError> {
         .iter()
         .map(|job| job.submission.as_ref().map(serde_json::to_vec).transpose())
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| WireError::Malformed("promise"))?;
+        .map_err(|_| WireError::Malformed("submission"))?;
     write_exact(|sink| {
         write_head(sink, MAGIC, jobs.len())?;
         let mut before = None;
@@ -112,7 +112,7 @@ fn write_job(
         put_short(sink, traceparent.as_bytes(), "traceparent")?;
     }
     if let Some(submission) = submission {
-        put_long(sink, submission, "promise")?;
+        put_long(sink, submission, "submission")?;
     }
     put_long(sink, &job.image, "image")
 }
@@ -220,7 +220,7 @@ fn read_submission(
     }
     let length = reader.long_length()?;
     let json = reader.slice(length)?;
-    serde_json::from_slice(json).map_err(|_| WireError::Malformed("promise"))
+    serde_json::from_slice(json).map_err(|_| WireError::Malformed("submission"))
 }
 
 fn read_image(reader: &mut Reader<'_>, body: &Bytes) -> Result<Bytes, WireError> {

@@ -260,7 +260,7 @@ fn a_message_cut_anywhere_is_an_error() {
 }
 
 #[test]
-fn other_versions_kinds_and_left_over_bytes_are_told_apart() {
+fn other_versions_kinds_and_left_over_bytes_are_distinguished() {
     let jobs = encode_jobs(&sample_jobs()).unwrap();
     let altered = |at: usize, to: u8| {
         let mut bytes = jobs.clone();

@@ -33,7 +33,7 @@ pub(super) struct StoreScripts {
     pub(super) tidy: Script,
     pub(super) withdraw: Script,
     pub(super) lease_webhooks: Script,
-    pub(super) told: Script,
+    pub(super) complete_webhook: Script,
     pub(super) scan: Script,
 }
 
@@ -50,7 +50,7 @@ impl StoreScripts {
             tidy: script!("tidy"),
             withdraw: script!("withdraw"),
             lease_webhooks: script!("lease_webhooks"),
-            told: script!("complete_webhook"),
+            complete_webhook: script!("complete_webhook"),
             scan: script!("scan"),
         }
     }

@@ -2,7 +2,7 @@
 --
 -- A record is a hash: seed (JSON), deadline, state, attempts, expires, model, number (records of earlier versions have none);
 -- later started, finished, cost (JSON), cached, answer (JSON: the output or the failure), cancel (present once a running job was
--- asked to stop), hook (the states its webhook is told of, between spaces) and delivery (JSON: what has become of that).
+-- asked to stop), hook (the states its webhook is delivered for, between spaces) and delivery (JSON: what has become of that).
 -- A job with an idempotency key has `pending` until it is confirmed: the end of the submitter's lease, and the submitter's id.
 -- One that expires before that has no client: it sends no webhook and does not keep its key.
 -- Times are Unix milliseconds by this server's clock. Each script's first write is one that a full server refuses, so
@@ -32,8 +32,8 @@ end
 
 -- An owner's jobs by id, which is by age, the newest of them only; nobody's have a list as well.
 local most_owned = 10000
-local function owned(deadlines, told)
-  return beside(deadlines, 'owner:' .. (told.owner or ''))
+local function owned(deadlines, job)
+  return beside(deadlines, 'owner:' .. (job.owner or ''))
 end
 
 -- What a script adds to sorted sets and takes out of them, per set: `settle` does it all at its end, so that a set costs one
@@ -118,18 +118,18 @@ end
 -- Writes a record in state `queued`, takes its idempotency key if that is free, and lists it for its owner and under its
 -- deadline; its number. The fingerprint is '' where there is no idempotency key.
 local function create(deadlines, key, idempotency_key, id, deadline, seed, fingerprint, retention, now)
-  local expires, told = deadline + retention, cjson.decode(seed)
-  local number = next_number(deadlines, told.model)
+  local expires, job = deadline + retention, cjson.decode(seed)
+  local number = next_number(deadlines, job.model)
   redis.call('HSET', key, 'seed', seed, 'deadline', deadline, 'state', 'queued', 'attempts', 0, 'expires', expires,
-    'model', told.model, 'number', number)
+    'model', job.model, 'number', number)
   redis.call('PEXPIREAT', key, expires)
-  if type(told.webhook) == 'table' then
-    redis.call('HSET', key, 'hook', ' ' .. table.concat(told.webhook.events, ' ') .. ' ')
+  if type(job.webhook) == 'table' then
+    redis.call('HSET', key, 'hook', ' ' .. table.concat(job.webhook.events, ' ') .. ' ')
   end
   if fingerprint ~= '' and not earlier(key, idempotency_key, id, fingerprint) then
     redis.call('SET', idempotency_key, id .. ' ' .. fingerprint, 'PXAT', expires)
   end
-  add(owned(deadlines, told), 0, id, math.max(expires, now + retention)).most = most_owned
+  add(owned(deadlines, job), 0, id, math.max(expires, now + retention)).most = most_owned
   list(deadlines, id, deadline, retention, now)
   return number
 end

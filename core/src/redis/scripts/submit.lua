@@ -15,7 +15,7 @@ local function write(key, idempotency_key, id, deadline, seed, fingerprint, subm
   return number
 end
 
--- What a repeat is told of the job that has its key. A job that is taken over is the repeat's from then on, but for its id.
+-- The reply to a repeat whose key another job has. A job that is taken over is the repeat's from then on, but for its id.
 local function repeated(record, idempotency_key, other, id, deadline, seed, fingerprint)
   local found = redis.call('HMGET', record, 'state', 'pending', 'model', 'number')
   if found[1] ~= 'queued' or not found[2] then return other end

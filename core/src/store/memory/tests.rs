@@ -119,7 +119,7 @@ async fn a_repeat_takes_over_once_the_lease_is_over() {
 
 #[tokio::test]
 async fn a_record_is_kept_until_its_webhook_has_ended_or_for_a_day_and_an_hour() {
-    for is_told in [true, false] {
+    for confirms in [true, false] {
         let clock = Clock::default();
         let store = MemoryStore::new(10, RETENTION, clock.clone());
         let job = hooked(&[JobState::Canceled]);
@@ -130,7 +130,7 @@ async fn a_record_is_kept_until_its_webhook_has_ended_or_for_a_day_and_an_hour()
         clock.anchor(UnixMillis(kept_until.0 - 60_000));
         let due = store.lease_webhooks(10, Duration::ZERO).await.unwrap();
         assert_eq!(due.len(), 1, "its retention was over before");
-        if is_told {
+        if confirms {
             let done = Delivery::default();
             store
                 .complete_webhook(job.id, Some(&done), Next::Nothing)
@@ -139,6 +139,6 @@ async fn a_record_is_kept_until_its_webhook_has_ended_or_for_a_day_and_an_hour()
         } else {
             clock.anchor(kept_until);
         }
-        assert_eq!(store.get(&[job.id]).await.unwrap(), [None], "{is_told}");
+        assert_eq!(store.get(&[job.id]).await.unwrap(), [None], "{confirms}");
     }
 }

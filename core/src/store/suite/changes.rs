@@ -68,7 +68,7 @@ pub async fn a_claim_of_a_missing_overdue_job_leaves_no_record(store: Store) {
     assert!(!completed(&store, seed.id, End::Expired).await);
 }
 
-/// A deadline that has passed is told, and nothing is counted.
+/// A deadline that has passed is reported, and nothing is counted.
 pub async fn an_overdue_job_is_not_started(store: Store) {
     let seed = overdue_seed();
     submitted(&store, &seed).await;
@@ -251,7 +251,7 @@ pub async fn an_unknown_job_is_not_completed(store: Store) {
     }
 }
 
-/// A client that was told its job will stop never finds another end.
+/// A client that got a requested cancellation never finds another end.
 pub async fn a_job_asked_to_stop_ends_canceled_whatever_completes_it(store: Store) {
     for end in every_end() {
         let seed = running(&store).await;
@@ -274,7 +274,7 @@ pub async fn canceling_a_queued_job_ends_it(store: Store) {
     assert_eq!(claimed(&store, &seed).await, Claim::Finished);
 }
 
-/// A running job is asked to stop; a worker that claims it is told so.
+/// A running job is asked to stop; a worker that claims it learns that.
 pub async fn canceling_a_running_job_asks_it_to_stop(store: Store) {
     let seed = running(&store).await;
     let before = record(&store, seed.id).await;

@@ -32,7 +32,7 @@ fn unique() -> Vec<u8> {
     seed().id.as_bytes().to_vec()
 }
 
-async fn told(store: &Store, seed: &Seed) -> Submitted {
+async fn submit(store: &Store, seed: &Seed) -> Submitted {
     store
         .submit(seed)
         .await
@@ -41,13 +41,13 @@ async fn told(store: &Store, seed: &Seed) -> Submitted {
 
 /// A job's number, where its record is there.
 async fn recorded(store: &Store, seed: &Seed) -> u64 {
-    match told(store, seed).await {
+    match submit(store, seed).await {
         Submitted::Recorded(Some(number)) => number,
         other => unreachable!("it is to be recorded: {other:?}"),
     }
 }
 
-/// A repeat writes nothing and is told the first one's job, whatever has become of it.
+/// A repeat writes nothing and gets the first one's job, whatever has become of it.
 pub async fn a_repeated_request_finds_its_first_job(store: Store) {
     let key = unique();
     let (first, repeat) = (keyed(&key, b"request"), keyed(&key, b"request"));
@@ -55,9 +55,9 @@ pub async fn a_repeated_request_finds_its_first_job(store: Store) {
     assert_eq!(recorded(&store, &first).await, number, "a retried call");
     assert_eq!(record(&store, first.id).await.number, Some(number));
     confirmed(&store, first.id).await;
-    assert_eq!(told(&store, &repeat).await, Submitted::Existing(first.id));
+    assert_eq!(submit(&store, &repeat).await, Submitted::Existing(first.id));
     assert!(completed(&store, first.id, End::Succeeded(answer())).await);
-    assert_eq!(told(&store, &repeat).await, Submitted::Existing(first.id));
+    assert_eq!(submit(&store, &repeat).await, Submitted::Existing(first.id));
     assert!(find(&store, repeat.id).await.is_none());
 }
 
@@ -67,7 +67,7 @@ pub async fn an_idempotency_key_belongs_to_one_request(store: Store) {
     let first = keyed(&key, b"request");
     submitted(&store, &first).await;
     let other = keyed(&key, b"another");
-    assert_eq!(told(&store, &other).await, Submitted::Mismatch);
+    assert_eq!(submit(&store, &other).await, Submitted::Mismatch);
     assert!(find(&store, other.id).await.is_none());
     for free in [keyed(&unique(), b"request"), seed()] {
         recorded(&store, &free).await;
@@ -90,15 +90,15 @@ pub async fn a_repeat_is_not_given_an_unconfirmed_job(store: Store) {
     let key = unique();
     let (first, repeat) = (keyed(&key, b"request"), keyed(&key, b"request"));
     submitted(&store, &first).await;
-    assert_eq!(told(&store, &repeat).await, Submitted::InProgress);
+    assert_eq!(submit(&store, &repeat).await, Submitted::InProgress);
     assert_eq!(
-        told(&store, &keyed(&key, b"another")).await,
+        submit(&store, &keyed(&key, b"another")).await,
         Submitted::Mismatch
     );
     withdrawn(&store, first.id).await;
     recorded(&store, &repeat).await;
     confirmed(&store, repeat.id).await;
-    assert_eq!(told(&store, &first).await, Submitted::Existing(repeat.id));
+    assert_eq!(submit(&store, &first).await, Submitted::Existing(repeat.id));
 }
 
 /// A job that a worker has taken up was in the queue, whether or not its gateway lived to say so.
@@ -113,11 +113,11 @@ pub async fn a_claim_confirms_a_job(store: Store) {
             assert_eq!(claimed(&store, &first).await, Claim::Run(1));
             released(&store, first.id).await;
         }
-        assert_eq!(told(&store, &repeat).await, Submitted::Existing(first.id));
+        assert_eq!(submit(&store, &repeat).await, Submitted::Existing(first.id));
     }
 }
 
-/// A fresh job whose request had an idempotency key, and whose client wants to be told that it has expired.
+/// A fresh job whose request had an idempotency key, and with a webhook for its expiry.
 fn keyed_and_hooked(key: &[u8]) -> Seed {
     Seed {
         idempotency: keyed(key, b"request").idempotency,
@@ -139,14 +139,14 @@ pub async fn a_job_that_expires_unconfirmed_sends_no_webhook_and_frees_its_key(s
     recorded(&store, &repeat).await;
     confirmed(&store, repeat.id).await;
     let third = keyed_and_hooked(&key);
-    assert_eq!(told(&store, &third).await, Submitted::Existing(repeat.id));
+    assert_eq!(submit(&store, &third).await, Submitted::Existing(repeat.id));
     assert!(completed(&store, repeat.id, End::Expired).await);
     assert!(
         lease_webhooks(&store, Duration::ZERO)
             .await
             .contains(&repeat.id)
     );
-    assert_eq!(told(&store, &third).await, Submitted::Existing(repeat.id));
+    assert_eq!(submit(&store, &third).await, Submitted::Existing(repeat.id));
 }
 
 /// The deadline may be shorter than the broker takes to confirm.
@@ -161,7 +161,7 @@ pub async fn a_late_confirm_sends_the_webhook_of_an_expired_job(store: Store) {
             .await
             .contains(&first.id)
     );
-    assert_eq!(told(&store, &repeat).await, Submitted::Existing(first.id));
+    assert_eq!(submit(&store, &repeat).await, Submitted::Existing(first.id));
 }
 
 /// It was answered or canceled, so somebody knows of it.
@@ -178,7 +178,7 @@ pub async fn a_job_that_ended_unconfirmed_keeps_its_key(store: Store) {
             Some(end) => assert!(completed(&store, first.id, end).await),
             None => drop(canceled(&store, first.id).await),
         }
-        assert_eq!(told(&store, &repeat).await, Submitted::Existing(first.id));
+        assert_eq!(submit(&store, &repeat).await, Submitted::Existing(first.id));
     }
 }
 
@@ -204,13 +204,13 @@ pub async fn a_repeat_takes_over_with_its_own_times<F: Future<Output = ()>>(
     };
     let (repeat, late) = (keyed(&key, b"request"), keyed(&key, b"request"));
     submitted(&store, &first).await;
-    assert_eq!(told(&store, &repeat).await, Submitted::InProgress);
+    assert_eq!(submit(&store, &repeat).await, Submitted::InProgress);
     end_lease(first.id).await;
     for taker in [&other_file, &repeat] {
         let taken = Submitted::TakenOver(first.id);
-        assert_eq!(told(&store, taker).await, taken);
-        assert_eq!(told(&store, taker).await, taken, "a retried call");
-        assert_eq!(told(&store, &late).await, Submitted::InProgress);
+        assert_eq!(submit(&store, taker).await, taken);
+        assert_eq!(submit(&store, taker).await, taken, "a retried call");
+        assert_eq!(submit(&store, &late).await, Submitted::InProgress);
         let expected = Seed {
             id: first.id,
             ..taker.clone()
@@ -232,11 +232,11 @@ pub async fn a_repeat_takes_over_with_its_own_times<F: Future<Output = ()>>(
         }
     }
     confirmed(&store, first.id).await;
-    assert_eq!(told(&store, &late).await, Submitted::Existing(first.id));
+    assert_eq!(submit(&store, &late).await, Submitted::Existing(first.id));
     assert_eq!(claimed(&store, &first).await, Claim::Run(1));
 }
 
-/// A gateway that comes late takes nothing from those who were told.
+/// A gateway that comes late takes nothing from clients that have the id.
 pub async fn a_job_with_a_key_is_withdrawn_by_its_submitter_until_it_is_confirmed(store: Store) {
     let first = keyed(&unique(), b"request");
     submitted(&store, &first).await;
@@ -250,7 +250,7 @@ pub async fn a_job_with_a_key_is_withdrawn_by_its_submitter_until_it_is_confirme
     assert!(find(&store, first.id).await.is_some(), "confirmed");
 }
 
-/// A hundred repeats at once make one job, and all are told which.
+/// A hundred repeats at once make one job, and all get its id.
 pub async fn many_repeats_at_once_make_one_job(store: Store) {
     let key = unique();
     let mut tasks = JoinSet::new();
@@ -258,7 +258,7 @@ pub async fn many_repeats_at_once_make_one_job(store: Store) {
         let (store, seed) = (store.clone(), keyed(&key, b"request"));
         tasks.spawn(async move {
             loop {
-                match told(&store, &seed).await {
+                match submit(&store, &seed).await {
                     Submitted::Recorded(_) => {
                         confirmed(&store, seed.id).await;
                         return (true, seed.id);
@@ -270,9 +270,12 @@ pub async fn many_repeats_at_once_make_one_job(store: Store) {
             }
         });
     }
-    let told = tasks.join_all().await;
-    assert_eq!(told.iter().filter(|(first, _)| *first).count(), 1);
-    assert!(told.iter().all(|(_, id)| *id == told[0].1), "{told:?}");
+    let reported = tasks.join_all().await;
+    assert_eq!(reported.iter().filter(|(first, _)| *first).count(), 1);
+    assert!(
+        reported.iter().all(|(_, id)| *id == reported[0].1),
+        "{reported:?}"
+    );
 }
 
 /// A store that was wiped learns of a job from its message, and of its idempotency key with it; a key that has another job
@@ -284,5 +287,5 @@ pub async fn a_claim_takes_a_free_key_again(store: Store) {
         assert_eq!(claimed(&store, seed).await, Claim::Run(1));
     }
     let repeat = keyed(&key, b"request");
-    assert_eq!(told(&store, &repeat).await, Submitted::Existing(first.id));
+    assert_eq!(submit(&store, &repeat).await, Submitted::Existing(first.id));
 }

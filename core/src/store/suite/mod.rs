@@ -26,7 +26,7 @@ use crate::key::{Digest, PredictionKey};
 use crate::outcome::{Cost, Failure, FailureCode, Scores};
 use crate::output::Output;
 
-/// Makes one test of each promise; `$make()` gives a future of a fresh `Arc<dyn JobStore>` with a retention of an hour.
+/// Makes one test of each guarantee; `$make()` gives a future of a fresh `Arc<dyn JobStore>` with a retention of an hour.
 #[macro_export]
 macro_rules! job_store_suite {
     ($make:path) => {

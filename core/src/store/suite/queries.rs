@@ -110,7 +110,7 @@ pub async fn nothing_to_do_is_no_error(store: Store) {
     store.release(&[]).await.expect("it is up");
 }
 
-/// Health is told.
+/// Health is reported.
 pub async fn a_store_that_is_up_says_so(store: Store) {
     assert!(store.ping().await);
 }

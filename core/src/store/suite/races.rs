@@ -24,7 +24,7 @@ pub async fn one_of_many_completions_wins(store: Store) {
     assert_eq!(winners, [record(&store, seed.id).await.state]);
 }
 
-/// Whichever of an answer and a cancellation comes first, both sides are told the same end.
+/// Whichever of an answer and a cancellation comes first, both sides see the same end.
 pub async fn a_completion_and_a_cancellation_agree_on_one_end(store: Store) {
     for round in 0..32 {
         let seed = if round % 2 == 0 {
@@ -43,17 +43,18 @@ pub async fn a_completion_and_a_cancellation_agree_on_one_end(store: Store) {
         }
         let completed = completions.join_all().await;
         let wins = completed.iter().filter(|&&done| done).count();
-        let told = cancellations.join_all().await;
+        let reported = cancellations.join_all().await;
         let end = record(&store, seed.id).await.state;
         let ended_by_cancel =
-            told.contains(&Cancel::Canceled) && !told.contains(&Cancel::Requested);
+            reported.contains(&Cancel::Canceled) && !reported.contains(&Cancel::Requested);
         match end {
             JobState::Succeeded => {
                 assert_eq!(wins, 1);
                 assert!(
-                    told.iter()
-                        .all(|told| *told == Cancel::Finished(JobState::Succeeded)),
-                    "{told:?}"
+                    reported
+                        .iter()
+                        .all(|reported| *reported == Cancel::Finished(JobState::Succeeded)),
+                    "{reported:?}"
                 );
             }
             JobState::Canceled if ended_by_cancel => assert_eq!(wins, 0),

@@ -10,7 +10,7 @@ use crate::webhook::{Delivery, Next, Webhook};
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// A fresh job whose client wants to be told of these states.
+/// A fresh job with a webhook for these states.
 #[must_use]
 pub fn hooked(events: &[JobState]) -> Seed {
     let webhook = Webhook {

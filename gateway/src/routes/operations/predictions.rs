@@ -32,7 +32,7 @@ const ASKED: [Code; 7] = [
 ];
 /// What an image can be.
 const IMAGE: [Code; 2] = [Code::InvalidImage, Code::ImageTooLarge];
-/// What can be in the way of an answer or a promise.
+/// What can be in the way of an answer or a job.
 const AWAY: [Code; 4] = [
     Code::BrokerUnavailable,
     Code::StoreUnavailable,
@@ -69,11 +69,7 @@ fn one(operation: Operation) -> Operation {
     operation
         .json::<JobView<'_>>(200, "The job, ended.", job(JobState::Succeeded))
         .headers(200, &FINISHED)
-        .json::<JobView<'_>>(
-            202,
-            "The job, unfinished; it is promised.",
-            job(JobState::Queued),
-        )
+        .json::<JobView<'_>>(202, "The job, unfinished; poll it.", job(JobState::Queued))
         .headers(202, &UNFINISHED)
         .leads_to(202, "/id", &follow)
         .fails(&IMAGE)
@@ -99,7 +95,7 @@ pub(in crate::routes) fn submit() -> Operation {
         "Never waits: 202 once the job is stored and queued, 200 where the cache has the answer.";
     one(asking(
         "submit",
-        "Promise to classify an image",
+        "Submit a classification job",
         description,
         Count::One,
     ))

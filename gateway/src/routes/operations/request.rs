@@ -192,7 +192,7 @@ fn images(count: Count, image: Object) -> RefOr<Schema> {
     }
 }
 
-/// Where the end is told.
+/// Where the webhook is delivered.
 fn webhook() -> Object {
     let ends: Vec<Value> = ENDS.iter().map(|state| state.as_str().into()).collect();
     let events = ArrayBuilder::new()
@@ -201,11 +201,13 @@ fn webhook() -> Object {
         .min_items(Some(1))
         .max_items(Some(ENDS.len()));
     let uri = SchemaFormat::Custom("uri".to_owned());
-    closed("Where the job's end is told; all ends where `events` is left out.")
-        .property("url", typed(Type::String).format(Some(uri)))
-        .property("events", events)
-        .required("url")
-        .build()
+    closed(
+        "Where the job's webhook is delivered; for all terminal states where `events` is left out.",
+    )
+    .property("url", typed(Type::String).format(Some(uri)))
+    .property("events", events)
+    .required("url")
+    .build()
 }
 
 /// An object that has no other fields.

@@ -1,4 +1,4 @@
-//! The engine on a predictor that does as it is told.
+//! The engine on a predictor that behaves as its input says.
 
 mod rig;
 
@@ -215,7 +215,7 @@ async fn one_session_that_cannot_be_opened_ends_the_start() {
     let open = move || -> Result<Box<dyn Predictor>, ModelError> {
         *turn.lock().unwrap() += 1;
         match *turn.lock().unwrap() {
-            2 => Err(ModelError::Runtime("told to".to_owned())),
+            2 => Err(ModelError::Runtime("asked to".to_owned())),
             _ => Ok(Box::new(Fake {
                 watched: Arc::default(),
                 max_batch: 1,
@@ -237,7 +237,7 @@ async fn one_session_that_cannot_be_opened_ends_the_start() {
             batch: exit,
         },
     });
-    assert!(matches!(error, Err(ModelError::Runtime(text)) if text == "told to"));
+    assert!(matches!(error, Err(ModelError::Runtime(text)) if text == "asked to"));
 }
 
 impl Bench {

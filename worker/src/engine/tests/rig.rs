@@ -1,4 +1,4 @@
-//! A pool on a predictor that does as it is told: each image is one grey pixel, and its value says what happens.
+//! A pool on a predictor that behaves as its input says: each image is one grey pixel, and its value says what happens.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex};
@@ -94,9 +94,9 @@ impl Predictor for Fake {
         if std::mem::take(&mut *self.watched.broken_off.lock().unwrap()) {
             return Err(ModelError::Run("broken off".to_owned()));
         }
-        assert!(!values.contains(&PANICS), "told to panic");
+        assert!(!values.contains(&PANICS), "asked to panic");
         if values.contains(&FAILS) {
-            return Err(ModelError::Run("told to fail".to_owned()));
+            return Err(ModelError::Run("asked to fail".to_owned()));
         }
         let score = |value: &u8| match *value {
             NO_NUMBER => [f32::NAN, 0.0],

@@ -1,4 +1,4 @@
-//! The image formats, told by their first bytes, and what is said of a broken file.
+//! The image formats, detected by their first bytes, and what is said of a broken file.
 
 use crate::image::error::ImageError;
 

@@ -2,8 +2,8 @@
 -- refuses, so that nothing is deleted for a dead letter that is not stored.
 -- ARGV: id, time of death, meta, body, most dead letters, most bytes.
 local id, body, most, most_bytes = ARGV[1], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
-if redis.call('EXISTS', letters .. id) == 1 then return 0 end
-redis.call('HSET', letters .. id, 'meta', ARGV[3], 'body', body, 'bytes', #body)
+if redis.call('EXISTS', records .. id) == 1 then return 0 end
+redis.call('HSET', records .. id, 'meta', ARGV[3], 'body', body, 'bytes', #body)
 redis.call('ZADD', ids, ARGV[2], id)
 local left, bytes = redis.call('ZCARD', ids), (redis.call('GET', total) or 0) + #body
 while left > most or bytes > most_bytes and left > 1 do

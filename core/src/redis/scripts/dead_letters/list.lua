@@ -2,7 +2,7 @@
 -- ARGV: offset, limit.
 local found = {}
 for _, id in ipairs(redis.call('ZRANGE', ids, '-inf', '+inf', 'BYSCORE', 'LIMIT', ARGV[1], ARGV[2])) do
-  local meta = redis.call('HGET', letters .. id, 'meta')
+  local meta = redis.call('HGET', records .. id, 'meta')
   if meta then
     found[#found + 1] = meta
   else
