@@ -233,7 +233,7 @@ impl Intake {
             job,
             attempt: 1,
             isolation: Isolation::Together,
-            begun: false,
+            running: None,
             arrived: at,
             delivery_guard,
             labels: Arc::clone(labels),

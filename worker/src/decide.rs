@@ -124,7 +124,7 @@ impl Intake {
                 job,
                 attempt: starts.max(1),
                 isolation: Isolation::Together,
-                begun: false,
+                running: None,
                 arrived: at,
                 delivery_guard,
                 labels: Arc::clone(&loaded.model.labels),

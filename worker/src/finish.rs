@@ -96,7 +96,7 @@ impl Finisher {
         } else {
             self.hand_back(finished);
         }
-        let begun = back.iter().filter(|ended| ended.task.begun);
+        let begun = back.iter().filter(|ended| ended.task.running.is_some());
         let ids: Vec<_> = begun.map(|ended| ended.task.job.id).collect();
         if !ids.is_empty() {
             let released = self

@@ -9,6 +9,7 @@
 //! | `finish`, `delivery_guard` | answers into cache, record and reply, and only then the acknowledgement |
 //! | `worker`, `life` | loading, consuming, draining |
 //! | `held`, `change` | the files of each model, and how one takes over from another |
+//! | `running` | the jobs that threads have begun |
 //! | [`starts`] | counts the attempts of jobs that have a record |
 //! | `elsewhere` | the files other workers hold |
 //! | `watchdog` | steps that do not end |
@@ -34,6 +35,7 @@ pub mod metrics;
 pub mod model;
 pub mod ops;
 mod retry_policy;
+mod running;
 pub mod start;
 pub mod starts;
 mod watchdog;

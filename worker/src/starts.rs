@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::claim::{self, Verdict};
 use crate::engine::{Completed, Task};
+use crate::running::RunningJobs;
 
 /// How long a thread waits for the store. Past it the jobs are run uncounted: other jobs wait for the thread.
 const LIMIT: Duration = Duration::from_millis(250);
@@ -24,6 +25,7 @@ pub struct Starts {
     store: Arc<dyn JobStore>,
     runtime: Handle,
     line: Arc<Line>,
+    running: RunningJobs,
 }
 
 #[derive(Debug, Default)]
@@ -45,36 +47,46 @@ impl Starts {
             store,
             runtime: Handle::current(),
             line: Arc::default(),
+            running: RunningJobs::default(),
         }
     }
 
     /// Counts the attempts. Returns the tasks that are to be run, and those that end instead. The message of a job that has
-    /// ended meanwhile is acknowledged here.
+    /// ended meanwhile, or that another message of is running here, is acknowledged.
     pub(crate) fn begin(&self, tasks: Vec<Task>) -> (Vec<Task>, Vec<Completed>) {
-        let fresh = tasks.iter().filter(|task| !task.begun);
-        let seeds: Vec<Seed> = fresh.filter_map(|task| Seed::of(&task.job)).collect();
-        let mut claims = self.claims(&seeds).into_iter();
         let (mut run, mut ended) = (Vec::with_capacity(tasks.len()), Vec::new());
+        let (mut fresh, mut seeds) = (Vec::new(), Vec::new());
         for mut task in tasks {
-            let claim = match task.job.submission {
-                Some(_) if !task.begun => claims.next(),
-                Some(_) | None => None,
-            };
-            task.begun = true;
-            match claim.map(|claim| claim::submitted(claim, None)) {
+            match Seed::of(&task.job) {
+                Some(seed) if task.running.is_none() => match self.running.begin(task.job.id) {
+                    None => self.acknowledge(task),
+                    Some(running) => {
+                        task.running = Some(running);
+                        seeds.push(seed);
+                        fresh.push(task);
+                    }
+                },
+                Some(_) | None => run.push(task),
+            }
+        }
+        let mut claims = self.claims(&seeds).into_iter();
+        for mut task in fresh {
+            match claims.next().map(|claim| claim::submitted(claim, None)) {
                 None => run.push(task),
                 Some(Verdict::Run(attempt)) => {
                     task.attempt = attempt;
                     run.push(task);
                 }
                 Some(Verdict::End(end)) => ended.push(task.ends(end, Cost::default())),
-                Some(Verdict::Settled(_)) => {
-                    let _context = self.runtime.enter();
-                    task.delivery_guard.done();
-                }
+                Some(Verdict::Settled(_)) => self.acknowledge(task),
             }
         }
         (run, ended)
+    }
+
+    fn acknowledge(&self, task: Task) {
+        let _context = self.runtime.enter();
+        task.delivery_guard.done();
     }
 
     /// Per job what its record says; nothing where the store does not answer.

@@ -144,6 +144,7 @@ impl Records {
         (capacity, retention): (usize, Duration),
     ) -> Result<Submitted, StoreError> {
         let mut written = seed.clone();
+        let mut number = None;
         let earlier = seed.idempotency.and_then(|idempotency| {
             let earlier = self.holder(&idempotency.key)?;
             (earlier.record.seed.id != seed.id).then_some((idempotency, earlier))
@@ -165,6 +166,7 @@ impl Records {
                 return Ok(Submitted::InProgress);
             }
             written.id = earlier_seed.id;
+            number = earlier.record.number;
             let deadline = earlier_seed.deadline;
             self.unfinished.remove(&(deadline, written.id));
             self.remove(written.id);
@@ -174,6 +176,8 @@ impl Records {
         if is_new && seed.idempotency.is_some() {
             entry.pending = Some((now.after(SUBMIT_LEASE), seed.id));
         }
+        // The first message of a job that is taken over may still be in the queue: its position does not rise.
+        entry.record.number = number.or(entry.record.number);
         Ok(if written.id == seed.id {
             Submitted::Recorded(entry.record.number)
         } else {

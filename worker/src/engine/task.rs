@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::delivery_guard::DeliveryGuard;
 use crate::image::Prepared;
+use crate::running::RunningJob;
 
 /// A job on its way through the engine.
 #[derive(Debug)]
@@ -20,9 +21,9 @@ pub struct Task {
     pub attempt: u32,
     /// Who may be near it.
     pub isolation: Isolation,
-    /// A thread has begun it, and its attempt was counted where that was possible: the next try of a failed inference
-    /// counts no other.
-    pub begun: bool,
+    /// Present once a thread has begun a job that has a record, and its attempt was counted where that was possible: the
+    /// next try of a failed inference counts no other.
+    pub running: Option<RunningJob>,
     /// When its delivery arrived at this worker.
     pub arrived: Instant,
     /// Its share in the delivery.

@@ -30,6 +30,10 @@ local function repeated(record, idempotency_key, other, id, deadline, seed, fing
   local at = string.find(seed, id, 1, true)
   seed = string.sub(seed, 1, at - 1) .. other .. string.sub(seed, at + #id)
   write(record, idempotency_key, other, deadline, seed, fingerprint, id)
+  -- Its first message may still be in the queue: its position does not rise.
+  if found[4] then
+    redis.call('HSET', record, 'number', found[4])
+  end
   return '+' .. other
 end
 

@@ -204,6 +204,13 @@ pub async fn a_repeat_takes_over_with_its_own_times<F: Future<Output = ()>>(
     };
     let (repeat, late) = (keyed(&key, b"request"), keyed(&key, b"request"));
     submitted(&store, &first).await;
+    let number = record(&store, first.id).await.number;
+    let later = Seed {
+        model: first.model.clone(),
+        ..seed()
+    };
+    submitted(&store, &later).await;
+    canceled(&store, later.id).await;
     assert_eq!(submit(&store, &repeat).await, Submitted::InProgress);
     end_lease(first.id).await;
     for taker in [&other_file, &repeat] {
@@ -217,14 +224,15 @@ pub async fn a_repeat_takes_over_with_its_own_times<F: Future<Output = ()>>(
         };
         let record = record(&store, first.id).await;
         assert_eq!((record.seed, record.state), (expected, JobState::Queued));
+        assert_eq!(record.number, number, "its position does not rise");
         assert!(record.expires_at > taker.deadline);
         assert!(find(&store, taker.id).await.is_none());
         let progress = store.progress(std::slice::from_ref(&taker.model)).await;
-        let idempotency = Progress {
-            submitted: 1,
-            ended: 0,
+        let counted_once = Progress {
+            submitted: 2,
+            ended: 1,
         };
-        assert_eq!(progress.expect("it is up"), [idempotency]);
+        assert_eq!(progress.expect("it is up"), [counted_once]);
         store.withdraw(first.id, first.id).await.expect("it is up");
         assert!(find(&store, first.id).await.is_some(), "another's by now");
         if taker.id == other_file.id {

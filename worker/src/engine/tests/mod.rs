@@ -360,6 +360,33 @@ async fn only_a_job_that_a_thread_has_begun_is_charged() {
     bench.watched.open_gate();
 }
 
+/// A takeover publishes a job again, so a worker may hold several messages of it.
+#[tokio::test]
+async fn several_messages_of_one_job_are_one_attempt() {
+    let mut bench = Bench::new(2, 4);
+    let first = task(7, Priority::Batch);
+    let id = first.job.id;
+    let copies = (0..4).map(|_| Task {
+        job: first.job.clone(),
+        ..task(7, Priority::Batch)
+    });
+    let copies: Vec<Task> = copies.collect();
+    bench.watched.close_gate();
+    bench.pool.push(vec![first]).unwrap();
+    bench.watched.until_batches(1).await;
+    bench.pool.push(copies).unwrap();
+    // The other thread comes to these, and to this one last.
+    bench.push([8], Priority::Interactive);
+    bench.watched.until_batches(2).await;
+    bench.watched.open_gate();
+    assert_eq!(bench.batch.recv().await.unwrap().len(), 1);
+    bench.ends(1).await;
+    assert_eq!(bench.watched.batches(), [vec![7], vec![8]]);
+    let record = bench.store.get(&[id]).await.unwrap().remove(0).unwrap();
+    assert_eq!(record.attempts, 1);
+    assert!(bench.batch.try_recv().is_err(), "a copy was run");
+}
+
 /// A job that waits for a thread is canceled at once; the thread drops it.
 #[tokio::test]
 async fn a_job_that_was_canceled_while_it_waited_is_not_run() {

@@ -278,7 +278,7 @@ pub(super) fn task(value: u8, priority: Priority) -> Task {
         },
         attempt: 1,
         isolation: Isolation::Together,
-        begun: false,
+        running: None,
         arrived: Instant::now(),
         delivery_guard: DeliveryGuard::shares(Box::new(Settled), 1, None, &TaskTracker::new())
             .pop()
