@@ -32,7 +32,7 @@ use crate::{routes, webhooks};
 const EXPIRE_EVERY: Duration = Duration::from_millis(250);
 
 impl App {
-    /// Puts a gateway together and starts its background tasks; they end with [`serve`], or when its `life.stop` fires.
+    /// Puts a gateway together and starts its background tasks; they end with [`crate::serve`], or when its `life.stop` fires.
     ///
     /// # Errors
     /// When the registry has a gateway's metrics already.

@@ -13,7 +13,7 @@
 //! | [`openapi`] | what routes are described with, and the document made of it |
 //! | [`oip`] | the Open Inference Protocol: reading and writing its tensors |
 //! | [`predictions`] | the service: cache, computation, asynchronous job |
-//! | [`inflight`], [`admission`], [`submitter`] | its parts: who shares, who may begin, how a job is submitted |
+//! | [`inflight`], [`admission`], [`submit`] | its parts: who shares, who may begin, how a job is submitted |
 //! | [`watch`], [`sweeper`], [`webhooks`] | background tasks: polls and streams, overdue records, delivery |
 //! | [`stats`], [`queues`] | the fleet in numbers, read in the background; estimates |
 //! | [`models`], [`changes`] | which model and file a request means; a file that changes |

@@ -1,4 +1,4 @@
-//! HTTP to service and back: [`table`] has all paths, each other file the handlers of some.
+//! HTTP to service and back: [`mod@table`] has all paths, each other file the handlers of some.
 
 mod access;
 mod asset;
