@@ -195,11 +195,11 @@ pub(super) async fn a_full_gateway_is_asked_again(on: Arc<Deployment>) -> anyhow
             (stats.json["jobs"]["in_flight"] == 1).then_some(())
         };
         eventually("the place is taken", super::jobs::END_LIMIT, taken).await;
-        let idempotency = cli.run(&["predict", "trouser.png", "--tries", "1"]).await;
-        let idempotency = idempotency.expect(5);
+        let single = cli.run(&["predict", "trouser.png", "--tries", "1"]).await;
+        let single = single.expect(5);
         assert!(
-            idempotency.stderr.contains("(429 queue_full); try again"),
-            "{idempotency:?}"
+            single.stderr.contains("(429 queue_full); try again"),
+            "{single:?}"
         );
         let mut patient = cli.start(&["predict", "boot.png", "--tries", "50"]);
         patient.wait_for("boot.png: queue_full, retrying").await;

@@ -114,7 +114,7 @@ pub struct Summary {
     pub attempts: u32,
     /// The model its job asks; `None` where it holds no job.
     pub model: Option<ModelName>,
-    /// The queue of its job.
+    /// The priority of its job.
     pub priority: Option<Priority>,
     /// The API key its job was submitted with.
     pub owner: Option<KeyName>,

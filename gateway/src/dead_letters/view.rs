@@ -30,7 +30,7 @@ pub struct DeadLetterView {
     pub attempts: u32,
     /// The model its job asks; `None` where nobody can read it.
     pub model: Option<ModelName>,
-    /// The queue its job travelled.
+    /// The priority of its job.
     pub priority: Option<Priority>,
     /// The API key its job was asked for with.
     pub owner: Option<KeyName>,
