@@ -17,6 +17,8 @@ use super::raw_http::{exchange, request};
 const ATTACKERS: usize = 2_000;
 /// Connections of a flood from few addresses, twice as many as there are slots.
 const FLOOD: u8 = 128;
+/// Requests of each kind that another address sends during each way of a flood.
+const MEANWHILE: usize = 20;
 /// Descriptors of this process while all attacks run at once.
 const DESCRIPTORS: u64 = 3 * ATTACKERS as u64 + 1_000;
 /// Longest time until all attackers are cut: three times the longest limit of the gateway that applies.
@@ -95,19 +97,26 @@ where
     Ok(())
 }
 
-fn report(name: &str, mut took: Vec<Duration>, memory_kib: u64) {
+fn report(name: &str, took: Vec<Duration>, memory_kib: u64) {
+    println!(
+        "{name}: {ATTACKERS} connections; honest GET /livez, each on a new connection: {}; gateway's memory {} MiB",
+        percentiles(took),
+        memory_kib / 1024
+    );
+}
+
+/// Describes how long the requests took, in milliseconds.
+fn percentiles(mut took: Vec<Duration>) -> String {
     took.sort();
     assert!(!took.is_empty(), "honest clients were answered meanwhile");
     let at = |hundredth: usize| took[(took.len() - 1) * hundredth / 100].as_secs_f64() * 1000.0;
-    println!(
-        "{name}: {ATTACKERS} connections; {} honest GET /livez, each on a new connection: p50 {:.1} ms, p99 {:.1} ms, \
-         longest {:.1} ms; gateway's memory {} MiB",
+    format!(
+        "{} requests, p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
         took.len(),
         at(50),
         at(99),
-        at(100),
-        memory_kib / 1024
-    );
+        at(100)
+    )
 }
 
 /// Few addresses take all the slots they get, again and again and in each way; another address is answered meanwhile.
@@ -121,6 +130,7 @@ pub(super) async fn a_flood_from_few_addresses_silences_nobody(
         client.metric("selvage_gateway_connections", "").await.ok()
     };
     for addresses in [2, 8, 32] {
+        let (mut health, mut predictions) = (Vec::new(), Vec::new());
         for way in [Way::Idle, Way::HalfHead, Way::SlowBody] {
             let attackers: JoinSet<_> = (0..FLOOD)
                 .map(|n| flood(Ipv4Addr::new(127, 0, 1, n % addresses + 1), gateway, way))
@@ -129,17 +139,25 @@ pub(super) async fn a_flood_from_few_addresses_silences_nobody(
                 open().await.filter(|open| *open > 32.0).map(drop)
             })
             .await;
-            for _ in 0..5 {
+            for _ in 0..MEANWHILE {
                 // A client of its own for each request, so that each is a connection of its own.
-                on.client().get("/livez").await?.expect(200);
-                let client = on.client();
+                let (client, began) = (on.client(), Instant::now());
+                client.get("/livez").await?.expect(200);
+                health.push(began.elapsed());
+                let (client, began) = (on.client(), Instant::now());
                 let answer = client.post_image("/predict?wait=60", pictures::unique());
                 answer.await?.expect(200);
+                predictions.push(began.elapsed());
             }
             let open = open().await.unwrap_or_default();
             assert!(open > 32.0, "{addresses} {way:?}: {open} connections");
             drop(attackers);
         }
+        println!(
+            "flood from {addresses} addresses: GET /livez {}; POST /predict {}",
+            percentiles(health),
+            percentiles(predictions)
+        );
     }
     Ok(())
 }
