@@ -1,4 +1,4 @@
-# Two images, `--target gateway` and `--target worker`. Needs BuildKit.
+# Two images, `--target gateway` and `--target worker`, and the programs' symbols, `--target symbols`. Needs BuildKit.
 #
 # Stages are ordered by how often they change: the library and the dependencies rarely, the sources often.
 # `rust-toolchain.toml` is not copied: the base image provides the compiler.
@@ -23,8 +23,6 @@ RUN mkdir /empty \
 # All dependencies. This layer is cached until a manifest or the lock file changes.
 FROM rust:1-slim-bookworm AS dependencies
 WORKDIR /selvage
-# Line tables would double the image sizes. To debug a release, build without these two variables.
-ENV CARGO_PROFILE_RELEASE_DEBUG=none CARGO_PROFILE_RELEASE_STRIP=symbols
 COPY --from=manifests /empty .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     cargo build --release --locked --package selvage-gateway --no-default-features \
@@ -35,11 +33,17 @@ COPY core core
 COPY gateway gateway
 COPY worker worker
 COPY models models
+COPY scripts/split-symbols scripts/split-symbols
 # Cargo compares modification times, and the sources are older than the empty crates.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     find core gateway worker -name '*.rs' -exec touch {} + \
  && cargo build --release --locked --package selvage-gateway --no-default-features \
- && cargo build --release --locked --package selvage-worker
+ && cargo build --release --locked --package selvage-worker \
+ && scripts/split-symbols target/release/selvage-gateway target/release/selvage-worker
+
+# Symbols and line tables of both programs: `docker build --target symbols --output symbols .` writes them into a folder.
+FROM scratch AS symbols
+COPY --from=build /selvage/target/release/*.debug /
 
 # Only the model files that serving needs, without training code and samples.
 FROM debian:bookworm-slim AS models

@@ -27,9 +27,10 @@ run: ## Build and start the embedded gateway: one process, no services
 fleet: build ## Start private RabbitMQ and Redis, one gateway and WORKERS workers; Ctrl-C stops everything
 	@exec scripts/fleet --programs $(BUILT)/release --listen "$(LISTEN)" --workers $(WORKERS)
 
-build: ## Build gateway and worker in release mode, into target/release
+build: ## Build gateway and worker in release mode, into target/release, with their symbols in files beside them
 	@scripts/onnxruntime >/dev/null
 	cargo build --release --locked --package selvage-gateway --package selvage-worker --bins
+	@scripts/split-symbols $(BUILT)/release/selvage-gateway $(BUILT)/release/selvage-worker
 
 test: ## Run every test, including those on a real RabbitMQ and Redis, and print the totals
 	@scripts/test
