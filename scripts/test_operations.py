@@ -8,8 +8,8 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
 PAGE = (PROJECT / "docs" / "OPERATIONS.md").read_text()
-SETTINGS = ["core/src/config/mod.rs", "core/src/telemetry.rs", "core/src/trace/mod.rs", "gateway/src/config.rs", "worker/src/config.rs"]
-METRICS = ["gateway/src/metrics.rs", "worker/src/metrics.rs", "core/src/queue/rabbit/counters.rs", "core/src/trace/counted.rs"]
+SETTINGS = ["core/src/config/mod.rs", "core/src/telemetry.rs", "core/src/trace/mod.rs", "gateway/src/program/config.rs", "worker/src/config.rs"]
+METRICS = ["gateway/src/service/metrics.rs", "worker/src/metrics.rs", "core/src/queue/rabbit/counters.rs", "core/src/trace/counted.rs"]
 
 
 def found(files: list[str], pattern: str) -> set[str]:

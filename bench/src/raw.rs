@@ -16,9 +16,9 @@ use selvage_core::catalog::{Catalog, Model};
 use selvage_worker::image::Preparer;
 use selvage_worker::image::decode::Limits;
 use selvage_worker::image::tensor::Normaliser;
-use selvage_worker::model::load::{find_library, recipe};
-use selvage_worker::model::onnx::Runtime;
-use selvage_worker::model::{Open, Predictor};
+use selvage_worker::onnx::load::{find_library, recipe};
+use selvage_worker::onnx::session::Runtime;
+use selvage_worker::onnx::{Open, Predictor};
 use serde::Serialize;
 
 use crate::answers::Answers;

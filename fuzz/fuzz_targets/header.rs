@@ -2,5 +2,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let _ = selvage_gateway::upload::check(data, selvage_fuzz::PIXELS);
+    let _ = selvage_gateway::http::upload::check(data, selvage_fuzz::PIXELS);
 });

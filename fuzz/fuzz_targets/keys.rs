@@ -1,7 +1,7 @@
 //! The file of API keys. Whatever is wrong with it, no message repeats what it holds.
 #![no_main]
 
-use selvage_gateway::access::Keys;
+use selvage_gateway::http::access::Keys;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else {

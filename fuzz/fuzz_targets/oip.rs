@@ -3,7 +3,7 @@
 #![no_main]
 
 use bytes::Bytes;
-use selvage_gateway::oip::{parse, rows};
+use selvage_gateway::http::oip::{parse, rows};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let at = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());

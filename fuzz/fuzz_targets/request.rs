@@ -2,10 +2,10 @@
 #![no_main]
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
-use selvage_gateway::idempotency::IdempotencyKey;
-use selvage_gateway::options::{Query, Reader, cache_policy};
-use selvage_gateway::prefer::{PREFERENCE_APPLIED, Prefer, applied_wait};
-use selvage_gateway::upload::refuse_encoding;
+use selvage_gateway::http::idempotency::IdempotencyKey;
+use selvage_gateway::http::options::{Query, Reader, cache_policy};
+use selvage_gateway::http::prefer::{PREFERENCE_APPLIED, Prefer, applied_wait};
+use selvage_gateway::http::upload::refuse_encoding;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let mut lines = data.split(|byte| *byte == b'\n');

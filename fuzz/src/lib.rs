@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue};
 use selvage_core::catalog::{Catalog, Model};
-use selvage_gateway::options::Query;
-use selvage_gateway::upload::{Count, check, parse};
+use selvage_gateway::http::options::Query;
+use selvage_gateway::http::upload::{Count, check, parse};
 use selvage_worker::image::decode::Limits;
 use selvage_worker::image::{ImageError, Prepared, Preparer};
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use selvage_core::config::EXIT_USAGE;
 use selvage_core::{config, probe, shutdown, telemetry, trace};
-use selvage_gateway::config::{Command, Settings};
-use selvage_gateway::run;
-use selvage_gateway::start_error::StartError;
+use selvage_gateway::program::config::{Command, Settings};
+use selvage_gateway::program::run;
+use selvage_gateway::program::start_error::StartError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 

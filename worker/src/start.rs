@@ -22,12 +22,12 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::backends::Backends;
 use crate::config::Config;
-use crate::life::RunError;
-use crate::model::ModelError;
+use crate::consume::Backends;
+use crate::consume::RunError;
+use crate::consume::{PrepareError, Worker, load_runtime};
+use crate::onnx::ModelError;
 use crate::ops::{self, Ops};
-use crate::worker::{PrepareError, Worker, load_runtime};
 
 /// How long the start waits for a broker that is away; then the worker says that it is not ready and goes on.
 const BROKER_WAIT: Duration = Duration::from_secs(3);

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use axum::body::Body;
 use axum::http::{Method, Request};
-use selvage_gateway::browsers::BrowserRules;
+use selvage_gateway::http::browsers::BrowserRules;
 
 use crate::rig::{Plan, Rig, png};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use selvage_core::job::Priority;
-use selvage_gateway::lifecycle::Phase;
+use selvage_gateway::service::lifecycle::Phase;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 

@@ -9,7 +9,7 @@ use selvage_core::job_state::JobState;
 use selvage_core::outcome::{Cost, Failure, FailureCode};
 use selvage_core::output::Output;
 use selvage_core::store::{Completion, End, JobStore as _, Seed};
-use selvage_gateway::sweeper::Sweeper;
+use selvage_gateway::background::sweeper::Sweeper;
 
 use crate::rig::{Plan, Rig, boots, failed, old_id, png, scores};
 

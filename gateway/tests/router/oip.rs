@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use selvage_core::job::Priority;
 use selvage_core::outcome::{FailureCode, Outcome};
 use selvage_core::tensor::{self, Datatype};
-use selvage_gateway::lifecycle::Phase;
+use selvage_gateway::service::lifecycle::Phase;
 use serde_json::{Value, json};
 
 use crate::rig::{Answer, Plan, Rig, boots, failed, png};

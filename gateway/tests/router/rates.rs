@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::http::Request;
 use selvage_core::key::Digest;
-use selvage_gateway::peer::Peer;
+use selvage_gateway::http::peer::Peer;
 use serde_json::json;
 
 use crate::rig::{Answer, Plan, Rig, boots, png, post};

@@ -23,10 +23,10 @@ use selvage_core::outcome::{Cost, Failure, Outcome, Report, Scores};
 use selvage_core::queue::memory::MemoryQueue;
 use selvage_core::queue::{Consumer, Delivery, Queue};
 use selvage_core::store::MemoryStore;
-use selvage_gateway::access::Access;
-use selvage_gateway::browsers::BrowserRules;
-use selvage_gateway::config::Limits;
-use selvage_gateway::models::Models;
+use selvage_gateway::http::access::Access;
+use selvage_gateway::http::browsers::BrowserRules;
+use selvage_gateway::program::config::Limits;
+use selvage_gateway::service::models::Models;
 use selvage_gateway::{App, Backends};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -99,7 +99,7 @@ impl Default for Plan {
             connection_shares_shrink: false,
             browsers: BrowserRules::new(&[], &[], false, Ipv4Addr::LOCALHOST.into()),
             shared_cache: false,
-            webhooks: selvage_gateway::webhooks::WebhookSettings {
+            webhooks: selvage_gateway::service::webhooks::WebhookSettings {
                 secret: None,
                 previous_secret: None,
                 allow_private: false,

@@ -22,11 +22,11 @@ use super::batch::Step;
 use super::pool::{Pool, PoolSpec};
 use super::progress::{Progress, StepJobs};
 use super::task::{Completed, Completions, DecodedJob, End, Task};
+use crate::consume::starts::Starts;
 use crate::image::tensor::Normaliser;
 use crate::image::{ImageError, Prepared, Preparer};
 use crate::metrics::ModelMetrics;
-use crate::model::{ModelError, Open, Predictor, scores};
-use crate::starts::Starts;
+use crate::onnx::{ModelError, Open, Predictor, scores};
 
 /// What one thread works with.
 pub(super) struct InferenceThread {

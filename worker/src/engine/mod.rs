@@ -4,10 +4,12 @@
 //! A slow model has its own threads and so never delays a fast one's jobs.
 
 pub mod batch;
+pub mod delivery_guard;
 mod exclusive;
 mod inference_thread;
 mod pool;
 mod progress;
+pub(crate) mod running;
 mod task;
 #[cfg(test)]
 mod tests;

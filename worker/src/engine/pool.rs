@@ -15,10 +15,10 @@ use tokio::sync::Notify;
 use super::batch::{self, PriorityQueues, Raw, Step};
 use super::progress::{Progress, StepJobs};
 use super::task::{Completed, Completions, DecodedJob, End, Isolation, Task};
+use crate::consume::starts::Starts;
 use crate::image::decode::Limits;
 use crate::metrics::ModelMetrics;
-use crate::model::Open;
-use crate::starts::Starts;
+use crate::onnx::Open;
 
 /// What a pool is made of.
 pub struct PoolSpec {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::task::{Completed, DecodedJob, Task};
-use crate::model::BreakOff;
+use crate::onnx::BreakOff;
 
 /// Written by the thread, read by the watchdog.
 #[derive(Default)]

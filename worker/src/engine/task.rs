@@ -8,9 +8,9 @@ use selvage_core::job::{Job, Priority};
 use selvage_core::outcome::{Cost, Failure, Outcome};
 use tokio::sync::mpsc;
 
-use crate::delivery_guard::DeliveryGuard;
+use crate::engine::delivery_guard::DeliveryGuard;
+use crate::engine::running::RunningJob;
 use crate::image::Prepared;
-use crate::running::RunningJob;
 
 /// A job on its way through the engine.
 #[derive(Debug)]

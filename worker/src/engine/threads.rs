@@ -11,7 +11,7 @@ use super::inference_thread::InferenceThread;
 use super::pool::{Pool, PoolSpec};
 use super::progress::{Progress, StepJobs};
 use super::task::{End, Task};
-use crate::model::ModelError;
+use crate::onnx::ModelError;
 
 impl Pool {
     /// Starts the threads; each opens its session at the same time. Blocks until all are ready.

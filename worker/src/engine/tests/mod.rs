@@ -18,10 +18,10 @@ use tokio::sync::mpsc;
 use rig::*;
 
 use super::*;
+use crate::consume::starts::Starts;
 use crate::image::decode::Limits;
 use crate::metrics::Metrics;
-use crate::model::{ModelError, Predictor};
-use crate::starts::Starts;
+use crate::onnx::{ModelError, Predictor};
 
 #[tokio::test]
 async fn every_job_gets_its_own_images_scores() {

@@ -18,11 +18,11 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::super::*;
-use crate::delivery_guard::DeliveryGuard;
+use crate::consume::starts::Starts;
+use crate::engine::delivery_guard::DeliveryGuard;
 use crate::image::decode::Limits;
 use crate::metrics::Metrics;
-use crate::model::{BreakOff, ModelError, Predictor};
-use crate::starts::Starts;
+use crate::onnx::{BreakOff, ModelError, Predictor};
 
 pub(super) const PANICS: u8 = 250;
 pub(super) const FAILS: u8 = 251;

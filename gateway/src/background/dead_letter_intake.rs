@@ -1,0 +1,186 @@
+//! Takes in what the queue has dead-lettered: ends its job, so that nobody waits for the deadline, and stores it with its
+//! reason. Any gateway does it for the whole fleet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng as _;
+use selvage_core::BoxError;
+use selvage_core::cache::Cache;
+use selvage_core::dead_letters::{DeadLetter, DeadLetterStore, Reason};
+use selvage_core::outcome::{Failure, FailureCode};
+use selvage_core::queue::dead_letters::{Arrival, DeadLetterQueue};
+use selvage_core::store::{End, JobStore, Record};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::background::sweeper::completion;
+use crate::service::metrics::Metrics;
+use crate::service::models::Models;
+use crate::service::watch::Watch;
+
+/// Mean time between two turns: how long the job of a dead letter goes on as if nothing had happened.
+const EVERY: Duration = Duration::from_secs(1);
+/// Longest time one call of a dependency may take; the queue's own limits are shorter.
+const CALL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Takes in dead letters.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    /// Where they arrive.
+    pub queue: Arc<dyn DeadLetterQueue>,
+    /// Where they are kept.
+    pub dead_letters: Arc<dyn DeadLetterStore>,
+    /// Where the records of their jobs are.
+    pub store: Arc<dyn JobStore>,
+    /// Where an answer may be after all.
+    pub cache: Arc<dyn Cache>,
+    /// For the labels.
+    pub models: Models,
+    /// Who waits for their jobs.
+    pub watch: Watch,
+    /// Counts them.
+    pub metrics: Metrics,
+}
+
+impl Intake {
+    /// Takes turn after turn, until `stop` fires.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut failing = false;
+        loop {
+            // Gateways started together do not look together.
+            let pause = EVERY.mul_f64(rand::rng().random_range(0.8..1.2));
+            if stop.run_until_cancelled(sleep(pause)).await.is_none() {
+                return;
+            }
+            match self.turn(&stop).await {
+                Ok(()) => failing = false,
+                Err(error) if !failing => {
+                    failing = true;
+                    tracing::warn!(%error, "dead letters cannot be read; retrying every second");
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Takes in all that has arrived by now.
+    async fn turn(&self, stop: &CancellationToken) -> Result<(), BoxError> {
+        while !stop.is_cancelled()
+            && let Some(arrival) = timeout(CALL_LIMIT, self.queue.next()).await??
+        {
+            self.take_in(arrival, stop).await;
+        }
+        let arrived = timeout(CALL_LIMIT, self.queue.count()).await??;
+        let stored = timeout(CALL_LIMIT, self.dead_letters.count()).await??;
+        let kept = i64::try_from(arrived.saturating_add(stored));
+        self.metrics.dead_letters_kept.set(kept.unwrap_or(i64::MAX));
+        Ok(())
+    }
+
+    /// Ends the jobs of a message and stores its dead letters. While the store is away the message is held: the broker counts
+    /// what it takes back, and drops it at the limit.
+    async fn take_in(&self, arrival: Arrival, stop: &CancellationToken) {
+        for dead_letter in &arrival.dead_letters {
+            let ended = retry(stop, "end the job of a dead letter", || {
+                self.end(dead_letter)
+            })
+            .await;
+            let Some(record) = ended else { return };
+            let dead_letter = with_record(dead_letter.clone(), record.as_ref());
+            let storing = retry(stop, "store a dead letter", || {
+                self.dead_letters.add(&dead_letter)
+            });
+            if storing.await.is_none() {
+                return;
+            }
+            let reason = dead_letter.reason.as_str();
+            self.metrics.dead_letters.with_label_values(&[reason]).inc();
+            tracing::warn!(job.id = %dead_letter.id, reason, queue = dead_letter.queue, attempts = dead_letter.attempts,
+                "a message was dead-lettered: {reason}");
+        }
+        arrival.ack().await;
+    }
+
+    /// Ends its job, unless it has ended; its record, where it has one.
+    async fn end(&self, dead_letter: &DeadLetter) -> Result<Option<Record>, BoxError> {
+        let Some(job) = dead_letter.job().filter(|job| job.submission.is_some()) else {
+            return Ok(None);
+        };
+        let Some(record) = self.store.get(&[job.id]).await?.pop().flatten() else {
+            return Ok(None);
+        };
+        if !record.state.is_terminal() {
+            let found = self.cache.get(&[job.key]).await.unwrap_or_default();
+            let failed = || End::Failed(failure(dead_letter));
+            let completion = completion(
+                &self.models,
+                &record,
+                found.into_iter().next().flatten(),
+                failed,
+            );
+            self.store.complete(&[completion]).await?;
+            self.watch.nudge(job.id);
+        }
+        Ok(Some(record))
+    }
+}
+
+/// The dead letter with what the record knows better than the broker: the starts, and that the job was poison.
+fn with_record(dead_letter: DeadLetter, record: Option<&Record>) -> DeadLetter {
+    let Some(record) = record else {
+        return dead_letter;
+    };
+    let code = record.failure.as_ref().map(|failure| failure.code);
+    let reason = match code {
+        Some(FailureCode::Poison) => Reason::Poison,
+        _ => dead_letter.reason,
+    };
+    DeadLetter {
+        reason,
+        attempts: record.attempts,
+        ..dead_letter
+    }
+}
+
+/// Why the job of a dead letter has failed.
+fn failure(dead_letter: &DeadLetter) -> Failure {
+    let detail = match dead_letter.reason {
+        Reason::DeliveryLimit => {
+            format!(
+                "the job was handed out {} times without an end",
+                dead_letter.attempts
+            )
+        }
+        Reason::Expired => "the job waited longer than the broker lets it".to_owned(),
+        Reason::Overflow => "the job had to make room in the broker's queue".to_owned(),
+        Reason::Poison | Reason::Undecodable | Reason::Rejected => {
+            "no worker could use the job's message".to_owned()
+        }
+    };
+    Failure::new(FailureCode::DeadLettered, detail)
+}
+
+/// Does it until it is done; `None` once `stop` fires.
+async fn retry<T, E: Into<BoxError>, F: Future<Output = Result<T, E>>>(
+    stop: &CancellationToken,
+    what: &str,
+    call: impl Fn() -> F,
+) -> Option<T> {
+    let retrying = async {
+        let mut failing = false;
+        loop {
+            let error: BoxError = match timeout(CALL_LIMIT, call()).await {
+                Ok(Ok(done)) => return done,
+                Ok(Err(error)) => error.into(),
+                Err(elapsed) => elapsed.into(),
+            };
+            if !failing {
+                failing = true;
+                tracing::warn!(%error, "cannot {what}; retrying every second");
+            }
+            sleep(EVERY).await;
+        }
+    };
+    stop.run_until_cancelled(retrying).await
+}

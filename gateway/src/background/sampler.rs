@@ -1,0 +1,69 @@
+//! The tasks: one reads the numbers once a second for all streams, another announces this gateway.
+
+use std::time::Duration;
+
+use selvage_core::fleet::{ANNOUNCE_EVERY, Member};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::background::changes;
+use crate::service::gateway::App;
+use crate::service::stats::dependencies::Dependencies;
+use crate::service::stats::snapshot;
+use crate::service::stats::status::status;
+
+/// How often everything is read.
+const EVERY: Duration = Duration::from_secs(1);
+/// Shortest time from one reading to the next: many may fall silent one after the other.
+const APART: Duration = Duration::from_millis(100);
+/// Longest time for one announcement, and for taking leave.
+const LIMIT: Duration = Duration::from_secs(1);
+/// Reads until `stop` fires: everything once a second, and the list of processes also when one of them falls silent, so that
+/// it is seen to vanish then and not up to a second later.
+pub async fn read(app: App, stop: CancellationToken) {
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let queues = &app.predictions.queues;
+    loop {
+        // One that has passed was looked at already, or the list could not be read: then the next tick looks again.
+        let now = Instant::now();
+        let silence = queues.next_silence().filter(|at| *at > now);
+        let silence = silence.map(|at| at.max(now + APART));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => read_all(&app).await,
+            () = sleep_until(silence.unwrap_or(now)), if silence.is_some() => drop(queues.read_members().await),
+        }
+        match serde_json::to_string(&snapshot::of(&app)) {
+            Ok(json) => drop(app.stats.latest.send_replace(json.into())),
+            Err(error) => tracing::error!(%error, "the fleet's numbers could not be written"),
+        }
+    }
+}
+
+async fn read_all(app: &App) {
+    app.predictions.admission.pace.tick();
+    let (dependencies, ()) = tokio::join!(Dependencies::check(app), app.predictions.queues.read());
+    if let Some(members) = app.predictions.queues.members() {
+        changes::look_at(app, &members);
+    }
+    let mut found = app.stats.lock();
+    found.0.note(Instant::now(), app.metrics.traffic());
+    found.1 = dependencies;
+}
+
+/// Announces this gateway until `stop` fires, then takes it off the fleet's list.
+pub async fn announce(app: App, stop: CancellationToken) {
+    let mut ticks = interval(ANNOUNCE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let me = Member::Gateway(status(&app));
+        let announcing = app.predictions.queues.fleet.announce(&me);
+        if !matches!(timeout(LIMIT, announcing).await, Ok(Ok(_))) {
+            tracing::debug!("nobody heard this gateway's announcement");
+        }
+    }
+    // Who cannot say goodbye is missed after a moment anyway.
+    let leaving = app.predictions.queues.fleet.leave(&app.stats.id);
+    timeout(LIMIT, leaving).await.ok();
+}

@@ -1,0 +1,114 @@
+//! `GET /models` and `GET /models/{name}`: what can be asked, and who could answer.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+use selvage_core::catalog::{Input, Model, Output};
+use selvage_core::fleet::{Members, ModelStatus};
+use selvage_core::key::Digest;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::http::error::ApiError;
+use crate::http::options::Query;
+use crate::service::gateway::App;
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = ModelList)]
+pub(super) struct List<'a> {
+    default: &'a str,
+    models: Vec<Shown<'a>>,
+}
+
+/// A model as clients see it: its description and the file that jobs are for, and who holds which file of it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Model)]
+pub(super) struct Shown<'a> {
+    name: &'a str,
+    version: &'a str,
+    digest: Digest,
+    description: &'a str,
+    default: bool,
+    labels: &'a [String],
+    max_batch: usize,
+    input: &'a Input,
+    output: &'a Output,
+    /// Each worker with each file of the model it holds: two while one file takes over from another. Unknown while the
+    /// registry cannot be asked.
+    workers: Option<Vec<Holder<'a>>>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = ModelHolder)]
+pub(super) struct Holder<'a> {
+    id: &'a str,
+    version: &'a str,
+    digest: Digest,
+    sessions: u16,
+    busy: u16,
+    jobs: u64,
+    batches: u64,
+}
+
+/// All models.
+pub(super) async fn list(State(app): State<App>, uri: Uri) -> Result<Response, ApiError> {
+    Query::of(&uri)?.nothing()?;
+    let workers = app.predictions.queues.read_members().await;
+    let catalog = app.models.catalog();
+    let models = catalog.models().iter();
+    let list = List {
+        default: app.models.default_name(),
+        models: models
+            .map(|model| shown(&app, model, workers.as_ref()))
+            .collect(),
+    };
+    super::jobs::json(StatusCode::OK, &list)
+}
+
+/// One model.
+pub(super) async fn show(
+    State(app): State<App>,
+    path: Result<Path<String>, PathRejection>,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    Query::of(&uri)?.nothing()?;
+    let Path(name) = path.unwrap_or_else(|_| Path(String::new()));
+    let model = app.models.find(Some(&name), None)?;
+    let workers = app.predictions.queues.read_members().await;
+    super::jobs::json(StatusCode::OK, &shown(&app, &model, workers.as_ref()))
+}
+
+fn shown<'a>(app: &App, model: &'a Model, workers: Option<&'a Arc<Members>>) -> Shown<'a> {
+    let holders = |members: &'a Arc<Members>| {
+        let held = members
+            .workers
+            .iter()
+            .flat_map(|worker| worker.models.iter().map(|held| (&worker.id, held)));
+        let same = held.filter(|(_, held)| held.name == model.name);
+        let holder = |(id, held): (&'a String, &'a ModelStatus)| Holder {
+            id,
+            version: &held.version,
+            digest: held.digest,
+            sessions: held.sessions,
+            busy: held.busy,
+            jobs: held.jobs,
+            batches: held.batches,
+        };
+        same.map(holder).collect()
+    };
+    Shown {
+        name: model.name.as_str(),
+        version: &model.version,
+        digest: model.digest,
+        description: &model.description,
+        default: model.name.as_str() == app.models.default_name(),
+        labels: &model.labels,
+        max_batch: model.max_batch,
+        input: &model.input,
+        output: &model.output,
+        workers: workers.map(holders),
+    }
+}

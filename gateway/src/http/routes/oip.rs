@@ -1,0 +1,239 @@
+//! `/v2`: the Open Inference Protocol, as the stock HTTP client of Triton expects it.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::Response;
+use futures_util::future::try_join_all;
+use selvage_core::catalog::Model;
+use selvage_core::output::Output;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::jobs::{NOT_KEPT, json};
+use super::middleware::RequestId;
+use super::receive::Received;
+use crate::http::access::Caller;
+use crate::http::error::{ApiError, Code};
+use crate::http::idempotency::IDEMPOTENCY_KEY;
+use crate::http::oip::{self, Answer};
+use crate::http::options::Query;
+use crate::http::upload::{self, LARGE_BYTES};
+use crate::service::gateway::App;
+use crate::service::predictions::{self, PredictRequest};
+
+/// Which model a path names.
+#[derive(Deserialize)]
+pub(super) struct Named {
+    name: String,
+    version: Option<String>,
+}
+
+type ModelPath = Result<Path<Named>, PathRejection>;
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = InferenceServer)]
+pub(super) struct Server {
+    name: &'static str,
+    version: &'static str,
+    extensions: &'static [&'static str],
+}
+
+/// The server, and the extensions that work.
+pub(super) async fn server() -> Result<Response, ApiError> {
+    let server = Server {
+        name: "selvage",
+        version: env!("CARGO_PKG_VERSION"),
+        extensions: &["classification", "binary_tensor_data", "parameters"],
+    };
+    json(StatusCode::OK, &server)
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = InferenceLive)]
+pub(super) struct Live {
+    live: bool,
+}
+
+/// The process turns.
+pub(super) async fn live() -> Result<Response, ApiError> {
+    not_kept(json(StatusCode::OK, &Live { live: true })?)
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = InferenceReady)]
+pub(super) struct ModelReadiness<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    ready: bool,
+}
+
+/// Whether traffic should come here, as `/readyz` has it.
+pub(super) async fn ready(State(app): State<App>) -> Result<Response, ApiError> {
+    readiness(None, app.serves())
+}
+
+/// Whether the model can be asked here: the gateway serves, and it is not known that no worker holds the model.
+pub(super) async fn model_ready(
+    State(app): State<App>,
+    named: ModelPath,
+) -> Result<Response, ApiError> {
+    let model = find(&app, named)?;
+    let members = app.predictions.queues.read_members().await;
+    let held = members.is_none_or(|members| {
+        let mut held = members.workers.iter().flat_map(|worker| &worker.models);
+        held.any(|held| held.is(&model))
+    });
+    readiness(Some(model.name.as_str()), app.serves() && held)
+}
+
+fn readiness(name: Option<&str>, ready: bool) -> Result<Response, ApiError> {
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    not_kept(json(status, &ModelReadiness { name, ready })?)
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = InferenceModel)]
+pub(super) struct Metadata<'a> {
+    name: &'a str,
+    versions: [&'a str; 1],
+    platform: &'static str,
+    inputs: [Described<'a>; 1],
+    outputs: [Described<'a>; 1],
+}
+
+/// A tensor; -1 stands for any number of images.
+#[derive(Serialize, ToSchema)]
+#[schema(as = InferenceTensor)]
+pub(super) struct Described<'a> {
+    name: &'a str,
+    datatype: &'static str,
+    shape: Vec<i64>,
+}
+
+/// What a model takes and gives.
+pub(super) async fn metadata(
+    State(app): State<App>,
+    named: ModelPath,
+) -> Result<Response, ApiError> {
+    let model = find(&app, named)?;
+    let shape = |sides: &[usize]| {
+        let sides = sides
+            .iter()
+            .map(|side| i64::try_from(*side).unwrap_or(i64::MAX));
+        std::iter::once(-1).chain(sides).collect()
+    };
+    let metadata = Metadata {
+        name: model.name.as_str(),
+        versions: [&model.version],
+        platform: "onnx_onnxv1",
+        inputs: [Described {
+            name: oip::input_name(&model),
+            datatype: "FP32",
+            shape: shape(&oip::shape(&model)),
+        }],
+        outputs: [Described {
+            name: oip::output_name(&model),
+            datatype: "FP32",
+            shape: shape(&[model.labels.len()]),
+        }],
+    };
+    json(StatusCode::OK, &metadata)
+}
+
+/// Classifies each image of a tensor. The protocol has no unfinished answers: what is not done in time is an error.
+pub(super) async fn infer(
+    State(app): State<App>,
+    Extension(id): Extension<RequestId>,
+    caller: Caller,
+    named: ModelPath,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let held = app.bodies.read(&headers, body).await?;
+    upload::refuse_encoding(&headers)?;
+    refuse_key(&headers)?;
+    Query::of(&uri)?.nothing()?;
+    let model = find(&app, named)?;
+    let length = headers
+        .get(oip::JSON_LENGTH)
+        .map(|value| value.as_bytes().to_vec());
+    let large = held.bytes.len() > LARGE_BYTES;
+    let (bytes, asked) = (held.bytes, Arc::clone(&model));
+    let read = move || {
+        let request = oip::parse(length.as_deref(), &bytes)?;
+        let rows = oip::rows(&request, &asked)?;
+        Ok::<_, ApiError>((request, rows))
+    };
+    let (request, rows) = if large {
+        let failed = |error| ApiError::new(Code::Internal, "see the log").because(error);
+        tokio::task::spawn_blocking(read).await.map_err(failed)??
+    } else {
+        read()?
+    };
+    let limits = &app.limits;
+    let wait = request
+        .timeout
+        .unwrap_or(limits.default_wait)
+        .min(limits.max_wait);
+    let received = Received::stand_ins(
+        &app,
+        (id, caller),
+        &headers,
+        (Arc::clone(&model), wait),
+        (held.share, rows),
+    )
+    .await?;
+    let asks: Vec<PredictRequest> = received
+        .asks(&app, wait)
+        .into_iter()
+        .collect::<Result<_, _>>()?;
+    let outputs = try_join_all(asks.iter().map(|ask| one(&app, ask))).await?;
+    let answer = Answer {
+        model: &model,
+        request: &request,
+        outputs: &outputs,
+    };
+    not_kept(oip::respond(answer)?)
+}
+
+/// An answer of the protocol leaves no record a repeat could find, so a key must not look as if it had an effect.
+fn refuse_key(headers: &HeaderMap) -> Result<(), ApiError> {
+    if headers.contains_key(IDEMPOTENCY_KEY) {
+        let detail = "Idempotency-Key: not taken under /v2; an inference may be repeated as it is, without harm";
+        return Err(ApiError::new(Code::BadRequest, detail));
+    }
+    Ok(())
+}
+
+async fn one(app: &App, ask: &PredictRequest) -> Result<Output, ApiError> {
+    let output = match app.predictions.answer(ask).await? {
+        predictions::Answer::Finished(finished) => finished.output(ask),
+        predictions::Answer::Recorded(record) => record.output,
+    };
+    let detail = "no answer came in time; `timeout` (in microseconds) gives it more";
+    output.ok_or_else(|| ApiError::new(Code::DeadlineExceeded, detail))
+}
+
+fn find(app: &App, named: ModelPath) -> Result<Arc<Model>, ApiError> {
+    let Ok(Path(named)) = named else {
+        return Err(ApiError::new(Code::ModelNotFound, "no model of that name"));
+    };
+    app.models.find(Some(&named.name), named.version.as_deref())
+}
+
+fn not_kept(mut response: Response) -> Result<Response, ApiError> {
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, NOT_KEPT);
+    Ok(response)
+}

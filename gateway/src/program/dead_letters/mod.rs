@@ -1,0 +1,4 @@
+//! `selvage-gateway dead-letters`: its arguments, and what it does.
+
+pub mod arguments;
+mod command;

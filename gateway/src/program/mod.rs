@@ -1,0 +1,21 @@
+//! The program around the other rooms: settings, start-up, assembly, the commands. May import every room; none imports it.
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`config`] | settings |
+//! | [`run`], [`start`], [`start_error`] | from settings to a running gateway |
+//! | `assemble` | puts a gateway together and starts its tasks |
+//! | [`fleet`], `embedded` | the backends of either mode |
+//! | [`descriptors`] | how many connections the process can hold |
+//! | [`dead_letters`] | `selvage-gateway dead-letters` |
+
+mod assemble;
+pub mod config;
+pub mod dead_letters;
+pub mod descriptors;
+#[cfg(feature = "embedded")]
+pub mod embedded;
+pub mod fleet;
+pub mod run;
+pub mod start;
+pub mod start_error;

@@ -1,0 +1,136 @@
+//! Runs a gateway in the mode its settings ask for.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use prometheus::Registry;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::access::Access;
+use crate::http::server::serve;
+use crate::program::config::{Mode, Settings};
+use crate::program::start::{Ports, Prepared, start};
+use crate::program::start_error::StartError;
+use crate::program::{descriptors, fleet};
+use crate::service::models::Models;
+
+/// Runs a gateway until `shutdown` fires and it has drained.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), StartError> {
+    let mode = settings
+        .mode()
+        .map_err(|error| StartError::Usage(error.into()))?;
+    let models = Models::of(&settings)?;
+    let access = access(&settings)?;
+    descriptors::make_room(settings.max_connections);
+    let ports = Ports::bind(&settings)?;
+    announce(&settings, &models);
+    let prepared = Prepared { access, models };
+    match mode {
+        Mode::Fleet => run_fleet(&settings, prepared, ports, shutdown).await,
+        Mode::Embedded => run_embedded(&settings, prepared, ports, shutdown).await,
+    }
+}
+
+/// One line with the settings as they are in effect; addresses show neither user nor password.
+fn announce(settings: &Settings, models: &Models) {
+    let shared = &settings.shared;
+    let shown = |url: Option<String>| url.unwrap_or_else(|| "none".to_owned());
+    let catalog = models.catalog();
+    let names: Vec<&str> = catalog
+        .models()
+        .iter()
+        .map(|model| model.name.as_str())
+        .collect();
+    tracing::info!(
+        amqp_url = shown(shared.amqp_url.as_ref().map(ToString::to_string)),
+        redis_url = shown(shared.redis_url.as_ref().map(ToString::to_string)),
+        cache_url = shown(shared.cache_url.as_ref().map(ToString::to_string)),
+        otlp_url = shown(shared.trace.otlp_url.as_ref().map(ToString::to_string)),
+        prefix = shared.prefix.as_str(),
+        models = names.join(", "),
+        default_model = models.default_name(),
+        max_in_flight = settings.max_in_flight,
+        max_body = settings.max_body,
+        max_pixels = shared.max_pixels,
+        default_wait_s = settings.default_wait,
+        max_wait_s = settings.max_wait,
+        job_deadline_s = settings.job_deadline,
+        job_ttl_s = shared.job_ttl,
+        cache_ttl_s = shared.cache_ttl,
+        drain_timeout_s = settings.drain_timeout,
+        max_connections = settings.max_connections,
+        max_connections_per_address = settings.limits().max_connections_per_address,
+        rate_per_address = shown(settings.rate_per_address.map(|rate| rate.to_string())),
+        api_keys = shown(
+            settings
+                .api_keys
+                .as_ref()
+                .map(|file| file.display().to_string())
+        ),
+        "selvage-gateway {}",
+        env!("CARGO_PKG_VERSION"),
+    );
+}
+
+async fn run_fleet(
+    settings: &Settings,
+    prepared: Prepared,
+    ports: Ports,
+    shutdown: CancellationToken,
+) -> Result<(), StartError> {
+    let registry = Registry::new();
+    let (Some(amqp), Some(redis)) = (&settings.shared.amqp_url, &settings.shared.redis_url) else {
+        return Err(StartError::Usage(anyhow::anyhow!(
+            "a fleet needs a broker and a store"
+        )));
+    };
+    let opening = async {
+        // Not held for longer: a model that somebody holds counts as one that requests ask for.
+        let catalog = prepared.models.catalog();
+        fleet::open(settings, (amqp, redis), &catalog, &registry).await
+    };
+    let Some(backends) = shutdown.run_until_cancelled(opening).await else {
+        return Ok(());
+    };
+    let backends = backends?;
+    let (queue, clock) = (Arc::clone(&backends.queue), backends.clock.clone());
+    let workers = Arc::clone(&backends.fleet);
+    let app = start(settings, prepared, backends, &registry)?;
+    let time = fleet::keep_time(clock, workers, app.life.stop.clone());
+    app.life.tasks.spawn(time);
+    let listener = ports.listen(settings, &app)?;
+    let served = serve(app, listener, shutdown).await;
+    queue.close().await;
+    served.map_err(|error| StartError::Internal(error.into()))
+}
+
+fn access(settings: &Settings) -> Result<Access, StartError> {
+    let Some(file) = &settings.api_keys else {
+        return Ok(Access::open(settings.rate_per_address));
+    };
+    let read = Access::from_file(file).context("--api-keys / SELVAGE_API_KEYS");
+    read.map_err(StartError::Usage)
+}
+
+#[cfg(feature = "embedded")]
+use crate::program::embedded::run as run_embedded;
+
+#[cfg(not(feature = "embedded"))]
+#[expect(
+    clippy::unused_async,
+    reason = "the same signature as with the feature"
+)]
+async fn run_embedded(
+    _settings: &Settings,
+    _prepared: Prepared,
+    _ports: Ports,
+    _shutdown: CancellationToken,
+) -> Result<(), StartError> {
+    Err(StartError::Usage(anyhow::anyhow!(
+        "--amqp-url / SELVAGE_AMQP_URL and --redis-url / SELVAGE_REDIS_URL are not set, and this program was built \
+         without embedded mode"
+    )))
+}

@@ -1,0 +1,18 @@
+//! The fleet in numbers: read once a second for all streams, by `background::sampler`.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`recent`] | what came in the last minute |
+//! | [`dependencies`], [`mod@standing`] | what this gateway depends on, and whether traffic should come here |
+//! | [`mod@status`] | this gateway, as it announces itself |
+//! | [`snapshot`] | the numbers as JSON |
+//! | [`latest`] | the numbers read last, and who follows them |
+
+pub mod dependencies;
+pub mod latest;
+pub mod recent;
+pub mod snapshot;
+pub mod standing;
+pub mod status;
+
+pub use latest::{Following, Stats};

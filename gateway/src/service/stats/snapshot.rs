@@ -1,0 +1,332 @@
+//! The fleet's numbers as `GET /stats` shows them. Adds up; reads and counts nothing itself.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use selvage_core::clock::UnixMillis;
+use selvage_core::fleet::{Ends, GatewayStatus, Members, ModelStatus, Traffic, WorkerStatus};
+use selvage_core::job::Priority;
+use selvage_core::key::Digest;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::dependencies::Dependencies;
+use super::recent::WINDOW;
+use super::status::status;
+use crate::http::view::Time;
+use crate::service::gateway::App;
+
+/// The fleet as this gateway sees it; at most about a second and a half old, but for its own counts, which are those of now.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Stats)]
+pub struct Snapshot {
+    mode: &'static str,
+    at: Time,
+    /// How far back rates, the hit ratio and quantiles reach.
+    window_s: u64,
+    jobs: Jobs,
+    rates: Rates,
+    cache: CacheStats,
+    latency_ms: Latency,
+    models: Vec<ModelStats>,
+    queues: Vec<QueueStats>,
+    /// Messages that were dead-lettered and wait for somebody to look at them.
+    dead_letters: i64,
+    /// Those that were heard of in the last moments; unknown while the list could never be read.
+    workers: Option<Vec<WorkerStats>>,
+    gateways: Vec<GatewayStats>,
+    dependencies: Dependencies,
+}
+
+/// Counts since each process that is alive was started.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JobStats)]
+struct Jobs {
+    in_flight: u64,
+    in_flight_limit: u64,
+    submitted: u64,
+    refused: u64,
+    #[serde(flatten)]
+    ended: Ends,
+    /// Dead letters that are stored, as this gateway last counted them.
+    dead_letters: u64,
+}
+
+/// Per second, over the window.
+#[derive(Debug, Default, Serialize, ToSchema)]
+#[schema(as = RateStats)]
+struct Rates {
+    answered_per_s: f64,
+    submitted_per_s: f64,
+    refused_per_s: f64,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct CacheStats {
+    hits: u64,
+    misses: u64,
+    collapsed: u64,
+    errors: u64,
+    /// Over the window; `null` where nothing was asked.
+    hit_ratio: Option<f64>,
+}
+
+/// Of answers to clients that waited, over the window; estimated within classes of half their size.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LatencyStats)]
+struct Latency {
+    count: u64,
+    p50: Option<f64>,
+    p90: Option<f64>,
+    p99: Option<f64>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct ModelStats {
+    name: String,
+    version: String,
+    digest: Digest,
+    /// As last measured; an idle time leaves it as it is.
+    drain_per_s: f64,
+    /// How many workers hold each file of this model.
+    holders: BTreeMap<String, usize>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct QueueStats {
+    model: String,
+    priority: Priority,
+    depth: u64,
+    /// How long the oldest message waits at most; `null` for an empty queue.
+    oldest_ms: Option<u64>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct WorkerStats {
+    id: String,
+    uptime_s: u64,
+    sessions: u32,
+    busy: u32,
+    models: Vec<WorkerModelStats>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct WorkerModelStats {
+    name: String,
+    version: String,
+    digest: Digest,
+    sessions: u16,
+    busy: u16,
+    jobs: u64,
+    batches: u64,
+    /// `null` before the first batch.
+    mean_batch: Option<f64>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct GatewayStats {
+    id: String,
+    /// Whether it is the one that says this.
+    answering: bool,
+    status: String,
+    uptime_s: u64,
+    in_flight: u64,
+    in_flight_limit: u64,
+    connections: u64,
+}
+
+/// The numbers now.
+#[must_use]
+pub fn of(app: &App) -> Snapshot {
+    let now = app.predictions.clock.now();
+    let members = app.predictions.queues.members();
+    let gateways = with_this_one(members.as_deref(), status(app));
+    let mut total = Traffic::default();
+    let mut recent = Traffic::default();
+    for gateway in &gateways {
+        total.add(&gateway.total);
+        recent.add(&gateway.recent);
+    }
+    let is_silent = |id: &str| members.as_ref().is_some_and(|list| list.is_silent(id));
+    let sum = |count: fn(&GatewayStatus) -> u64| gateways.iter().map(count).sum();
+    Snapshot {
+        mode: app.mode(),
+        at: Time(now),
+        window_s: WINDOW.as_secs(),
+        jobs: Jobs {
+            in_flight: sum(|gateway| gateway.in_flight),
+            in_flight_limit: sum(|gateway| gateway.in_flight_limit),
+            submitted: total.submitted,
+            refused: total.refused,
+            ended: ended(members.as_deref(), total.expired),
+            dead_letters: u64::try_from(app.metrics.dead_letters_kept.get()).unwrap_or_default(),
+        },
+        rates: rates(&gateways),
+        cache: CacheStats {
+            hits: total.cache_hits,
+            misses: total.cache_misses,
+            collapsed: total.collapsed,
+            errors: total.cache_errors,
+            hit_ratio: ratio(recent.cache_hits, recent.cache_hits + recent.cache_misses),
+        },
+        latency_ms: latency(&recent),
+        models: models(app, members.as_deref()),
+        queues: queues(app),
+        dead_letters: app.metrics.dead_letters_kept.get(),
+        workers: members.as_deref().map(|members| workers(members, now)),
+        gateways: gateways
+            .iter()
+            .filter(|gateway| gateway.id == app.stats.id || !is_silent(&gateway.id))
+            .map(|gateway| shown(gateway, app, now))
+            .collect(),
+        dependencies: app.stats.dependencies(),
+    }
+}
+
+/// All gateways; this one as it is now, whatever the list has of it.
+fn with_this_one(members: Option<&Members>, this: GatewayStatus) -> Vec<GatewayStatus> {
+    let listed = members.map_or(&[][..], |members| &members.gateways);
+    let others = listed.iter().filter(|gateway| gateway.id != this.id);
+    let mut all: Vec<_> = others.cloned().collect();
+    all.push(this);
+    all.sort_by(|a, b| a.id.cmp(&b.id));
+    all
+}
+
+fn ended(members: Option<&Members>, swept: u64) -> Ends {
+    let workers = members.map_or(&[][..], |members| &members.workers);
+    let mut sum = Ends {
+        expired: swept,
+        ..Ends::default()
+    };
+    for held in workers.iter().flat_map(|worker| &worker.models) {
+        sum.succeeded += held.ended.succeeded;
+        sum.failed += held.ended.failed;
+        sum.canceled += held.ended.canceled;
+        sum.expired += held.ended.expired;
+    }
+    sum
+}
+
+fn rates(gateways: &[GatewayStatus]) -> Rates {
+    let mut sum = Rates::default();
+    for gateway in gateways.iter().filter(|gateway| gateway.recent_ms > 0) {
+        let per_second = |count: u64| ratio(count * 1000, gateway.recent_ms).unwrap_or_default();
+        sum.answered_per_s += per_second(gateway.recent.answered());
+        sum.submitted_per_s += per_second(gateway.recent.submitted);
+        sum.refused_per_s += per_second(gateway.recent.refused);
+    }
+    sum
+}
+
+fn latency(recent: &Traffic) -> Latency {
+    let ms = |share| {
+        recent
+            .quantile(share)
+            .map(|seconds| rounded(seconds * 1000.0))
+    };
+    Latency {
+        count: recent.answered(),
+        p50: ms(0.5),
+        p90: ms(0.9),
+        p99: ms(0.99),
+    }
+}
+
+fn models(app: &App, members: Option<&Members>) -> Vec<ModelStats> {
+    let workers = members.map_or(&[][..], |members| &members.workers);
+    let holders = |name: &str| {
+        let mut by_digest = BTreeMap::new();
+        let held = workers.iter().flat_map(|worker| &worker.models);
+        for held in held.filter(|held| held.name.as_str() == name) {
+            *by_digest.entry(held.digest.to_string()).or_default() += 1;
+        }
+        by_digest
+    };
+    let catalog = app.models.catalog();
+    let all = catalog.models().iter();
+    all.map(|model| ModelStats {
+        name: model.name.to_string(),
+        version: model.version.clone(),
+        digest: model.digest,
+        drain_per_s: rounded(app.predictions.queues.per_second(&model.name)),
+        holders: holders(model.name.as_str()),
+    })
+    .collect()
+}
+
+fn queues(app: &App) -> Vec<QueueStats> {
+    let queues = &app.predictions.queues;
+    let catalog = app.models.catalog();
+    let both = catalog.models().iter().flat_map(|model| {
+        Priority::ALL.map(|priority| QueueStats {
+            model: model.name.to_string(),
+            priority,
+            depth: queues.depth(&model.name, priority),
+            oldest_ms: queues.oldest(&model.name, priority).map(whole_ms),
+        })
+    });
+    both.collect()
+}
+
+fn workers(members: &Members, now: UnixMillis) -> Vec<WorkerStats> {
+    let sum = |worker: &WorkerStatus, count: fn(&ModelStatus) -> u16| {
+        worker
+            .models
+            .iter()
+            .map(|held| u32::from(count(held)))
+            .sum()
+    };
+    let shown = |worker: &WorkerStatus| WorkerStats {
+        id: worker.id.clone(),
+        uptime_s: now.since(worker.started_at).as_secs(),
+        sessions: sum(worker, |held| held.sessions),
+        busy: sum(worker, |held| held.busy),
+        models: worker.models.iter().map(held).collect(),
+    };
+    let heard = members
+        .workers
+        .iter()
+        .filter(|worker| !members.is_silent(&worker.id));
+    heard.map(shown).collect()
+}
+
+fn held(held: &ModelStatus) -> WorkerModelStats {
+    WorkerModelStats {
+        name: held.name.to_string(),
+        version: held.version.clone(),
+        digest: held.digest,
+        sessions: held.sessions,
+        busy: held.busy,
+        jobs: held.jobs,
+        batches: held.batches,
+        mean_batch: ratio(held.jobs, held.batches),
+    }
+}
+
+fn shown(gateway: &GatewayStatus, app: &App, now: UnixMillis) -> GatewayStats {
+    GatewayStats {
+        id: gateway.id.clone(),
+        answering: gateway.id == app.stats.id,
+        status: gateway.status.clone(),
+        uptime_s: now.since(gateway.started_at).as_secs(),
+        in_flight: gateway.in_flight,
+        in_flight_limit: gateway.in_flight_limit,
+        connections: gateway.connections,
+    }
+}
+
+/// `None` where nothing is divided by.
+fn ratio(part: u64, whole: u64) -> Option<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "shown to people")]
+    let ratio = part as f64 / whole as f64;
+    (whole > 0).then(|| rounded(ratio))
+}
+
+fn rounded(number: f64) -> f64 {
+    (number * 1000.0).round() / 1000.0
+}
+
+fn whole_ms(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,28 @@
+//! This gateway, as it announces itself.
+
+use selvage_core::fleet::GatewayStatus;
+use tokio::time::Instant;
+
+use super::standing::standing;
+use crate::service::gateway::App;
+
+/// This gateway now.
+pub(crate) fn status(app: &App) -> GatewayStatus {
+    let admission = &app.predictions.admission;
+    let total = app.metrics.traffic();
+    let found = app.stats.lock();
+    let (recent, span) = found.0.until(Instant::now(), &total);
+    let workers = app.predictions.queues.members();
+    GatewayStatus {
+        id: app.stats.id.clone(),
+        started_at: app.stats.started_at,
+        status: standing(app, found.1, workers.map(|members| members.workers.len())).to_owned(),
+        in_flight: admission.in_flight() as u64,
+        in_flight_limit: admission.max() as u64,
+        connections: u64::try_from(app.metrics.connections.get()).unwrap_or_default(),
+        total,
+        recent,
+        recent_ms: u64::try_from(span.as_millis()).unwrap_or(u64::MAX),
+        asks: Some(app.models.asked()),
+    }
+}

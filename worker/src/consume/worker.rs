@@ -1,0 +1,172 @@
+//! Makes a worker: finds the runtime, loads, checks and warms every model. How it lives then is in [`crate::consume::life`].
+
+use std::num::NonZero;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Instant;
+
+use prometheus::Registry;
+use selvage_core::catalog::follow::{Change, Follow};
+use selvage_core::catalog::{Catalog, Model};
+use selvage_core::job::Priority;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, spawn_blocking};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Contradiction, EngineSettings, WorkerSettings};
+use crate::consume::backends::Backends;
+use crate::consume::hosted_model::{HostedModel, LoadedModel};
+use crate::consume::starts::Starts;
+use crate::engine::{Completed, Completions, Pool, PoolSpec};
+use crate::image::decode::Limits;
+use crate::metrics::Metrics;
+use crate::onnx::ModelError;
+use crate::onnx::load::{find_library, recipe};
+use crate::onnx::session::Runtime;
+
+/// Batches of ended jobs that fit into an exit; more than can ever be in hand, so that no thread waits for a slow store.
+const EXIT_ROOM: usize = 64 * 1024;
+/// A worker that is ready to consume.
+#[derive(Debug)]
+pub struct Worker {
+    pub(crate) models: Vec<Arc<HostedModel>>,
+    pub(crate) loader: Arc<Loader>,
+    pub(crate) follow: Option<(Follow, mpsc::Receiver<Change>)>,
+    pub(crate) settings: WorkerSettings,
+    pub(crate) backends: Backends,
+    pub(crate) metrics: Metrics,
+    pub(crate) completions: Completions,
+    pub(crate) ended: Option<[(Priority, mpsc::Receiver<Vec<Completed>>); 2]>,
+    pub(crate) consuming: watch::Sender<bool>,
+}
+
+/// Why a worker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// Settings that contradict the machine.
+    #[error(transparent)]
+    Settings(#[from] Contradiction),
+    /// The runtime or a model cannot be used.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The registry has these metrics already.
+    #[error("the worker's metrics cannot be registered")]
+    Metrics(#[from] prometheus::Error),
+    /// A task that loaded a model was ended.
+    #[error("loading was interrupted")]
+    Interrupted(#[from] JoinError),
+}
+
+/// Finds and loads ONNX Runtime. Done by [`Worker::prepare`] as well; doing it first tells what is wrong before anything
+/// else is tried.
+///
+/// # Errors
+/// [`ModelError::Runtime`] with what to do about it.
+pub fn load_runtime(settings: &EngineSettings) -> Result<Runtime, ModelError> {
+    Runtime::load(&find_library(settings.onnxruntime.as_deref())?)
+}
+
+impl Worker {
+    /// Loads and checks every model of the catalog, and opens and warms its sessions. Once `stop` fires it loads no further
+    /// model; the worker must be run all the same, so that its sessions end before the process does.
+    ///
+    /// # Errors
+    /// [`PrepareError`]: a sentence that names the setting, or the file and the field.
+    pub async fn prepare(
+        catalog: Catalog,
+        settings: WorkerSettings,
+        backends: Backends,
+        registry: &Registry,
+        stop: &CancellationToken,
+    ) -> Result<Self, PrepareError> {
+        let follow = Follow::new(settings.models.clone(), &catalog);
+        let cores = available_parallelism().map_or(1, NonZero::get);
+        let sessions = settings.engine.sessions(cores)?;
+        let metrics = Metrics::register(registry)?;
+        let (interactive, interactive_ended) = mpsc::channel(EXIT_ROOM);
+        let (batch, batch_ended) = mpsc::channel(EXIT_ROOM);
+        let engine = settings.engine.clone();
+        let runtime = spawn_blocking(move || load_runtime(&engine)).await??;
+        let loader = Arc::new(Loader {
+            runtime,
+            sessions,
+            settings: settings.engine.clone(),
+            limits: Limits::with_pixels(settings.max_pixels),
+            starts: Starts::new(Arc::clone(&backends.store)),
+            backends: backends.clone(),
+            completions: Completions { interactive, batch },
+            metrics: metrics.clone(),
+        });
+        let (loading, stop) = (Arc::clone(&loader), stop.clone());
+        let models = spawn_blocking(move || loading.load_all(&catalog, &stop)).await??;
+        Ok(Self {
+            completions: loader.completions.clone(),
+            models,
+            loader,
+            follow: Some(follow),
+            settings,
+            backends,
+            metrics,
+            ended: Some([
+                (Priority::Interactive, interactive_ended),
+                (Priority::Batch, batch_ended),
+            ]),
+            consuming: watch::Sender::new(false),
+        })
+    }
+}
+
+/// Loads models, on a thread that may block.
+#[derive(Debug)]
+pub(crate) struct Loader {
+    runtime: Runtime,
+    sessions: usize,
+    settings: EngineSettings,
+    limits: Limits,
+    backends: Backends,
+    starts: Starts,
+    completions: Completions,
+    metrics: Metrics,
+}
+
+impl Loader {
+    fn load_all(
+        &self,
+        catalog: &Catalog,
+        stop: &CancellationToken,
+    ) -> Result<Vec<Arc<HostedModel>>, ModelError> {
+        let load = |model: &Arc<Model>| {
+            self.metrics.begin(&model.name);
+            Ok(Arc::new(HostedModel::new(self.load(model)?)))
+        };
+        let models = catalog.models().iter();
+        let wanted = models.take_while(|_| !stop.is_cancelled());
+        wanted.map(load).collect()
+    }
+
+    /// Opens and warms the sessions of one model's file.
+    pub(crate) fn load(&self, model: &Arc<Model>) -> Result<LoadedModel, ModelError> {
+        let started = Instant::now();
+        let threads = self.settings.intra_threads.max(1);
+        let pool = Pool::start(PoolSpec {
+            open: recipe(self.runtime.clone(), Arc::clone(model), threads)?,
+            model: Arc::clone(model),
+            sessions: self.sessions,
+            limits: self.limits,
+            clock: self.backends.clock.clone(),
+            starts: self.starts.clone(),
+            completions: self.completions.clone(),
+            metrics: self.metrics.of_model(&model.name),
+        })?;
+        tracing::info!(
+            model.name = %model.name,
+            model.version = model.version,
+            model.digest = %model.digest,
+            sessions = pool.sessions(),
+            max_batch = pool.max_batch(),
+            duration_ms = started.elapsed().as_millis() as u64,
+            "model loaded and warm"
+        );
+        Ok(LoadedModel::new(Arc::clone(model), pool))
+    }
+}

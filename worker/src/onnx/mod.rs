@@ -1,0 +1,55 @@
+//! A model that is ready to compute: the trait the engine knows, and where its implementation is loaded.
+//!
+//! Only [`onnx`] knows ONNX Runtime; the engine's tests run on other predictors.
+
+pub mod load;
+pub mod scores;
+pub mod session;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// One session of one model, owned by one thread.
+pub trait Predictor: Send {
+    /// Most images in one call.
+    fn max_batch(&self) -> usize;
+
+    /// Raw scores of `images` images whose tensors follow each other in `input`: labels together, image by image.
+    ///
+    /// # Errors
+    /// [`ModelError::Run`]; the predictor may be used again.
+    fn predict(&mut self, input: &[f32], images: usize) -> Result<Vec<f32>, ModelError>;
+
+    /// What makes a [`Predictor::predict`] that runs on another thread return early, with an error. A call that begins later
+    /// is not affected. `None` where there is no such thing.
+    fn break_off(&self) -> Option<Arc<BreakOff>> {
+        None
+    }
+}
+
+/// Asks a call to return early; does not wait until it does.
+pub type BreakOff = dyn Fn() + Send + Sync;
+
+/// Opens one more predictor of the same model.
+pub type Open = dyn Fn() -> Result<Box<dyn Predictor>, ModelError> + Send + Sync;
+
+/// Why a model cannot be used, in sentences for operators.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// There is no usable ONNX Runtime.
+    #[error("ONNX Runtime cannot be used: {0}")]
+    Runtime(String),
+    /// The model file and its `model.toml` do not belong together, or the file is no model.
+    #[error("{}: {problem}", file.display())]
+    Unfit {
+        /// The model file.
+        file: PathBuf,
+        /// What is wrong, with the field of `model.toml` where one is to blame.
+        problem: String,
+    },
+    /// An inference failed.
+    #[error("inference failed: {0}")]
+    Run(String),
+}

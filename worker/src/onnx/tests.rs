@@ -1,0 +1,188 @@
+//! Real sessions on small real models, good and broken; how they are made is in `tests/fixtures/make_models.py`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use selvage_core::catalog::{Catalog, Model};
+
+use super::load::{find_library, recipe};
+use super::session::Runtime;
+use super::{ModelError, Predictor};
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures")
+}
+
+fn runtime() -> Runtime {
+    let setting = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
+    Runtime::load(&find_library(setting.as_deref()).unwrap()).unwrap()
+}
+
+/// A copy of one model in a folder of its own, as the catalog sees it.
+fn model(source: &Path) -> (tempfile::TempDir, Arc<Model>) {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("model");
+    fs::create_dir(&copy).unwrap();
+    for file in ["model.toml", "model.onnx"] {
+        fs::copy(source.join(file), copy.join(file)).unwrap();
+    }
+    let catalog = Catalog::read(folder.path()).unwrap();
+    (folder, Arc::clone(&catalog.models()[0]))
+}
+
+fn open(source: &Path) -> Result<Box<dyn Predictor>, ModelError> {
+    let (_folder, model) = model(source);
+    recipe(runtime(), model, 1)?()
+}
+
+/// A picture of one colour as the models' tensors have it, normalised as their `model.toml` says.
+fn picture(colour: [f32; 3], channels_first: bool) -> Vec<f32> {
+    let colour = colour.map(|value| (value - 0.5) / 0.5);
+    if channels_first {
+        colour.iter().flat_map(|value| [*value; 64]).collect()
+    } else {
+        colour.repeat(64)
+    }
+}
+
+const COLOURS: [[f32; 3]; 3] = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
+
+fn best(scores: &[f32]) -> usize {
+    let order = (0..scores.len()).max_by(|a, b| scores[*a].total_cmp(&scores[*b]));
+    order.unwrap()
+}
+
+#[test]
+fn pictures_are_distinguished_in_either_layout_and_any_batch() {
+    for (source, channels_first) in [
+        ("rgb-tiny", false),
+        ("variants/nchw", true),
+        ("variants/free-sides", false),
+        ("variants/batch-of-two", false),
+    ] {
+        let mut predictor = open(&fixtures().join(source)).unwrap();
+        for images in 1..=predictor.max_batch() {
+            let batch: Vec<f32> = (0..images)
+                .flat_map(|image| picture(COLOURS[image % 3], channels_first))
+                .collect();
+            let scores = predictor.predict(&batch, images).unwrap();
+            assert_eq!(scores.len(), images * 3, "{source}");
+            for (image, scores) in scores.chunks_exact(3).enumerate() {
+                assert_eq!(best(scores), image % 3, "{source}: {scores:?}");
+                // Mean colour ±1, times the weights: 6 for the colour, and -1 × -3 for each of the two others.
+                assert!(
+                    (scores[image % 3] - 12.0).abs() < 1e-5,
+                    "{source}: {scores:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_model_of_one_batch_size_limits_the_batch_and_is_filled_up() {
+    let mut predictor = open(&fixtures().join("variants/batch-of-two")).unwrap();
+    assert_eq!(predictor.max_batch(), 2);
+    let alone = predictor.predict(&picture(COLOURS[1], false), 1).unwrap();
+    assert_eq!((alone.len(), best(&alone)), (3, 1));
+}
+
+#[test]
+fn broken_models_are_refused_by_file_and_field() {
+    let mut seen = 0;
+    for entry in fs::read_dir(fixtures().join("broken-models")).unwrap() {
+        let source = entry.unwrap().path();
+        let error = match open(&source) {
+            Ok(_) => panic!("{} was taken", source.display()),
+            Err(error) => error,
+        };
+        assert!(matches!(error, ModelError::Unfit { .. }), "{error}");
+        let message = error.to_string();
+        let words = fs::read_to_string(source.join("expected.txt")).unwrap();
+        for word in words.lines() {
+            assert!(message.contains(word), "{word} is not in: {message}");
+        }
+        seen += 1;
+    }
+    assert!(seen >= 9, "{seen}");
+}
+
+#[test]
+fn an_inference_that_does_not_end_is_broken_off_and_the_session_goes_on() {
+    let mut predictor = open(&fixtures().join("variants/endless")).unwrap();
+    let break_off = predictor.break_off().unwrap();
+    let (bright, dark) = (picture([1.0; 3], false), picture([0.0; 3], false));
+    let (mut predictor, result) = std::thread::scope(|scope| {
+        let running = scope.spawn(move || {
+            let result = predictor.predict(&bright, 1);
+            (predictor, result)
+        });
+        // A run that has not begun is not broken off, so it is asked until it has.
+        while !running.is_finished() {
+            break_off();
+            std::thread::yield_now();
+        }
+        running.join().unwrap()
+    });
+    assert!(matches!(result, Err(ModelError::Run(_))), "{result:?}");
+    assert_eq!(predictor.predict(&dark, 1).unwrap().len(), 3);
+}
+
+#[test]
+fn names_of_tensors_that_are_not_there_are_refused() {
+    for (from, to, field) in [
+        ("[input]\n", "[input]\nname = \"pixels\"\n", "input.name"),
+        ("[output]\n", "[output]\nname = \"logits\"\n", "output.name"),
+    ] {
+        let (folder, _) = model(&fixtures().join("rgb-tiny"));
+        let description = folder.path().join("model/model.toml");
+        let text = fs::read_to_string(&description).unwrap();
+        fs::write(&description, text.replace(from, to)).unwrap();
+        let catalog = Catalog::read(folder.path()).unwrap();
+        let opened = recipe(runtime(), Arc::clone(&catalog.models()[0]), 1).unwrap()();
+        let message = opened.err().unwrap().to_string();
+        assert!(
+            message.contains(field) && message.contains("scores") || message.contains("image"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_is_replaced_while_it_is_loaded_is_refused() {
+    let (_folder, model) = model(&fixtures().join("rgb-tiny"));
+    fs::copy(fixtures().join("variants/nchw/model.onnx"), &model.file).unwrap();
+    let error = recipe(runtime(), model, 1).err().unwrap();
+    assert!(error.to_string().contains("was replaced"), "{error}");
+}
+
+#[test]
+fn a_library_that_is_missing_or_none_is_reported_in_a_sentence() {
+    let absent = find_library(Some(Path::new("/nonexistent/lib.so"))).unwrap_err();
+    let message = absent.to_string();
+    for word in [
+        "/nonexistent/lib.so",
+        "ORT_DYLIB_PATH",
+        "scripts/onnxruntime",
+    ] {
+        assert!(message.contains(word), "{message}");
+    }
+    // The one that works is loaded first: afterwards no other may be, and nothing panics.
+    runtime();
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("libonnxruntime.so");
+    fs::write(&text, "this is no library").unwrap();
+    let message = Runtime::load(&text).unwrap_err().to_string();
+    assert!(message.contains(&text.display().to_string()), "{message}");
+}
+
+#[test]
+fn the_shipped_model_loads_and_gives_a_score_per_label() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
+    let catalog = Catalog::read(&folder).unwrap();
+    let model = catalog.get("fashion-mnist").unwrap();
+    let mut predictor = recipe(runtime(), Arc::clone(model), 1).unwrap()().unwrap();
+    let scores = predictor.predict(&[0.0; 784], 1).unwrap();
+    assert_eq!(scores.len(), model.labels.len());
+}
