@@ -27,6 +27,17 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// One digest of several texts; their lengths keep them apart.
+    #[must_use]
+    pub fn of_parts(parts: &[&[u8]]) -> Self {
+        let mut all = Vec::new();
+        for part in parts {
+            all.extend_from_slice(&part.len().to_be_bytes());
+            all.extend_from_slice(part);
+        }
+        Self::of(&all)
+    }
+
     /// Digests a stream to its end.
     ///
     /// # Errors
@@ -155,6 +166,12 @@ mod tests {
             expected
         );
         assert_eq!(expected.parse::<Digest>().unwrap(), Digest::of(b"abc"));
+    }
+
+    #[test]
+    fn parts_are_kept_apart() {
+        let of = Digest::of_parts;
+        assert_ne!(of(&[b"ab", b"c"]), of(&[b"a", b"bc"]));
     }
 
     #[test]

@@ -8,5 +8,6 @@ pub mod http;
 pub mod program;
 pub mod service;
 
+pub use http::app::App;
 pub use http::server::serve;
-pub use service::gateway::{App, Backends, Gateway};
+pub use service::gateway::{Backends, Gateway};

@@ -1,5 +1,6 @@
 //! The operator's endpoints: /livez, /readyz, /metrics. No jobs and no secrets here.
 
+use std::io;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -10,6 +11,7 @@ use axum::{Json, Router};
 use prometheus::{Registry, TextEncoder};
 use selvage_core::queue::{Health, Queue};
 use serde_json::json;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 /// What the endpoints look at.
@@ -21,6 +23,14 @@ pub struct Ops {
     pub consuming: watch::Receiver<bool>,
     /// The broker.
     pub queue: Arc<dyn Queue>,
+}
+
+/// Serves the routes on that listener.
+///
+/// # Errors
+/// Never at present.
+pub async fn serve(ops: Ops, listener: TcpListener) -> io::Result<()> {
+    axum::serve(listener, router(ops)).await
 }
 
 /// The routes.

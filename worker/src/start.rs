@@ -103,12 +103,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Star
     let mut serving = JoinSet::new();
     if let Some(socket) = ops {
         let listener = listen(socket)?;
-        let routes = ops::router(Ops {
+        let ops = Ops {
             registry,
             consuming: worker.ready(),
             queue: Arc::clone(&queue),
-        });
-        serving.spawn(async move { axum::serve(listener, routes).await });
+        };
+        serving.spawn(ops::serve(ops, listener));
     }
     let ended = worker.run(shutdown).await;
     queue.close().await;

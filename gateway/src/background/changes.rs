@@ -1,23 +1,25 @@
 //! Changes models while the gateway runs: follows the folder, and takes a new file once the workers have it.
 
+use std::sync::Arc;
+
 use selvage_core::catalog::follow::{Change, Follow};
 use selvage_core::fleet::{Members, ModelStatus};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::service::gateway::App;
+use crate::service::gateway::Gateway;
 
 /// Notes what changes in the folder until `stop` fires.
 pub async fn run(
-    app: App,
+    gateway: Arc<Gateway>,
     (follow, mut changes): (Follow, mpsc::Receiver<Change>),
     stop: CancellationToken,
 ) {
     let noting = async {
         while let Some(change) = changes.recv().await {
             match change {
-                Change::Now(model) => app.models.comes(&model),
-                Change::Refused(Some(name)) => app.metrics.model_changed(&name, "refused"),
+                Change::Now(model) => gateway.models.comes(&model),
+                Change::Refused(Some(name)) => gateway.metrics.model_changed(&name, "refused"),
                 Change::Refused(None) => {}
             }
         }
@@ -26,9 +28,9 @@ pub async fn run(
 }
 
 /// Takes what the workers hold, and shows who holds what.
-pub(crate) fn look_at(app: &App, members: &Members) {
-    for model in app.models.take_over(members) {
-        app.metrics.model_changed(&model.name, "taken");
+pub(crate) fn look_at(gateway: &Gateway, members: &Members) {
+    for model in gateway.models.take_over(members) {
+        gateway.metrics.model_changed(&model.name, "taken");
         tracing::info!(
             model.name = %model.name,
             model.version = model.version,
@@ -36,13 +38,13 @@ pub(crate) fn look_at(app: &App, members: &Members) {
             "a model was changed: all its workers hold the new file, new jobs are for it"
         );
     }
-    for model in app.models.catalog().models() {
+    for model in gateway.models.catalog().models() {
         let held = members.workers.iter().flat_map(|worker| &worker.models);
         let held: Vec<&ModelStatus> = held.filter(|held| held.name == model.name).collect();
         let current = held.iter().filter(|held| held.is(model)).count();
         for (file, count) in [("current", current), ("other", held.len() - current)] {
             let labels = [model.name.as_str(), file];
-            let gauge = app.metrics.model_workers.with_label_values(&labels);
+            let gauge = gateway.metrics.model_workers.with_label_values(&labels);
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }

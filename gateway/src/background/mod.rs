@@ -4,6 +4,7 @@
 //!
 //! | module | task |
 //! |---|---|
+//! | [`replies`] | hands replies to those who wait, and ends jobs that nobody waits for |
 //! | [`sweeper`] | ends jobs whose deadline has passed |
 //! | [`dead_letter_intake`] | ends the jobs of dead-lettered messages, and stores the messages |
 //! | [`webhooks`] | delivers webhooks |
@@ -12,6 +13,7 @@
 
 pub mod changes;
 pub mod dead_letter_intake;
+pub mod replies;
 pub mod sampler;
 pub mod sweeper;
 pub mod webhooks;

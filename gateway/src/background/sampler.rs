@@ -1,5 +1,6 @@
 //! The tasks: one reads the numbers once a second for all streams, another announces this gateway.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use selvage_core::fleet::{ANNOUNCE_EVERY, Member};
@@ -7,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::background::changes;
-use crate::service::gateway::App;
+use crate::service::gateway::Gateway;
 use crate::service::stats::dependencies::Dependencies;
 use crate::service::stats::snapshot;
 use crate::service::stats::status::status;
@@ -20,10 +21,10 @@ const APART: Duration = Duration::from_millis(100);
 const LIMIT: Duration = Duration::from_secs(1);
 /// Reads until `stop` fires: everything once a second, and the list of processes also when one of them falls silent, so that
 /// it is seen to vanish then and not up to a second later.
-pub async fn read(app: App, stop: CancellationToken) {
+pub async fn read(gateway: Arc<Gateway>, stop: CancellationToken) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let queues = &app.predictions.queues;
+    let queues = &gateway.predictions.queues;
     loop {
         // One that has passed was looked at already, or the list could not be read: then the next tick looks again.
         let now = Instant::now();
@@ -31,39 +32,42 @@ pub async fn read(app: App, stop: CancellationToken) {
         let silence = silence.map(|at| at.max(now + APART));
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = ticks.tick() => read_all(&app).await,
+            _ = ticks.tick() => read_all(&gateway).await,
             () = sleep_until(silence.unwrap_or(now)), if silence.is_some() => drop(queues.read_members().await),
         }
-        match serde_json::to_string(&snapshot::of(&app)) {
-            Ok(json) => drop(app.stats.latest.send_replace(json.into())),
+        match serde_json::to_string(&snapshot::of(&gateway)) {
+            Ok(json) => drop(gateway.stats.latest.send_replace(json.into())),
             Err(error) => tracing::error!(%error, "the fleet's numbers could not be written"),
         }
     }
 }
 
-async fn read_all(app: &App) {
-    app.predictions.admission.pace.tick();
-    let (dependencies, ()) = tokio::join!(Dependencies::check(app), app.predictions.queues.read());
-    if let Some(members) = app.predictions.queues.members() {
-        changes::look_at(app, &members);
+async fn read_all(gateway: &Gateway) {
+    gateway.predictions.admission.pace.tick();
+    let (dependencies, ()) = tokio::join!(
+        Dependencies::check(gateway),
+        gateway.predictions.queues.read()
+    );
+    if let Some(members) = gateway.predictions.queues.members() {
+        changes::look_at(gateway, &members);
     }
-    let mut found = app.stats.lock();
-    found.0.note(Instant::now(), app.metrics.traffic());
+    let mut found = gateway.stats.lock();
+    found.0.note(Instant::now(), gateway.metrics.traffic());
     found.1 = dependencies;
 }
 
 /// Announces this gateway until `stop` fires, then takes it off the fleet's list.
-pub async fn announce(app: App, stop: CancellationToken) {
+pub async fn announce(gateway: Arc<Gateway>, stop: CancellationToken) {
     let mut ticks = interval(ANNOUNCE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        let me = Member::Gateway(status(&app));
-        let announcing = app.predictions.queues.fleet.announce(&me);
+        let me = Member::Gateway(status(&gateway));
+        let announcing = gateway.predictions.queues.fleet.announce(&me);
         if !matches!(timeout(LIMIT, announcing).await, Ok(Ok(_))) {
             tracing::debug!("nobody heard this gateway's announcement");
         }
     }
     // Who cannot say goodbye is missed after a moment anyway.
-    let leaving = app.predictions.queues.fleet.leave(&app.stats.id);
+    let leaving = gateway.predictions.queues.fleet.leave(&gateway.stats.id);
     timeout(LIMIT, leaving).await.ok();
 }

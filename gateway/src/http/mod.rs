@@ -4,6 +4,7 @@
 //!
 //! | module | contents |
 //! |---|---|
+//! | [`app`], [`limits`] | what handlers see, and what requests are bound by |
 //! | [`server`] | connections: accepting, time limits, draining |
 //! | `routes` | the route table and its handlers |
 //! | [`access`], [`peer`] | API keys, rates, and the caller of a request |
@@ -15,17 +16,19 @@
 //! | [`oip`] | the Open Inference Protocol: reading and writing its tensors |
 
 pub mod access;
+pub mod app;
 pub mod browsers;
 pub mod depth;
 pub mod error;
 pub mod idempotency;
+pub mod limits;
 pub mod oip;
 pub mod openapi;
 pub mod options;
 mod pages;
 pub mod peer;
 pub mod prefer;
-pub(crate) mod routes;
+mod routes;
 pub mod server;
 pub mod upload;
 pub mod view;

@@ -1,8 +1,7 @@
 //! The job object as clients see it: names, order and units of its JSON. No decision is taken here.
 
 use std::borrow::Cow;
-use std::fmt;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use selvage_core::catalog::Model;
 use selvage_core::clock::UnixMillis;
@@ -12,12 +11,14 @@ use selvage_core::key::Digest;
 use selvage_core::outcome::Cost;
 use selvage_core::output::Output;
 use selvage_core::store::Record;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::http::error::{ApiError, Problem};
 use crate::service::predictions::{Finished, PredictRequest};
+use crate::service::queues::QueueView;
+use crate::service::time::Time;
 
 /// The job object.
 #[derive(Debug, Serialize, ToSchema)]
@@ -123,16 +124,6 @@ pub struct Failed<'a> {
     pub error: &'a ApiError,
 }
 
-/// Estimates for a queued job: the order in which jobs end is not exactly the order of their submission.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(as = Queue)]
-pub struct QueueView {
-    /// Estimated position among the unfinished asynchronous jobs of its model; 1 is next.
-    pub position: u64,
-    /// Estimated time until it ends, in milliseconds.
-    pub eta_ms: u64,
-}
-
 /// How long each part took, in milliseconds; `batch_wait_ms`, the wait inside the worker, is a part of `queue_ms`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Timings {
@@ -160,27 +151,6 @@ impl Urls {
             cancel: format!("{this}/cancel"),
             this,
         }
-    }
-}
-
-/// A moment as RFC 3339 in UTC, with milliseconds.
-#[derive(Clone, Copy, Debug, ToSchema)]
-#[schema(value_type = String, format = DateTime)]
-pub(crate) struct Time(pub(crate) UnixMillis);
-
-/// The last millisecond of the year 9999, the last RFC 3339 can write.
-const LAST_MOMENT: u64 = 253_402_300_799_999;
-
-impl fmt::Display for Time {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let since_epoch = Duration::from_millis(self.0.0.min(LAST_MOMENT));
-        humantime::format_rfc3339_millis(UNIX_EPOCH + since_epoch).fmt(f)
-    }
-}
-
-impl Serialize for Time {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 
@@ -225,6 +195,24 @@ pub(crate) fn total_timing(total: Duration) -> String {
 /// Milliseconds, to the microsecond.
 fn millis(span: Duration) -> f64 {
     (span.as_secs_f64() * 1_000_000.0).round() / 1000.0
+}
+
+/// What a webhook says of an ended job, as JSON.
+#[derive(Serialize)]
+struct Event<'a> {
+    r#type: String,
+    timestamp: Time,
+    data: JobView<'a>,
+}
+
+/// The body of the webhook of an ended job; `durable` as in the job object.
+pub(crate) fn webhook_body(record: &Record, now: UnixMillis, durable: bool) -> Option<Vec<u8>> {
+    let event = Event {
+        r#type: format!("job.{}", record.state.as_str()),
+        timestamp: Time(record.finished_at.unwrap_or(now)),
+        data: JobView::recorded(record, None, durable),
+    };
+    serde_json::to_vec(&event).ok()
 }
 
 impl<'a> JobView<'a> {

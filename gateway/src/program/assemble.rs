@@ -1,24 +1,21 @@
 //! Puts a gateway together and starts its background tasks.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::Router;
 use prometheus::Registry;
 use selvage_core::queue::Reports;
-use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
 
 use crate::background::dead_letter_intake::Intake;
 use crate::background::sweeper::Sweeper;
-use crate::background::{sampler, webhooks};
+use crate::background::{replies, sampler, webhooks};
 use crate::http::access::Access;
-use crate::http::routes;
+use crate::http::app::App;
+use crate::http::limits::Limits;
 use crate::http::upload::BodyLimits;
-use crate::program::config::Limits;
+use crate::http::view::webhook_body;
 use crate::service::admission::{Admission, Lists};
 use crate::service::dead_letters::DeadLetterService;
-use crate::service::gateway::{App, Backends, Gateway};
+use crate::service::gateway::{Backends, Gateway};
 use crate::service::inflight::Inflight;
 use crate::service::lifecycle::Lifecycle;
 use crate::service::metrics::Metrics;
@@ -29,9 +26,6 @@ use crate::service::stats::Stats;
 use crate::service::submit::Submitter;
 use crate::service::watch::Watch;
 use crate::service::webhooks::Webhooks;
-
-/// How often flights nobody waits for any more are ended; it bounds how long a client that left keeps its place.
-const EXPIRE_EVERY: Duration = Duration::from_millis(250);
 
 impl App {
     /// Puts a gateway together and starts its background tasks; they end with [`crate::serve`], or when its `life.stop` fires.
@@ -112,23 +106,25 @@ impl App {
             metrics: metrics.clone(),
             durable,
         };
-        let webhooks = Webhooks::new(&limits.webhooks);
+        let webhooks = Webhooks::new(&limits.webhooks, webhook_body);
         let gateway = Gateway {
             dead_letters,
             webhooks,
-            limits,
-            access: Arc::new(access),
             models,
             predictions,
             store,
-            bodies,
             lists: Lists::default(),
             life,
             metrics,
             registry: registry.clone(),
             stats,
         };
-        let app = Self(Arc::new(gateway));
+        let app = Self {
+            gateway: Arc::new(gateway),
+            limits: Arc::new(limits),
+            access: Arc::new(access),
+            bodies,
+        };
         app.run(reports, watching, sweeper, intake);
         Ok(app)
     }
@@ -142,45 +138,15 @@ impl App {
         intake: Intake,
     ) {
         let (tasks, stop) = (&self.life.tasks, &self.life.stop);
+        let gateway = || Arc::clone(&self.gateway);
         tasks.spawn(watching);
         tasks.spawn(Arc::clone(&self.access).follow_hangups(stop.clone()));
         tasks.spawn(sweeper.run(stop.clone()));
         tasks.spawn(intake.run(stop.clone()));
-        tasks.spawn(take_reports(self.clone(), reports, stop.clone()));
-        tasks.spawn(expire(self.clone(), stop.clone()));
-        tasks.spawn(webhooks::run(self.clone(), stop.clone()));
-        tasks.spawn(sampler::read(self.clone(), stop.clone()));
-        tasks.spawn(sampler::announce(self.clone(), stop.clone()));
-    }
-
-    /// The routes, as a service that can be called without a server.
-    pub fn router(&self) -> Router {
-        routes::table(self.clone())
-    }
-
-    /// Health and metrics alone, without API keys, for the operator's own listener.
-    pub fn ops_router(&self) -> Router {
-        routes::ops_table(self.clone())
-    }
-}
-
-async fn take_reports(app: App, mut reports: Reports, stop: CancellationToken) {
-    while let Some(Some(batch)) = stop.run_until_cancelled(reports.recv()).await {
-        app.predictions.take(batch);
-    }
-}
-
-/// Ends flights nobody waits for any more. Where replies go to another queue than before, what was on its way to the old
-/// one is lost: then all flights end, and whoever waits looks into the cache and asks again.
-async fn expire(app: App, stop: CancellationToken) {
-    let mut ticks = interval(EXPIRE_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut address = None;
-    while let Some(now) = stop.run_until_cancelled(ticks.tick()).await {
-        let predictions = &app.predictions;
-        let current = predictions.queue.reply_address();
-        let moved = current.is_some() && address.is_some() && current != address;
-        address = current.or(address);
-        predictions.inflight.expire((!moved).then_some(now));
+        tasks.spawn(replies::take(gateway(), reports, stop.clone()));
+        tasks.spawn(replies::expire(gateway(), stop.clone()));
+        tasks.spawn(webhooks::run(gateway(), stop.clone()));
+        tasks.spawn(sampler::read(gateway(), stop.clone()));
+        tasks.spawn(sampler::announce(gateway(), stop.clone()));
     }
 }

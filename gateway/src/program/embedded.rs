@@ -20,11 +20,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::http::app::App;
 use crate::http::server::serve;
 use crate::program::config::Settings;
 use crate::program::start::{Ports, Prepared, start};
 use crate::program::start_error::StartError;
-use crate::service::gateway::{App, Backends};
+use crate::service::gateway::Backends;
 
 /// Records kept in memory, finished and unfinished; about a kilobyte each.
 const MAX_RECORDS: usize = 50_000;

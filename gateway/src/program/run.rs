@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use prometheus::Registry;
+use selvage_core::catalog::Catalog;
+use selvage_core::job::ModelName;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::access::Access;
@@ -22,7 +24,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let mode = settings
         .mode()
         .map_err(|error| StartError::Usage(error.into()))?;
-    let models = Models::of(&settings)?;
+    let models = open_models(&settings)?;
     let access = access(&settings)?;
     descriptors::make_room(settings.max_connections);
     let ports = Ports::bind(&settings)?;
@@ -113,6 +115,27 @@ fn access(settings: &Settings) -> Result<Access, StartError> {
     };
     let read = Access::from_file(file).context("--api-keys / SELVAGE_API_KEYS");
     read.map_err(StartError::Usage)
+}
+
+/// The models of these settings.
+///
+/// # Errors
+/// [`StartError::Usage`] where the folder, a model in it or the default model is wrong.
+pub(crate) fn open_models(settings: &Settings) -> Result<Models, StartError> {
+    let catalog = Catalog::read(&settings.shared.models).map_err(|error| {
+        StartError::Usage(anyhow::Error::new(error).context("--models / SELVAGE_MODELS"))
+    })?;
+    let models = Models::new(Arc::new(catalog), settings.default_model.as_ref());
+    models.map_err(|name| StartError::Usage(no_such_model(name.as_ref())))
+}
+
+fn no_such_model(name: Option<&ModelName>) -> anyhow::Error {
+    match name {
+        Some(name) => anyhow::anyhow!(
+            "--default-model / SELVAGE_DEFAULT_MODEL: the models folder has no `{name}`"
+        ),
+        None => anyhow::anyhow!("--models / SELVAGE_MODELS: the folder has no model"),
+    }
 }
 
 #[cfg(feature = "embedded")]

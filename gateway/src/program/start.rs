@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use prometheus::Registry;
@@ -11,10 +12,11 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use crate::background::changes;
 use crate::http::access::Access;
+use crate::http::app::App;
 use crate::http::server::serve_ops;
 use crate::program::config::Settings;
 use crate::program::start_error::StartError;
-use crate::service::gateway::{App, Backends};
+use crate::service::gateway::Backends;
 use crate::service::models::Models;
 
 /// What the kernel keeps of an answer that its client does not read, in bytes (it allows itself twice as much). Left to
@@ -114,7 +116,10 @@ pub(crate) fn start(
         .context("the metrics of traces")
         .map_err(StartError::Internal)?;
     let life = &app.life;
-    life.tasks
-        .spawn(changes::run(app.clone(), follow, life.stop.clone()));
+    life.tasks.spawn(changes::run(
+        Arc::clone(&app.gateway),
+        follow,
+        life.stop.clone(),
+    ));
     Ok(app)
 }

@@ -1,6 +1,5 @@
-//! What handlers and background tasks see of a gateway.
+//! The parts of one gateway, for handlers and background tasks.
 
-use std::ops::Deref;
 use std::sync::Arc;
 
 use prometheus::Registry;
@@ -12,9 +11,6 @@ use selvage_core::queue::dead_letters::DeadLetterQueue;
 use selvage_core::queue::{Health, Queue, Reports};
 use selvage_core::store::JobStore;
 
-use crate::http::access::Access;
-use crate::http::upload::BodyLimits;
-use crate::program::config::Limits;
 use crate::service::admission::Lists;
 use crate::service::dead_letters::DeadLetterService;
 use crate::service::lifecycle::{Lifecycle, Phase};
@@ -49,17 +45,9 @@ pub struct Backends {
     pub durable: bool,
 }
 
-/// A running gateway; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct App(pub(crate) Arc<Gateway>);
-
-/// What handlers see of a gateway.
+/// The parts of one gateway.
 #[derive(Debug)]
 pub struct Gateway {
-    /// What requests are bound by.
-    pub limits: Limits,
-    /// Who may ask.
-    pub access: Arc<Access>,
     /// Which model a request means.
     pub models: Models,
     /// The service.
@@ -70,8 +58,6 @@ pub struct Gateway {
     pub dead_letters: DeadLetterService,
     /// What tells clients' servers of their jobs' ends.
     pub webhooks: Webhooks,
-    /// Bounds of bodies.
-    pub bodies: BodyLimits,
     /// Lists of jobs that are read now.
     pub lists: Lists,
     /// Where this gateway is in its life.
@@ -82,14 +68,6 @@ pub struct Gateway {
     pub registry: Registry,
     /// The fleet in numbers.
     pub stats: Stats,
-}
-
-impl Deref for App {
-    type Target = Gateway;
-
-    fn deref(&self) -> &Gateway {
-        &self.0
-    }
 }
 
 impl Gateway {

@@ -10,16 +10,15 @@ use selvage_core::dead_letters::Reason;
 use selvage_core::fleet::{ANSWER_SECONDS, Traffic};
 use selvage_core::job::ModelName;
 
-use crate::http::error::Code;
 use crate::service::predictions::Finished;
 
 /// Refusals that are no fault of the request: it may be tried again.
-const TURNED_AWAY: [Code; 5] = [
-    Code::QueueFull,
-    Code::BrokerUnavailable,
-    Code::StoreUnavailable,
-    Code::StoreFull,
-    Code::Draining,
+pub(crate) const TURNED_AWAY: [&str; 5] = [
+    "queue_full",
+    "broker_unavailable",
+    "store_unavailable",
+    "store_full",
+    "draining",
 ];
 
 /// All of the gateway's own metrics; cheap to clone, clones count together.
@@ -248,7 +247,7 @@ impl Metrics {
     /// What the fleet adds up.
     #[must_use]
     pub fn traffic(&self) -> Traffic {
-        let refused = |code: &Code| self.refused.with_label_values(&[code.as_str()]).get();
+        let refused = |code: &&str| self.refused.with_label_values(&[*code]).get();
         Traffic {
             submitted: self.submitted.get(),
             refused: TURNED_AWAY.iter().map(refused).sum(),

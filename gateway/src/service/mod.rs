@@ -13,6 +13,7 @@
 //! | [`webhooks`] | which webhooks are accepted, and how they are signed |
 //! | [`dead_letters`] | dead letters: listed, replayed, purged |
 //! | [`lifecycle`], [`metrics`] | phases of a drain; what is counted |
+//! | [`time`] | moments as the API writes them |
 
 pub mod admission;
 pub mod dead_letters;
@@ -25,5 +26,6 @@ pub mod predictions;
 pub mod queues;
 pub mod stats;
 pub mod submit;
+pub mod time;
 pub mod watch;
 pub mod webhooks;

@@ -11,10 +11,6 @@ use selvage_core::fleet::{AskedModel, Members, ModelStatus};
 use selvage_core::job::ModelName;
 use selvage_core::key::PredictionKey;
 
-use crate::http::error::{ApiError, Code};
-use crate::program::config::Settings;
-use crate::program::start_error::StartError;
-
 /// The model that answers where several could and none is named.
 const PREFERRED: &str = "fashion-mnist";
 
@@ -34,6 +30,17 @@ struct Inner {
     coming: Mutex<BTreeMap<ModelName, Arc<Model>>>,
     /// What requests were for before, the youngest first.
     former: Mutex<Vec<Arc<Model>>>,
+}
+
+/// Why no model is what a request means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnknownModel {
+    /// No model has that name.
+    #[error("no model has that name")]
+    Name,
+    /// Another version of it is served.
+    #[error("that version is not served")]
+    Version,
 }
 
 impl Models {
@@ -62,32 +69,21 @@ impl Models {
         })))
     }
 
-    /// The models of these settings.
-    ///
-    /// # Errors
-    /// [`StartError::Usage`] where the folder, a model in it or the default model is wrong.
-    pub fn of(settings: &Settings) -> Result<Self, StartError> {
-        let catalog = Catalog::read(&settings.shared.models).map_err(|error| {
-            StartError::Usage(anyhow::Error::new(error).context("--models / SELVAGE_MODELS"))
-        })?;
-        let models = Self::new(Arc::new(catalog), settings.default_model.as_ref());
-        models.map_err(|name| StartError::Usage(no_such_model(name.as_ref())))
-    }
-
     /// The model of that name and version; the default model's where no name is given.
     ///
     /// # Errors
-    /// `model_not_found`; a version that is not served is not found either.
-    pub fn find(&self, name: Option<&str>, version: Option<&str>) -> Result<Arc<Model>, ApiError> {
-        let not_found = |detail| ApiError::new(Code::ModelNotFound, detail);
+    /// [`UnknownModel`].
+    pub fn find(
+        &self,
+        name: Option<&str>,
+        version: Option<&str>,
+    ) -> Result<Arc<Model>, UnknownModel> {
         let catalog = self.catalog();
         let model = catalog
             .get(name.unwrap_or_else(|| self.default_name()))
-            .ok_or_else(|| not_found("no model of that name; GET /models lists them"))?;
+            .ok_or(UnknownModel::Name)?;
         if version.is_some_and(|version| version != model.version) {
-            return Err(not_found(
-                "that version is not served; GET /models lists what is",
-            ));
+            return Err(UnknownModel::Version);
         }
         Ok(Arc::clone(model))
     }
@@ -184,15 +180,6 @@ fn is_held_by_all(model: &Model, members: &Members) -> bool {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn no_such_model(name: Option<&ModelName>) -> anyhow::Error {
-    match name {
-        Some(name) => anyhow::anyhow!(
-            "--default-model / SELVAGE_DEFAULT_MODEL: the models folder has no `{name}`"
-        ),
-        None => anyhow::anyhow!("--models / SELVAGE_MODELS: the folder has no model"),
-    }
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use selvage_core::queue::{Consumer, Delivery, Queue};
 use selvage_core::store::MemoryStore;
 use selvage_gateway::http::access::Access;
 use selvage_gateway::http::browsers::BrowserRules;
-use selvage_gateway::program::config::Limits;
+use selvage_gateway::http::limits::Limits;
 use selvage_gateway::service::models::Models;
 use selvage_gateway::{App, Backends};
 use serde_json::Value;

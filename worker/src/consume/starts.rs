@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::consume::claim::{self, Verdict};
 use crate::engine::running::RunningJobs;
-use crate::engine::{Completed, Task};
+use crate::engine::{Completed, CountAttempts, Task};
 
 /// How long a thread waits for the store. Past it the jobs are run uncounted: other jobs wait for the thread.
 const LIMIT: Duration = Duration::from_millis(250);
@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_millis(250);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The store, for threads that are not the runtime's.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Starts {
     store: Arc<dyn JobStore>,
     runtime: Handle,
@@ -49,39 +49,6 @@ impl Starts {
             line: Arc::default(),
             running: RunningJobs::default(),
         }
-    }
-
-    /// Counts the attempts. Returns the tasks that are to be run, and those that end instead. The message of a job that has
-    /// ended meanwhile, or that another message of is running here, is acknowledged.
-    pub(crate) fn begin(&self, tasks: Vec<Task>) -> (Vec<Task>, Vec<Completed>) {
-        let (mut run, mut ended) = (Vec::with_capacity(tasks.len()), Vec::new());
-        let (mut fresh, mut seeds) = (Vec::new(), Vec::new());
-        for mut task in tasks {
-            match Seed::of(&task.job) {
-                Some(seed) if task.running.is_none() => match self.running.begin(task.job.id) {
-                    None => self.acknowledge(task),
-                    Some(running) => {
-                        task.running = Some(running);
-                        seeds.push(seed);
-                        fresh.push(task);
-                    }
-                },
-                Some(_) | None => run.push(task),
-            }
-        }
-        let mut claims = self.claims(&seeds).into_iter();
-        for mut task in fresh {
-            match claims.next().map(|claim| claim::submitted(claim, None)) {
-                None => run.push(task),
-                Some(Verdict::Run(attempt)) => {
-                    task.attempt = attempt;
-                    run.push(task);
-                }
-                Some(Verdict::End(end)) => ended.push(task.ends(end, Cost::default())),
-                Some(Verdict::Settled(_)) => self.acknowledge(task),
-            }
-        }
-        (run, ended)
     }
 
     fn acknowledge(&self, task: Task) {
@@ -125,5 +92,38 @@ impl Starts {
             }
             line.is_pinged.store(false, Ordering::Release);
         });
+    }
+}
+
+impl CountAttempts for Starts {
+    fn begin(&self, tasks: Vec<Task>) -> (Vec<Task>, Vec<Completed>) {
+        let (mut run, mut ended) = (Vec::with_capacity(tasks.len()), Vec::new());
+        let (mut fresh, mut seeds) = (Vec::new(), Vec::new());
+        for mut task in tasks {
+            match Seed::of(&task.job) {
+                Some(seed) if task.running.is_none() => match self.running.begin(task.job.id) {
+                    None => self.acknowledge(task),
+                    Some(running) => {
+                        task.running = Some(running);
+                        seeds.push(seed);
+                        fresh.push(task);
+                    }
+                },
+                Some(_) | None => run.push(task),
+            }
+        }
+        let mut claims = self.claims(&seeds).into_iter();
+        for mut task in fresh {
+            match claims.next().map(|claim| claim::submitted(claim, None)) {
+                None => run.push(task),
+                Some(Verdict::Run(attempt)) => {
+                    task.attempt = attempt;
+                    run.push(task);
+                }
+                Some(Verdict::End(end)) => ended.push(task.ends(end, Cost::default())),
+                Some(Verdict::Settled(_)) => self.acknowledge(task),
+            }
+        }
+        (run, ended)
     }
 }

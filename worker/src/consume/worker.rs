@@ -92,7 +92,7 @@ impl Worker {
             sessions,
             settings: settings.engine.clone(),
             limits: Limits::with_pixels(settings.max_pixels),
-            starts: Starts::new(Arc::clone(&backends.store)),
+            starts: Arc::new(Starts::new(Arc::clone(&backends.store))),
             backends: backends.clone(),
             completions: Completions { interactive, batch },
             metrics: metrics.clone(),
@@ -124,7 +124,7 @@ pub(crate) struct Loader {
     settings: EngineSettings,
     limits: Limits,
     backends: Backends,
-    starts: Starts,
+    starts: Arc<Starts>,
     completions: Completions,
     metrics: Metrics,
 }
@@ -154,7 +154,7 @@ impl Loader {
             sessions: self.sessions,
             limits: self.limits,
             clock: self.backends.clock.clone(),
-            starts: self.starts.clone(),
+            starts: Arc::clone(&self.starts) as _,
             completions: self.completions.clone(),
             metrics: self.metrics.of_model(&model.name),
         })?;

@@ -21,8 +21,7 @@ use selvage_core::preview;
 use super::batch::Step;
 use super::pool::{Pool, PoolSpec};
 use super::progress::{Progress, StepJobs};
-use super::task::{Completed, Completions, DecodedJob, End, Task};
-use crate::consume::starts::Starts;
+use super::task::{Completed, Completions, CountAttempts, DecodedJob, End, Task};
 use crate::image::tensor::Normaliser;
 use crate::image::{ImageError, Prepared, Preparer};
 use crate::metrics::ModelMetrics;
@@ -39,7 +38,7 @@ pub(super) struct InferenceThread {
     tensor: Vec<f32>,
     softmax: bool,
     clock: Clock,
-    starts: Starts,
+    starts: Arc<dyn CountAttempts>,
     completions: Completions,
     metrics: ModelMetrics,
 }
@@ -61,7 +60,7 @@ impl InferenceThread {
             tensor: Vec::new(),
             softmax: spec.model.output.softmax,
             clock: spec.clock.clone(),
-            starts: spec.starts.clone(),
+            starts: Arc::clone(&spec.starts),
             completions: spec.completions.clone(),
             metrics: spec.metrics.clone(),
         }

@@ -17,4 +17,4 @@ mod threads;
 
 pub use exclusive::{Engine, Exclusive, NonExclusive};
 pub use pool::{Pool, PoolSpec};
-pub use task::{Completed, Completions, End, Isolation, Task};
+pub use task::{Completed, Completions, CountAttempts, End, Isolation, Task};

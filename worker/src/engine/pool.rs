@@ -14,8 +14,7 @@ use tokio::sync::Notify;
 
 use super::batch::{self, PriorityQueues, Raw, Step};
 use super::progress::{Progress, StepJobs};
-use super::task::{Completed, Completions, DecodedJob, End, Isolation, Task};
-use crate::consume::starts::Starts;
+use super::task::{Completed, Completions, CountAttempts, DecodedJob, End, Isolation, Task};
 use crate::image::decode::Limits;
 use crate::metrics::ModelMetrics;
 use crate::onnx::Open;
@@ -33,7 +32,7 @@ pub struct PoolSpec {
     /// The clock deadlines are measured by.
     pub clock: Clock,
     /// Counts the attempts of jobs that have a record.
-    pub starts: Starts,
+    pub starts: Arc<dyn CountAttempts>,
     /// Where jobs go that have ended.
     pub completions: Completions,
     /// What is counted.

@@ -100,6 +100,13 @@ impl Task {
     }
 }
 
+/// Counts the attempts of jobs that have a record, when a thread begins them.
+pub trait CountAttempts: Debug + Send + Sync {
+    /// The tasks that are to be run, and those that end instead. The message of a job that has ended meanwhile, or that another
+    /// message of is running here, is acknowledged.
+    fn begin(&self, tasks: Vec<Task>) -> (Vec<Task>, Vec<Completed>);
+}
+
 /// Where jobs go that have ended: one way per queue, so that asynchronous work which waits for its store never delays an answer
 /// somebody waits for.
 #[derive(Clone, Debug)]

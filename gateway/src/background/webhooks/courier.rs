@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::message::message;
 use super::slots::{Slot, Slots};
-use crate::service::gateway::App;
+use crate::service::gateway::Gateway;
 use crate::service::webhooks::address::Blocked;
 use crate::service::webhooks::{Sender, TRY_LIMIT, Webhooks};
 
@@ -55,8 +55,8 @@ enum Tried {
 const UNREACHABLE: Tried = Tried::Failed("unreachable");
 
 /// Tells what is due, again and again, until `stop` fires.
-pub async fn run(app: App, stop: CancellationToken) {
-    if app.webhooks.sender.is_none() {
+pub async fn run(gateway: Arc<Gateway>, stop: CancellationToken) {
+    if gateway.webhooks.sender.is_none() {
         return;
     }
     let slots = Arc::<Slots>::default();
@@ -73,18 +73,18 @@ pub async fn run(app: App, stop: CancellationToken) {
         if stop.run_until_cancelled(next_turn).await.is_none() {
             return;
         }
-        some_wait = turn(&app, &slots, &stop).await;
+        some_wait = turn(&gateway, &slots, &stop).await;
     }
 }
 
 /// Leases what is due, a batch at a time, and starts what has a slot. Says whether some had none.
-async fn turn(app: &App, slots: &Arc<Slots>, stop: &CancellationToken) -> bool {
+async fn turn(gateway: &Arc<Gateway>, slots: &Arc<Slots>, stop: &CancellationToken) -> bool {
     let mut waiting: HashMap<Option<KeyName>, u32> = HashMap::new();
     for _ in 0..MAX_BATCHES {
         if slots.are_taken() {
             return true;
         }
-        let due = timeout(STORE_LIMIT, app.store.lease_webhooks(BATCH, LEASE)).await;
+        let due = timeout(STORE_LIMIT, gateway.store.lease_webhooks(BATCH, LEASE)).await;
         // While the store is away its outbox waits.
         let Ok(Ok(due)) = due else { break };
         let is_last = due.len() < BATCH;
@@ -93,7 +93,7 @@ async fn turn(app: &App, slots: &Arc<Slots>, stop: &CancellationToken) -> bool {
             let url = record.seed.webhook.as_ref().map(|webhook| &webhook.url);
             let url = url.map_or("", String::as_str);
             if let Some(slot) = slots.take(record.seed.owner.as_ref(), url) {
-                start(app, record, slot, stop.clone());
+                start(gateway, record, slot, stop.clone());
             } else {
                 let (id, owner) = (record.seed.id, record.seed.owner);
                 let earlier = waiting.entry(owner).or_default();
@@ -101,7 +101,7 @@ async fn turn(app: &App, slots: &Arc<Slots>, stop: &CancellationToken) -> bool {
                 let next = Next::After(PUT_BACK * *earlier);
                 put_back.push(timeout(
                     STORE_LIMIT,
-                    app.store.complete_webhook(id, None, next),
+                    gateway.store.complete_webhook(id, None, next),
                 ));
             }
         }
@@ -114,21 +114,21 @@ async fn turn(app: &App, slots: &Arc<Slots>, stop: &CancellationToken) -> bool {
     !waiting.is_empty()
 }
 
-fn start(app: &App, record: Record, slot: Slot, stop: CancellationToken) {
-    let owned = app.clone();
-    app.life.tasks.spawn(async move {
+fn start(gateway: &Arc<Gateway>, record: Record, slot: Slot, stop: CancellationToken) {
+    let owned = Arc::clone(gateway);
+    gateway.life.tasks.spawn(async move {
         stop.run_until_cancelled(tell(&owned, record)).await;
         drop(slot);
     });
 }
 
-async fn tell(app: &App, record: Record) {
-    let webhooks = &app.webhooks;
+async fn tell(gateway: &Gateway, record: Record) {
+    let webhooks = &gateway.webhooks;
     let Some(sender) = &webhooks.sender else {
         return;
     };
-    let tried = try_once(app, webhooks, sender, &record).await;
-    let now = app.predictions.clock.now();
+    let tried = try_once(gateway, webhooks, sender, &record).await;
+    let now = gateway.predictions.clock.now();
     let age = now.since(record.finished_at.unwrap_or(now));
     let before = record.delivery.unwrap_or_default();
     let (mut delivery, next, result) = judge(&before, tried, age, webhooks.first_retry);
@@ -137,12 +137,12 @@ async fn tell(app: &App, record: Record) {
         "given_up" => delivery.stopped_at = Some(now),
         _ => {}
     }
-    app.metrics.webhooks.with_label_values(&[result]).inc();
+    gateway.metrics.webhooks.with_label_values(&[result]).inc();
     let id = record.seed.id;
     tracing::debug!(job.id = %id, result, attempts = delivery.attempts, "a webhook was tried: {result}");
     let noted = timeout(
         STORE_LIMIT,
-        app.store.complete_webhook(id, Some(&delivery), next),
+        gateway.store.complete_webhook(id, Some(&delivery), next),
     )
     .await;
     if !matches!(noted, Ok(Ok(()))) {
@@ -150,14 +150,19 @@ async fn tell(app: &App, record: Record) {
     }
 }
 
-async fn try_once(app: &App, webhooks: &Webhooks, sender: &Sender, record: &Record) -> Tried {
+async fn try_once(
+    gateway: &Gateway,
+    webhooks: &Webhooks,
+    sender: &Sender,
+    record: &Record,
+) -> Tried {
     // The rule may have become stricter since the job was taken.
     let url = record.seed.webhook.as_ref();
     let url = url.and_then(|webhook| webhooks.addresses.check(&webhook.url).ok());
     let Some(url) = url else {
         return blocked(record);
     };
-    let Some(message) = message(app, record, &sender.secrets) else {
+    let Some(message) = message(gateway, record, &sender.secrets) else {
         return Tried::Failed("unwritable");
     };
     let request = sender

@@ -12,7 +12,10 @@ use selvage_core::store::StoreFull;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::service::admission::TooManyLists;
+use crate::service::models::UnknownModel;
 use crate::service::predictions::PredictError;
+use crate::service::webhooks::ForbiddenWebhook;
 
 /// When to come back while a dependency is away: reconnecting takes about so long.
 const RETRY_DEPENDENCY: Duration = Duration::from_secs(2);
@@ -338,6 +341,29 @@ impl From<PredictError> for ApiError {
             PredictError::Canceled => Self::new(Code::JobCanceled, "the job was canceled"),
             PredictError::Failed(failure) => Self::failed(failure),
         }
+    }
+}
+
+impl From<TooManyLists> for ApiError {
+    fn from(error: TooManyLists) -> Self {
+        let detail = "one list is read at a time; wait for it before you ask for the next";
+        Self::new(Code::RateLimited, detail).retry_after(error.retry_after)
+    }
+}
+
+impl From<UnknownModel> for ApiError {
+    fn from(error: UnknownModel) -> Self {
+        let detail = match error {
+            UnknownModel::Name => "no model of that name; GET /models lists them",
+            UnknownModel::Version => "that version is not served; GET /models lists what is",
+        };
+        Self::new(Code::ModelNotFound, detail)
+    }
+}
+
+impl From<ForbiddenWebhook> for ApiError {
+    fn from(ForbiddenWebhook(detail): ForbiddenWebhook) -> Self {
+        Self::new(Code::WebhookForbidden, detail)
     }
 }
 

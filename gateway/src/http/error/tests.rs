@@ -1,6 +1,7 @@
 //! What clients see of errors.
 
 use super::*;
+use crate::service::metrics::TURNED_AWAY;
 
 async fn body(response: Response) -> serde_json::Value {
     let bytes = axum::body::to_bytes(response.into_body(), 1 << 20)
@@ -45,6 +46,18 @@ async fn a_cause_never_reaches_the_client() {
     let response = error.render("r");
     assert!(!body(response).await.to_string().contains("s3cret"));
     assert!(error.cause().unwrap().to_string().contains("s3cret"));
+}
+
+#[test]
+fn refusals_that_the_fleet_counts_have_the_codes_of_the_api() {
+    let codes = [
+        Code::QueueFull,
+        Code::BrokerUnavailable,
+        Code::StoreUnavailable,
+        Code::StoreFull,
+        Code::Draining,
+    ];
+    assert_eq!(codes.map(Code::as_str), TURNED_AWAY);
 }
 
 #[test]

@@ -9,7 +9,8 @@ use selvage_core::store::{Record, Seed};
 use serde_json::{Map, Value};
 
 use crate::http::error::{ApiError, Code};
-use crate::http::view::{JobView, QueueView};
+use crate::http::view::JobView;
+use crate::service::queues::QueueView;
 
 /// A job in that state; `None` if it could not be shown.
 #[must_use]

@@ -14,9 +14,9 @@ use utoipa_axum::router::UtoipaMethodRouter;
 use super::content::content;
 use super::headers::Header;
 use super::problems::{Form, problems};
+use crate::http::app::App;
 use crate::http::error::{Code, Problem};
 use crate::http::oip::ErrorBody;
-use crate::service::gateway::App;
 
 /// What a route is described with.
 #[derive(Clone)]

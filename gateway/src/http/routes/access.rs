@@ -7,9 +7,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
 use crate::http::access::Unknown;
+use crate::http::app::App;
 use crate::http::error::{ApiError, Code};
 use crate::http::peer::Peer;
-use crate::service::gateway::App;
 
 /// Names under which other services take keys in a query, where proxies and browsers write them down.
 const QUERY_NAMES: [&str; 6] = [

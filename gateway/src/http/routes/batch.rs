@@ -17,10 +17,10 @@ use super::middleware::RequestId;
 use super::receive::{Received, receive};
 use super::response_mode::ResponseMode;
 use crate::http::access::Caller;
+use crate::http::app::App;
 use crate::http::error::{ApiError, retry_after};
 use crate::http::upload::Count;
 use crate::http::view::{Failed, JobView, Timings};
-use crate::service::gateway::App;
 use crate::service::predictions::{Answer, Finished, PredictRequest};
 
 /// The answer's body: a job for each image, in the order they were sent.

@@ -10,9 +10,9 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer, ExposeHeaders};
 
 use super::access::refuse;
 use super::framing;
+use crate::http::app::App;
 use crate::http::browsers::{AllowedOrigin, BrowserRules};
 use crate::http::error::{ApiError, Code};
-use crate::service::gateway::App;
 
 /// Health checks come under whatever name or address an orchestrator has for this process.
 pub(crate) const HEALTH: [&str; 4] = ["/livez", "/readyz", "/v2/health/live", "/v2/health/ready"];

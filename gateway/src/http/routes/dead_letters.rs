@@ -12,10 +12,10 @@ use utoipa::ToSchema;
 use super::jobs::{NOT_KEPT, json};
 use super::predict::accepted_response;
 use crate::http::access::Caller;
+use crate::http::app::App;
 use crate::http::error::{ApiError, Code, Problem};
 use crate::http::options::Query;
 use crate::service::dead_letters::DeadLetterError;
-use crate::service::gateway::App;
 use crate::service::lifecycle::Phase;
 use crate::service::predictions::PredictError;
 

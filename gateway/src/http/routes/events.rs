@@ -13,10 +13,10 @@ use selvage_core::store::Record;
 
 use super::jobs::{NOT_KEPT, find, job_id};
 use crate::http::access::Caller;
+use crate::http::app::App;
 use crate::http::error::ApiError;
 use crate::http::options::Query;
 use crate::http::view::JobView;
-use crate::service::gateway::App;
 use crate::service::watch::Version;
 
 /// Between two comments on a stream where nothing happens: proxies close what is silent for a minute.

@@ -6,9 +6,9 @@ use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::http::app::App;
 use crate::http::error::{ApiError, Code};
 use crate::http::pages;
-use crate::service::gateway::App;
 
 /// What a cache has to look at before it gives an answer of `/` to somebody else.
 const VARY: HeaderValue = HeaderValue::from_static("accept, accept-encoding");

@@ -18,10 +18,10 @@ use selvage_core::preview;
 use super::middleware::RequestId;
 use super::receive::Received;
 use crate::http::access::Caller;
+use crate::http::app::App;
 use crate::http::error::{ApiError, Code};
 use crate::http::options::Query;
 use crate::http::upload;
-use crate::service::gateway::App;
 use crate::service::predictions::{Answer, PredictRequest};
 
 const PNG: HeaderValue = HeaderValue::from_static("image/png");

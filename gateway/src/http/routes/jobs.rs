@@ -13,11 +13,12 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout};
 
 use crate::http::access::Caller;
+use crate::http::app::App;
 use crate::http::error::{ApiError, Code, retry_after};
 use crate::http::options::Query;
 use crate::http::prefer::{PREFERENCE_APPLIED, Prefer, applied_wait};
-use crate::http::view::{JobView, QueueView};
-use crate::service::gateway::App;
+use crate::http::view::JobView;
+use crate::service::queues::QueueView;
 
 /// Longest time the store may take for one answer.
 pub(super) const STORE_LIMIT: Duration = Duration::from_secs(3);

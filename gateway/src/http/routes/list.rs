@@ -13,10 +13,10 @@ use utoipa::ToSchema;
 
 use super::jobs::{NOT_KEPT, json};
 use crate::http::access::Caller;
+use crate::http::app::App;
 use crate::http::error::ApiError;
 use crate::http::options::Query;
 use crate::http::view::JobView;
-use crate::service::gateway::App;
 
 /// Jobs in an answer unless the request says otherwise, and the most it can ask for.
 pub(super) const LIMIT: (usize, usize) = (20, 100);

@@ -13,10 +13,10 @@ use selvage_core::trace::{self, Span};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+use crate::http::app::App;
 use crate::http::error::{ApiError, Code};
 use crate::http::oip;
 use crate::http::view::total_timing;
-use crate::service::gateway::App;
 use crate::service::lifecycle::Phase;
 
 pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");

@@ -22,5 +22,3 @@ mod receive;
 mod response_mode;
 mod stats;
 mod table;
-
-pub(crate) use table::{ops_table, table};

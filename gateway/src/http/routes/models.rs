@@ -12,9 +12,9 @@ use selvage_core::key::Digest;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::http::app::App;
 use crate::http::error::ApiError;
 use crate::http::options::Query;
-use crate::service::gateway::App;
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = ModelList)]

@@ -18,12 +18,12 @@ use super::jobs::{NOT_KEPT, json};
 use super::middleware::RequestId;
 use super::receive::Received;
 use crate::http::access::Caller;
+use crate::http::app::App;
 use crate::http::error::{ApiError, Code};
 use crate::http::idempotency::IDEMPOTENCY_KEY;
 use crate::http::oip::{self, Answer};
 use crate::http::options::Query;
 use crate::http::upload::{self, LARGE_BYTES};
-use crate::service::gateway::App;
 use crate::service::predictions::{self, PredictRequest};
 
 /// Which model a path names.
@@ -228,7 +228,8 @@ fn find(app: &App, named: ModelPath) -> Result<Arc<Model>, ApiError> {
     let Ok(Path(named)) = named else {
         return Err(ApiError::new(Code::ModelNotFound, "no model of that name"));
     };
-    app.models.find(Some(&named.name), named.version.as_deref())
+    let model = app.models.find(Some(&named.name), named.version.as_deref())?;
+    Ok(model)
 }
 
 fn not_kept(mut response: Response) -> Result<Response, ApiError> {

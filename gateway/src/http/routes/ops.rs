@@ -9,8 +9,8 @@ use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::jobs::NOT_KEPT;
+use crate::http::app::App;
 use crate::http::error::{ApiError, Code};
-use crate::service::gateway::App;
 use crate::service::stats::dependencies::Dependencies;
 use crate::service::stats::standing::{CHECK_LIMIT, standing};
 

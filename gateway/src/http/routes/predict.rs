@@ -13,10 +13,10 @@ use super::middleware::{RequestId, SERVER_TIMING};
 use super::receive::{Received, receive};
 use super::response_mode::ResponseMode;
 use crate::http::access::Caller;
+use crate::http::app::App;
 use crate::http::error::{ApiError, Code, retry_after};
 use crate::http::upload::Count;
 use crate::http::view::{JobView, Timings};
-use crate::service::gateway::App;
 use crate::service::predictions::{Answer, Finished, PredictRequest, Source};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");

@@ -15,11 +15,11 @@ use tokio::time::Instant;
 
 use super::middleware::{RequestId, TRACEPARENT};
 use crate::http::access::Caller;
+use crate::http::app::App;
 use crate::http::error::{ApiError, Code};
-use crate::http::idempotency::{IdempotencyKey, joined};
+use crate::http::idempotency::IdempotencyKey;
 use crate::http::options::{self, Options, Query};
 use crate::http::upload::{self, Count, LARGE_BYTES, Share};
-use crate::service::gateway::App;
 use crate::service::predictions::PredictRequest;
 
 /// W3C Trace Context §3.2: version 00 has 55 characters; later versions may have more.
@@ -159,7 +159,7 @@ impl Received {
         let longest = app.limits.job_deadline;
         let cached_under = match &self.owner {
             Some(owner) if !app.limits.shared_cache => {
-                joined(&[owner.as_str().as_bytes(), image.digest.as_bytes()])
+                Digest::of_parts(&[owner.as_str().as_bytes(), image.digest.as_bytes()])
             }
             Some(_) | None => image.digest,
         };
@@ -214,7 +214,7 @@ impl Received {
             Err(_) => &[],
         });
         parts.extend(images);
-        joined(&parts)
+        Digest::of_parts(&parts)
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::http::error::ApiError;
+use crate::http::limits::Limits;
 use crate::http::prefer::{PREFERENCE_APPLIED, Prefer, applied_wait};
-use crate::program::config::Limits;
 
 const RESPOND_ASYNC: HeaderValue = HeaderValue::from_static("respond-async");
 

@@ -10,9 +10,9 @@ use futures_util::stream::{Stream, unfold};
 
 use super::events::{RETRY, unbuffered};
 use super::jobs::NOT_KEPT;
+use crate::http::app::App;
 use crate::http::error::{ApiError, Code};
 use crate::http::options::Query;
-use crate::service::gateway::App;
 use crate::service::stats::snapshot;
 
 /// The numbers now.

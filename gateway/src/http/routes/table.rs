@@ -12,41 +12,43 @@ use super::{
     access, batch, browsers, dead_letters, docs, events, home, input, jobs, list, middleware,
     models, oip, ops, predict, stats,
 };
+use crate::http::app::App;
 use crate::http::error::{ApiError, Code};
 use crate::http::openapi;
-use crate::service::gateway::App;
 
-/// Every path this gateway answers.
-pub(crate) fn table(app: App) -> Router {
-    let known = from_fn_with_state(app.clone(), access::known);
-    let mut guarded = guarded();
-    openapi::guard(guarded.get_openapi_mut(), app.access.is_guarded());
-    let mut routes = open().merge(guarded.route_layer(known));
-    openapi::complete(routes.get_openapi_mut());
-    let (routes, document) = routes.split_for_parts();
-    let mut routes = routes
-        .fallback(not_found)
-        .method_not_allowed_fallback(wrong_method);
-    if let Some(cors) = browsers::cors(&app.limits.browsers) {
-        routes = routes.layer(cors);
+impl App {
+    /// Every path this gateway answers, as a service that can be called without a server.
+    pub fn router(&self) -> Router {
+        let known = from_fn_with_state(self.clone(), access::known);
+        let mut guarded = guarded();
+        openapi::guard(guarded.get_openapi_mut(), self.access.is_guarded());
+        let mut routes = open().merge(guarded.route_layer(known));
+        openapi::complete(routes.get_openapi_mut());
+        let (routes, document) = routes.split_for_parts();
+        let mut routes = routes
+            .fallback(not_found)
+            .method_not_allowed_fallback(wrong_method);
+        if let Some(cors) = browsers::cors(&self.limits.browsers) {
+            routes = routes.layer(cors);
+        }
+        routes
+            .layer(from_fn_with_state(self.clone(), browsers::checked))
+            .layer(Extension(Document::new(&document)))
+            .layer(from_fn_with_state(self.clone(), middleware::seen))
+            .with_state(self.clone())
     }
-    routes
-        .layer(from_fn_with_state(app.clone(), browsers::checked))
-        .layer(Extension(Document::new(&document)))
-        .layer(from_fn_with_state(app.clone(), middleware::seen))
-        .with_state(app)
-}
 
-/// What orchestrators and Prometheus ask, for a listener that clients do not reach: no API key is needed.
-pub(crate) fn ops_table(app: App) -> Router {
-    Router::new()
-        .route("/livez", get(ops::alive))
-        .route("/readyz", get(ops::ready))
-        .route("/metrics", get(ops::metrics))
-        .fallback(not_served_here)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(from_fn_with_state(app.clone(), middleware::seen))
-        .with_state(app)
+    /// What orchestrators and Prometheus ask, for a listener that clients do not reach: no API key is needed.
+    pub fn ops_router(&self) -> Router {
+        Router::new()
+            .route("/livez", get(ops::alive))
+            .route("/readyz", get(ops::ready))
+            .route("/metrics", get(ops::metrics))
+            .fallback(not_served_here)
+            .method_not_allowed_fallback(wrong_method)
+            .layer(from_fn_with_state(self.clone(), middleware::seen))
+            .with_state(self.clone())
+    }
 }
 
 /// What everybody may ask: whether the gateway lives, and the pages that say how to use it.

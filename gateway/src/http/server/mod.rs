@@ -28,8 +28,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
+use crate::http::app::App;
 use crate::http::peer::Peer;
-use crate::service::gateway::App;
 use crate::service::lifecycle::{Lifecycle, Phase};
 use guard::{Guard, Guarded};
 use progress::{Answering, Progress};
@@ -59,7 +59,7 @@ pub async fn serve(app: App, listener: TcpListener, shutdown: CancellationToken)
     let connections = Connections::new(
         &app,
         app.router(),
-        Bounds::from(&app.limits),
+        Bounds::from(&*app.limits),
         app.life.draining.clone(),
     );
     connections.accept(&listener, shutdown.cancelled()).await;

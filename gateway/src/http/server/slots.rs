@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::progress::Progress;
+use crate::http::limits::Limits;
 use crate::http::peer::Peer;
-use crate::program::config::Limits;
 
 /// Connections an address may have however many others there are; browsers open six.
 const LEAST_SHARE: usize = 8;

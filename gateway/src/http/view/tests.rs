@@ -113,7 +113,7 @@ fn a_failed_job_carries_its_problem() {
 }
 
 #[test]
-fn waiting_is_never_negative_and_moments_never_beyond_writing() {
+fn waiting_is_never_negative() {
     let cost = Cost {
         decode_us: 5000,
         ..Cost::default()
@@ -124,6 +124,4 @@ fn waiting_is_never_negative_and_moments_never_beyond_writing() {
         timings.server_timing(),
         "queue;dur=0, decode;dur=5, infer;dur=0, total;dur=1"
     );
-    let last = serde_json::to_string(&Time(UnixMillis(u64::MAX))).unwrap();
-    assert_eq!(last, "\"9999-12-31T23:59:59.999Z\"");
 }

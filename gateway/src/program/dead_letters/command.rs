@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::arguments::{Action, DeadLettersCommand};
 use crate::program::config::{Mode, Settings};
 use crate::program::fleet;
+use crate::program::run::open_models;
 use crate::program::start_error::StartError;
 use crate::service::dead_letters::{DeadLetterService, DeadLetterView, Page};
 use crate::service::gateway::Backends;
@@ -33,7 +34,7 @@ impl DeadLettersCommand {
                  dead letters of an embedded gateway are in its process: ask it for /admin/dead-letters"
             )));
         };
-        let models = Models::of(settings)?;
+        let models = open_models(settings)?;
         let registry = Registry::new();
         let catalog = models.catalog();
         let backends = fleet::open(settings, (amqp, redis), &catalog, &registry).await?;

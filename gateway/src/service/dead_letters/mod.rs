@@ -16,7 +16,6 @@ use selvage_core::store::{Record, StoreError};
 
 pub use view::{DeadLetterView, Page};
 
-use crate::http::idempotency::joined;
 use crate::service::models::Models;
 use crate::service::submit::{SubmitError, Submitter};
 
@@ -227,7 +226,7 @@ impl DeadLetterService {
 fn replay_key(job: &Job) -> Idempotency {
     let id = job.id.as_bytes();
     Idempotency {
-        key: joined(&[b"replay", id]),
-        fingerprint: joined(&[id, job.model.as_str().as_bytes()]),
+        key: Digest::of_parts(&[b"replay", id]),
+        fingerprint: Digest::of_parts(&[id, job.model.as_str().as_bytes()]),
     }
 }

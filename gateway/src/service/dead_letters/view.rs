@@ -6,7 +6,7 @@ use selvage_core::key_name::KeyName;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::http::view::Time;
+use crate::service::time::Time;
 
 /// Some of the dead letters.
 #[derive(Debug, Serialize, ToSchema)]

@@ -13,9 +13,10 @@ use selvage_core::job::{ModelName, Priority};
 use selvage_core::job_state::JobState;
 use selvage_core::queue::Queue;
 use selvage_core::store::{JobStore, Progress, Record};
+use serde::Serialize;
 use tokio::time::{Instant, timeout};
+use utoipa::ToSchema;
 
-use crate::http::view::QueueView;
 use crate::service::admission::{Pace, retry_after, span};
 use crate::service::metrics::Metrics;
 
@@ -23,6 +24,16 @@ use crate::service::metrics::Metrics;
 const READ_LIMIT: Duration = Duration::from_secs(2);
 /// A pace to reckon with while none is known: one job a second is slower than any model that ships.
 const UNKNOWN_PACE: f64 = 1.0;
+
+/// Estimates for a queued job: the order in which jobs end is not exactly the order of their submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Queue)]
+pub struct QueueView {
+    /// Estimated position among the unfinished asynchronous jobs of its model; 1 is next.
+    pub position: u64,
+    /// Estimated time until it ends, in milliseconds.
+    pub eta_ms: u64,
+}
 
 /// Depths, rates and processes as they were last read.
 #[derive(Debug)]

@@ -13,8 +13,8 @@ use utoipa::ToSchema;
 use super::dependencies::Dependencies;
 use super::recent::WINDOW;
 use super::status::status;
-use crate::http::view::Time;
-use crate::service::gateway::App;
+use crate::service::gateway::Gateway;
+use crate::service::time::Time;
 
 /// The fleet as this gateway sees it; at most about a second and a half old, but for its own counts, which are those of now.
 #[derive(Debug, Serialize, ToSchema)]
@@ -137,7 +137,7 @@ struct GatewayStats {
 
 /// The numbers now.
 #[must_use]
-pub fn of(app: &App) -> Snapshot {
+pub fn of(app: &Gateway) -> Snapshot {
     let now = app.predictions.clock.now();
     let members = app.predictions.queues.members();
     let gateways = with_this_one(members.as_deref(), status(app));
@@ -233,7 +233,7 @@ fn latency(recent: &Traffic) -> Latency {
     }
 }
 
-fn models(app: &App, members: Option<&Members>) -> Vec<ModelStats> {
+fn models(app: &Gateway, members: Option<&Members>) -> Vec<ModelStats> {
     let workers = members.map_or(&[][..], |members| &members.workers);
     let holders = |name: &str| {
         let mut by_digest = BTreeMap::new();
@@ -255,7 +255,7 @@ fn models(app: &App, members: Option<&Members>) -> Vec<ModelStats> {
     .collect()
 }
 
-fn queues(app: &App) -> Vec<QueueStats> {
+fn queues(app: &Gateway) -> Vec<QueueStats> {
     let queues = &app.predictions.queues;
     let catalog = app.models.catalog();
     let both = catalog.models().iter().flat_map(|model| {
@@ -304,7 +304,7 @@ fn held(held: &ModelStatus) -> WorkerModelStats {
     }
 }
 
-fn shown(gateway: &GatewayStatus, app: &App, now: UnixMillis) -> GatewayStats {
+fn shown(gateway: &GatewayStatus, app: &Gateway, now: UnixMillis) -> GatewayStats {
     GatewayStats {
         id: gateway.id.clone(),
         answering: gateway.id == app.stats.id,

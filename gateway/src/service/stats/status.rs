@@ -4,10 +4,10 @@ use selvage_core::fleet::GatewayStatus;
 use tokio::time::Instant;
 
 use super::standing::standing;
-use crate::service::gateway::App;
+use crate::service::gateway::Gateway;
 
 /// This gateway now.
-pub(crate) fn status(app: &App) -> GatewayStatus {
+pub(crate) fn status(app: &Gateway) -> GatewayStatus {
     let admission = &app.predictions.admission;
     let total = app.metrics.traffic();
     let found = app.stats.lock();

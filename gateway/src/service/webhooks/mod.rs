@@ -14,9 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::redirect;
+use selvage_core::clock::UnixMillis;
+use selvage_core::store::Record;
 use selvage_core::webhook::Webhook;
 
-use crate::http::error::{ApiError, Code};
 use address::Addresses;
 use secret::Secrets;
 
@@ -38,12 +39,21 @@ pub struct WebhookSettings {
     pub first_retry: Duration,
 }
 
+/// Why a webhook could never be delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ForbiddenWebhook(pub &'static str);
+
+/// Writes what is delivered of an ended job, now; the flag says whether jobs outlive this process.
+pub type WriteBody = fn(&Record, UnixMillis, bool) -> Option<Vec<u8>>;
+
 /// What sends webhooks; without a secret nothing does.
 #[derive(Clone, Debug)]
 pub struct Webhooks {
     pub(crate) addresses: Addresses,
     pub(crate) sender: Option<Sender>,
     pub(crate) first_retry: Duration,
+    pub(crate) write_body: WriteBody,
 }
 
 #[derive(Clone, Debug)]
@@ -53,9 +63,9 @@ pub(crate) struct Sender {
 }
 
 impl Webhooks {
-    /// A sender with these settings. One whose client cannot be made refuses webhooks, and says why once.
+    /// A sender with these settings, of bodies that `write_body` writes. One whose client cannot be made refuses webhooks, and says why once.
     #[must_use]
-    pub fn new(settings: &WebhookSettings) -> Self {
+    pub fn new(settings: &WebhookSettings, write_body: WriteBody) -> Self {
         let addresses = Addresses {
             allow_private: settings.allow_private,
         };
@@ -74,24 +84,22 @@ impl Webhooks {
             addresses,
             sender,
             first_retry: settings.first_retry,
+            write_body,
         }
     }
 
     /// Refuses a webhook that could never be delivered.
     ///
     /// # Errors
-    /// `webhook_forbidden`.
-    pub fn admit(&self, webhook: &Webhook) -> Result<(), ApiError> {
-        let forbidden = |detail| ApiError::new(Code::WebhookForbidden, detail);
+    /// [`ForbiddenWebhook`].
+    pub fn admit(&self, webhook: &Webhook) -> Result<(), ForbiddenWebhook> {
         if self.sender.is_none() {
-            return Err(forbidden(
+            return Err(ForbiddenWebhook(
                 "this gateway sends no webhooks: its operator has set no secret",
             ));
         }
-        self.addresses
-            .check(&webhook.url)
-            .map(drop)
-            .map_err(forbidden)
+        let checked = self.addresses.check(&webhook.url);
+        checked.map(drop).map_err(ForbiddenWebhook)
     }
 }
 

@@ -105,9 +105,9 @@ impl ShowSecret {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderMap;
     use base64::Engine as _;
     use base64::prelude::BASE64_STANDARD;
+    use reqwest::header::HeaderMap;
     use selvage_core::clock::UnixMillis;
 
     use super::*;

@@ -231,7 +231,7 @@ async fn one_session_that_cannot_be_opened_ends_the_start() {
         sessions: 3,
         limits: Limits::with_pixels(1),
         clock: Clock::default(),
-        starts: Starts::new(store()),
+        starts: Arc::new(Starts::new(store())),
         completions: Completions {
             interactive: exit.clone(),
             batch: exit,

@@ -190,7 +190,7 @@ impl Bench {
             sessions,
             limits: Limits::with_pixels(1_000_000),
             clock: clock.clone(),
-            starts: Starts::new(Arc::clone(&store) as _),
+            starts: Arc::new(Starts::new(Arc::clone(&store) as _)),
             completions: Completions {
                 interactive: to_interactive,
                 batch: to_batch,
