@@ -32,7 +32,8 @@ FROM dependencies AS build
 COPY core core
 COPY gateway gateway
 COPY worker worker
-COPY models models
+# The home page contains these pictures. No model is copied, so another one does not rebuild the programs.
+COPY models/fashion-mnist/samples models/fashion-mnist/samples
 COPY scripts/split-symbols scripts/split-symbols
 # Cargo compares modification times, and the sources are older than the empty crates.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
@@ -45,40 +46,37 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 FROM scratch AS symbols
 COPY --from=build /selvage/target/release/*.debug /
 
-# Only the model files that serving needs, without training code and samples.
+# The default models: only the files that serving needs, without training code and samples.
 FROM debian:bookworm-slim AS models
 COPY models /models
 RUN find /models -type f ! -name model.toml ! -name model.onnx -delete && find /models -type d -empty -delete
 
 FROM debian:bookworm-slim AS base
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
-COPY --from=models /models /opt/selvage/models
+# Mount a folder at /models to replace the default models, or at /models/NAME to add one.
+COPY --from=models /models /models
 COPY LICENSE /opt/selvage/
-ENV SELVAGE_MODELS=/opt/selvage/models SELVAGE_LOG_FORMAT=json
+ENV SELVAGE_MODELS=/models SELVAGE_LOG_FORMAT=json
 WORKDIR /opt/selvage
 # A numeric user, so that an orchestrator can verify that it is not root. It needs no entry in passwd.
 USER 10001:10001
 
 FROM base AS gateway
-ARG VERSION=0.1.0 REVISION=unknown
-LABEL org.opencontainers.image.title="selvage-gateway" \
-      org.opencontainers.image.description="Selvage's gateway: HTTP in, jobs out" \
-      org.opencontainers.image.licenses="MIT" \
-      org.opencontainers.image.version="$VERSION" \
-      org.opencontainers.image.revision="$REVISION"
 ENV SELVAGE_LISTEN=0.0.0.0:8000 SELVAGE_OPS_LISTEN=0.0.0.0:9100
 EXPOSE 8000 9100
 COPY --from=build /selvage/target/release/selvage-gateway /usr/local/bin/
 HEALTHCHECK --interval=5s --timeout=3s --start-period=20s --retries=3 CMD ["selvage-gateway", "check"]
 ENTRYPOINT ["selvage-gateway"]
-
-FROM base AS worker
-ARG VERSION=0.1.0 REVISION=unknown
-LABEL org.opencontainers.image.title="selvage-worker" \
-      org.opencontainers.image.description="Selvage's worker: jobs in, predictions out" \
+# Labels come last, so that another revision changes no layer. docker-bake.hcl sets the arguments.
+ARG VERSION=0.1.0 REVISION=unknown SOURCE=unknown
+LABEL org.opencontainers.image.title="selvage-gateway" \
+      org.opencontainers.image.description="Selvage's gateway: HTTP in, jobs out" \
       org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.source="$SOURCE" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
+
+FROM base AS worker
 ENV SELVAGE_OPS_LISTEN=0.0.0.0:9100 ORT_DYLIB_PATH=/opt/selvage/onnxruntime/libonnxruntime.so
 EXPOSE 9100
 COPY --from=onnxruntime /selvage/.onnxruntime/libonnxruntime.so /selvage/.onnxruntime/LICENSE \
@@ -86,6 +84,13 @@ COPY --from=onnxruntime /selvage/.onnxruntime/libonnxruntime.so /selvage/.onnxru
 COPY --from=build /selvage/target/release/selvage-worker /usr/local/bin/
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 CMD ["selvage-worker", "check"]
 ENTRYPOINT ["selvage-worker"]
+ARG VERSION=0.1.0 REVISION=unknown SOURCE=unknown
+LABEL org.opencontainers.image.title="selvage-worker" \
+      org.opencontainers.image.description="Selvage's worker: jobs in, predictions out" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.source="$SOURCE" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
 
 # The Locust scenario, for the compose profile `load`.
 FROM python:3.11-slim-bookworm AS load
