@@ -1,8 +1,8 @@
 """Validates KEDA objects strictly against their published models: a field that the model does not know or reads differently fails.
 
-    .venv-kubernetes/bin/python scripts/check_operators.py FILE...
+    .venv-check/bin/python scripts/check_operators.py FILE...
 
-check-kubernetes runs it and pins the packages it needs. Prints a line per error; the exit status is 1 if there is one.
+check-kubernetes runs it, check-tools installs the packages it needs. Prints a line per error; the exit status is 1 if there is one.
 """
 
 from __future__ import annotations
