@@ -49,7 +49,7 @@ fuzz: ## Run the fuzz target TARGET, or each in turn, for SECONDS (60)
 test-compose: ## Build the images; scale, kill and roll the stack and kill leaders of deploy/cluster, all under load; needs a Docker engine
 	@cargo test $(TESTS) --test compose
 
-check: ## Check formatting, lints, documentation, links and terms, with warnings as errors
+check: ## Check formatting, lints, documentation, links, terms, the Helm chart and the workflows, with warnings as errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --package selvage-tests --test chaos --test compose --locked -- -D warnings
@@ -58,6 +58,7 @@ check: ## Check formatting, lints, documentation, links and terms, with warnings
 	scripts/check-language
 	scripts/check-alerts
 	scripts/check-kubernetes
+	scripts/check-workflows
 	scripts/check-structure
 
 fix: ## Format the code and apply clippy's automatic fixes

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 import subprocess
 import unittest
 from pathlib import Path
 
+import pinned_tools
+
 PROJECT = Path(__file__).resolve().parent.parent
 CHART = PROJECT / "deploy" / "helm" / "selvage"
-DEADLINE_SECONDS = 1_000
-TO_JSON = "import json, sys, yaml; json.dump([one for one in yaml.safe_load_all(sys.stdin) if one], sys.stdout)"
+DEADLINE_SECONDS = 120
 EXTERNAL = {
     "connections": {"existingSecret": "given"},
     "rabbitmq": {"enabled": False},
@@ -20,19 +20,17 @@ EXTERNAL = {
 }
 
 
-@functools.cache
-def tools() -> Path:
-    """The folder of the pinned tools."""
-    installed = subprocess.run([PROJECT / "scripts" / "check-tools"], capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=True)
-    folder = Path(installed.stdout.strip())
-    if not (folder / "helm").exists():
+def helm() -> Path:
+    """The pinned Helm."""
+    program = pinned_tools.folder() / "helm"
+    if not program.exists():
         raise unittest.SkipTest("no package has Helm for this processor, and it is not on the PATH")
-    return folder
+    return program
 
 
 def template(values: dict) -> subprocess.CompletedProcess:
     """Renders the chart as the release `selvage` in the namespace `shop`."""
-    command = [tools() / "helm", "template", "selvage", CHART, "--namespace", "shop", "--values", "-"]
+    command = [helm(), "template", "selvage", CHART, "--namespace", "shop", "--values", "-"]
     return subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, timeout=DEADLINE_SECONDS)
 
 
@@ -43,9 +41,7 @@ class Rendered:
         done = template(values or {})
         if done.returncode != 0:
             raise AssertionError(done.stderr)
-        command = [tools() / "python", "-c", TO_JSON]
-        read = subprocess.run(command, input=done.stdout, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=True)
-        self.objects = json.loads(read.stdout)
+        self.objects = pinned_tools.documents(done.stdout)
 
     def of(self, kind: str) -> dict[str, dict]:
         """The objects of a kind, by name."""
