@@ -10,7 +10,7 @@ TESTS := --workspace --locked --features selvage-gateway/failpoints,selvage-work
 PICTURE := models/fashion-mnist/samples/9-ankle-boot.png
 
 .DEFAULT_GOAL := help
-.PHONY: help run fleet build test chaos fuzz test-cluster test-compose check fix train bench locust capacity
+.PHONY: help run fleet build wheel test chaos fuzz test-cluster test-compose check fix train bench locust capacity
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -32,6 +32,9 @@ build: ## Build gateway and worker in release mode, into target/release, with th
 	cargo build --release --locked --package selvage-gateway --package selvage-worker --bins
 	@scripts/split-symbols $(BUILT)/release/selvage-gateway $(BUILT)/release/selvage-worker
 
+wheel: ## Build the Python package for this processor, with the programs and models in it, into dist/
+	@scripts/wheel
+
 test: ## Run every test, including those on a real RabbitMQ and Redis, and print the totals
 	@scripts/test
 
@@ -49,7 +52,7 @@ fuzz: ## Run the fuzz target TARGET, or each in turn, for SECONDS (60)
 test-compose: ## Build the images; scale, kill and roll the stack and kill leaders of deploy/cluster, all under load; needs a Docker engine
 	@cargo test $(TESTS) --test compose
 
-check: ## Check formatting, lints, documentation, links, terms, the Helm chart and the workflows, with warnings as errors
+check: ## Check formatting, lints, types, documentation, links, terms, the Helm chart and the workflows, with warnings as errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --package selvage-tests --test chaos --test compose --locked -- -D warnings
@@ -60,6 +63,7 @@ check: ## Check formatting, lints, documentation, links, terms, the Helm chart a
 	scripts/check-kubernetes
 	scripts/check-workflows
 	scripts/check-structure
+	scripts/check-python
 
 fix: ## Format the code and apply clippy's automatic fixes
 	cargo clippy --workspace --all-targets --locked --fix --allow-dirty --allow-staged
