@@ -24,121 +24,70 @@ const RETRY_IN_PROGRESS: Duration = Duration::from_secs(1);
 /// The media type of RFC 9457.
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// What went wrong, as a stable word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the table in `row` says what each means")]
-pub enum Code {
-    BadRequest,
-    EmptyBody,
-    MissingImage,
-    BadBase64,
-    Unauthenticated,
-    Forbidden,
-    CrossOrigin,
-    NotFound,
-    JobNotFound,
-    ModelNotFound,
-    MethodNotAllowed,
-    BodyTimeout,
-    RequestInProgress,
-    JobFinished,
-    JobCanceled,
-    NotReplayable,
-    JobExpired,
-    PayloadTooLarge,
-    UnsupportedMediaType,
-    MisdirectedRequest,
-    InvalidImage,
-    ImageTooLarge,
-    InvalidOption,
-    InvalidTensor,
-    IdempotencyMismatch,
-    WebhookForbidden,
-    QueueFull,
-    RateLimited,
-    InferenceFailed,
-    Poison,
-    ModelGone,
-    DeadLettered,
-    Internal,
-    UnsupportedTransferCoding,
-    TooManyStreams,
-    BrokerUnavailable,
-    StoreUnavailable,
-    StoreFull,
-    Draining,
-    DeadlineExceeded,
+/// Defines [`Code`]: one row per code with its status, the code as clients read it, and its title.
+macro_rules! codes {
+    ($($code:ident: $status:literal, $word:literal, $title:literal;)*) => {
+        /// What went wrong, as a stable word.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[expect(missing_docs, reason = "the titles say what each means")]
+        pub enum Code {
+            $($code),*
+        }
+
+        impl Code {
+            const fn row(self) -> (u16, &'static str, &'static str) {
+                match self {
+                    $(Self::$code => ($status, $word, $title)),*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    BadRequest: 400, "bad_request", "The request cannot be read";
+    EmptyBody: 400, "empty_body", "The request has no image";
+    MissingImage: 400, "missing_image", "The request names no image";
+    BadBase64: 400, "bad_base64", "The image is not valid base64";
+    InvalidTensor: 400, "invalid_tensor", "The tensor does not fit";
+    Unauthenticated: 401, "unauthenticated", "An API key is needed";
+    Forbidden: 403, "forbidden", "This key may not do that";
+    CrossOrigin: 403, "cross_origin", "Pages of that origin may not do that";
+    NotFound: 404, "not_found", "There is nothing here";
+    JobNotFound: 404, "job_not_found", "There is no such job";
+    ModelNotFound: 404, "model_not_found", "There is no such model";
+    MethodNotAllowed: 405, "method_not_allowed", "Wrong method";
+    BodyTimeout: 408, "body_timeout", "The body came too slowly";
+    RequestInProgress: 409, "request_in_progress", "The same request is being submitted";
+    JobFinished: 409, "job_finished", "The job has ended already";
+    JobCanceled: 409, "job_canceled", "The job was canceled";
+    NotReplayable: 409, "not_replayable", "The dead letter cannot be replayed";
+    JobExpired: 410, "job_expired", "The job's record is gone";
+    PayloadTooLarge: 413, "payload_too_large", "The body is too large";
+    UnsupportedMediaType: 415, "unsupported_media_type", "Not a supported image type";
+    MisdirectedRequest: 421, "misdirected_request", "This gateway does not answer to that name";
+    InvalidImage: 422, "invalid_image", "The image is broken";
+    ImageTooLarge: 422, "image_too_large", "The image has too many pixels";
+    InvalidOption: 422, "invalid_option", "An option is wrong";
+    IdempotencyMismatch: 422, "idempotency_mismatch", "The idempotency key was used for another request";
+    WebhookForbidden: 422, "webhook_forbidden", "The webhook cannot be sent";
+    QueueFull: 429, "queue_full", "The queue is full";
+    RateLimited: 429, "rate_limited", "This client asks too often";
+    InferenceFailed: 500, "inference_failed", "The model gave no answer";
+    Poison: 500, "poison", "The job could not be run";
+    ModelGone: 500, "model_gone", "The model is no longer served";
+    DeadLettered: 500, "dead_lettered", "The job was dead-lettered";
+    Internal: 500, "internal", "Something went wrong here";
+    UnsupportedTransferCoding: 501, "unsupported_transfer_coding", "The transfer coding is not known here";
+    TooManyStreams: 503, "too_many_streams", "Too many streams are open here";
+    BrokerUnavailable: 503, "broker_unavailable", "Jobs cannot be queued now";
+    StoreUnavailable: 503, "store_unavailable", "Job records cannot be reached now";
+    StoreFull: 503, "store_full", "There is no room for job records";
+    Draining: 503, "draining", "This gateway is shutting down";
+    DeadlineExceeded: 504, "deadline_exceeded", "No answer came in time";
 }
 
 impl Code {
-    /// Status, code and title: one row per code.
-    const fn row(self) -> (u16, &'static str, &'static str) {
-        match self {
-            Self::BadRequest => (400, "bad_request", "The request cannot be read"),
-            Self::EmptyBody => (400, "empty_body", "The request has no image"),
-            Self::MissingImage => (400, "missing_image", "The request names no image"),
-            Self::BadBase64 => (400, "bad_base64", "The image is not valid base64"),
-            Self::InvalidTensor => (400, "invalid_tensor", "The tensor does not fit"),
-            Self::Unauthenticated => (401, "unauthenticated", "An API key is needed"),
-            Self::Forbidden => (403, "forbidden", "This key may not do that"),
-            Self::CrossOrigin => (403, "cross_origin", "Pages of that origin may not do that"),
-            Self::NotFound => (404, "not_found", "There is nothing here"),
-            Self::JobNotFound => (404, "job_not_found", "There is no such job"),
-            Self::ModelNotFound => (404, "model_not_found", "There is no such model"),
-            Self::MethodNotAllowed => (405, "method_not_allowed", "Wrong method"),
-            Self::BodyTimeout => (408, "body_timeout", "The body came too slowly"),
-            Self::RequestInProgress => (
-                409,
-                "request_in_progress",
-                "The same request is being submitted",
-            ),
-            Self::JobFinished => (409, "job_finished", "The job has ended already"),
-            Self::JobCanceled => (409, "job_canceled", "The job was canceled"),
-            Self::NotReplayable => (409, "not_replayable", "The dead letter cannot be replayed"),
-            Self::JobExpired => (410, "job_expired", "The job's record is gone"),
-            Self::PayloadTooLarge => (413, "payload_too_large", "The body is too large"),
-            Self::UnsupportedMediaType => {
-                (415, "unsupported_media_type", "Not a supported image type")
-            }
-            Self::MisdirectedRequest => (
-                421,
-                "misdirected_request",
-                "This gateway does not answer to that name",
-            ),
-            Self::InvalidImage => (422, "invalid_image", "The image is broken"),
-            Self::ImageTooLarge => (422, "image_too_large", "The image has too many pixels"),
-            Self::InvalidOption => (422, "invalid_option", "An option is wrong"),
-            Self::IdempotencyMismatch => (
-                422,
-                "idempotency_mismatch",
-                "The idempotency key was used for another request",
-            ),
-            Self::WebhookForbidden => (422, "webhook_forbidden", "The webhook cannot be sent"),
-            Self::QueueFull => (429, "queue_full", "The queue is full"),
-            Self::RateLimited => (429, "rate_limited", "This client asks too often"),
-            Self::InferenceFailed => (500, "inference_failed", "The model gave no answer"),
-            Self::Poison => (500, "poison", "The job could not be run"),
-            Self::ModelGone => (500, "model_gone", "The model is no longer served"),
-            Self::DeadLettered => (500, "dead_lettered", "The job was dead-lettered"),
-            Self::Internal => (500, "internal", "Something went wrong here"),
-            Self::UnsupportedTransferCoding => (
-                501,
-                "unsupported_transfer_coding",
-                "The transfer coding is not known here",
-            ),
-            Self::TooManyStreams => (503, "too_many_streams", "Too many streams are open here"),
-            Self::BrokerUnavailable => (503, "broker_unavailable", "Jobs cannot be queued now"),
-            Self::StoreUnavailable => (
-                503,
-                "store_unavailable",
-                "Job records cannot be reached now",
-            ),
-            Self::StoreFull => (503, "store_full", "There is no room for job records"),
-            Self::Draining => (503, "draining", "This gateway is shutting down"),
-            Self::DeadlineExceeded => (504, "deadline_exceeded", "No answer came in time"),
-        }
-    }
-
     /// The code as clients read it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -228,7 +228,9 @@ fn find(app: &App, named: ModelPath) -> Result<Arc<Model>, ApiError> {
     let Ok(Path(named)) = named else {
         return Err(ApiError::new(Code::ModelNotFound, "no model of that name"));
     };
-    let model = app.models.find(Some(&named.name), named.version.as_deref())?;
+    let model = app
+        .models
+        .find(Some(&named.name), named.version.as_deref())?;
     Ok(model)
 }
 
