@@ -12,7 +12,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let uri = lines.next().and_then(|line| Uri::try_from(line).ok());
     if let Some(query) = uri.and_then(|uri| Query::of(&uri).ok()) {
         let _ = Reader::default().take_query(&query);
-        let _ = (query.only_wait(), query.nothing());
+        let _ = (query.clone().only_wait(), query.nothing());
     }
     let mut headers = HeaderMap::new();
     for line in lines {

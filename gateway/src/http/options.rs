@@ -2,6 +2,8 @@
 //!
 //! Unknown names and wrong values are refused here, each with a pointer to its place.
 
+use std::borrow::Cow;
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -24,6 +26,8 @@ const MAX_METADATA_BYTES: usize = 1024;
 /// Longest span that is distinguished; configured maxima are far below.
 const MAX_SPAN_S: f64 = 86_400.0;
 
+const WRONG_WAIT: &str = "must be seconds, 0 or more";
+
 /// The states a webhook can tell of.
 pub(crate) const ENDS: [JobState; 4] = [
     JobState::Succeeded,
@@ -32,20 +36,20 @@ pub(crate) const ENDS: [JobState; 4] = [
     JobState::Expired,
 ];
 
-/// What a request asks for.
+/// The options of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
-    /// The model's name; the default model where it is left out.
+    /// The model's name; the default model if it is left out.
     pub model: Option<String>,
-    /// The version the client relies on.
+    /// The version that the client relies on; 404 if the model has another one.
     pub version: Option<String>,
-    /// Labels in the answer, 1 to 1000.
+    /// Labels in the answer.
     pub top_k: u16,
-    /// The job's life, from its acceptance; the server's maximum may be shorter.
+    /// The job's lifetime from its acceptance; the server's maximum may be shorter.
     pub timeout: Option<Duration>,
     /// `wait` of the query.
     pub wait: Option<Duration>,
-    /// The client's own data.
+    /// The client's own data, at most 1 KiB; returned unchanged.
     pub metadata: Map<String, Value>,
     /// Where the job's webhook is delivered.
     pub webhook: Option<Webhook>,
@@ -171,7 +175,7 @@ impl Reader {
                     ParameterValue::Text(text) => seconds(text),
                     ParameterValue::Json(_) => None,
                 };
-                options.wait = Some(wait.ok_or_else(|| wrong("must be seconds, 0 or more"))?);
+                options.wait = Some(wait.ok_or_else(|| wrong(WRONG_WAIT))?);
             }
             "webhook" => options.webhook = Some(webhook(given).map_err(&wrong)?),
             _ => {
@@ -202,7 +206,7 @@ impl Reader {
     }
 }
 
-/// A webhook as a request has it.
+/// Where the job's webhook is delivered; for all terminal states if `events` is left out.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WebhookOption {
@@ -274,81 +278,72 @@ impl Query {
         Ok(Self(pairs))
     }
 
-    /// The `wait` of a query that may have nothing else.
-    ///
-    /// # Errors
-    /// `invalid_option` for any other parameter, or a wrong wait.
-    pub fn only_wait(&self) -> Result<Option<Duration>, ApiError> {
-        let mut reader = Reader::default();
-        for (name, value) in &self.0 {
-            if name != "wait" {
-                let pointer = pointer(ParameterSource::Query, name);
-                return Err(ApiError::option(pointer, "there is no such option here"));
-            }
-            reader.take(ParameterSource::Query, name, ParameterValue::Text(value))?;
-        }
-        Ok(reader.finish().wait)
-    }
-
-    /// Whole numbers within their bounds, in a query that may have nothing else.
-    ///
-    /// # Errors
-    /// `invalid_option` for any other parameter, a wrong number, or one that was given twice.
-    pub fn numbers<const N: usize>(
-        &self,
-        known: &[(&str, RangeInclusive<u64>); N],
-    ) -> Result<[Option<u64>; N], ApiError> {
-        let mut numbers = [None; N];
-        for (name, value) in &self.0 {
-            let wrong =
-                |detail: String| ApiError::option(pointer(ParameterSource::Query, name), detail);
-            let source = known.iter().position(|(known, _)| known == name);
-            let source = source.ok_or_else(|| wrong("there is no such option here".to_owned()))?;
-            let (_, bounds) = &known[source];
-            let number = ParameterValue::Text(value).integer();
-            let number = number.filter(|number| bounds.contains(number));
-            let (least, most) = (bounds.start(), bounds.end());
-            let number = number.ok_or_else(|| wrong(format!("must be {least} to {most}")))?;
-            if numbers[source].replace(number).is_some() {
-                return Err(wrong("was given twice".to_owned()));
-            }
-        }
-        Ok(numbers)
-    }
-
-    /// The parameters of a query that may have these, each once.
+    /// The query, if it has no parameters but these, each at most once.
     ///
     /// # Errors
     /// `invalid_option` for any other parameter, or one that was given twice.
-    pub fn once_each(&self, names: &[&str]) -> Result<Vec<(&str, &str)>, ApiError> {
-        let mut taken: Vec<(&str, &str)> = Vec::new();
-        for (name, value) in &self.0 {
+    pub fn only(self, names: &[&str]) -> Result<Self, ApiError> {
+        for (index, (name, _)) in self.0.iter().enumerate() {
             let wrong = |detail: &'static str| {
                 ApiError::option(pointer(ParameterSource::Query, name), detail)
             };
             if !names.contains(&name.as_str()) {
                 return Err(wrong("there is no such option here"));
             }
-            if taken.iter().any(|(other, _)| other == name) {
+            if self.0[..index].iter().any(|(other, _)| other == name) {
                 return Err(wrong("was given twice"));
             }
-            taken.push((name, value));
         }
-        Ok(taken)
+        Ok(self)
     }
 
     /// Nothing, for endpoints that know no parameter.
     ///
     /// # Errors
     /// `invalid_option` for the first parameter.
-    pub fn nothing(&self) -> Result<(), ApiError> {
-        match self.0.first() {
-            None => Ok(()),
-            Some((name, _)) => {
-                let pointer = pointer(ParameterSource::Query, name);
-                Err(ApiError::option(pointer, "there is no such option here"))
-            }
-        }
+    pub fn nothing(self) -> Result<(), ApiError> {
+        self.only(&[]).map(drop)
+    }
+
+    /// The value of a parameter, if it is given.
+    ///
+    /// # Errors
+    /// `invalid_option` with this detail for a value that cannot be read.
+    pub fn read<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Result<Option<T>, ApiError> {
+        let given = self.0.iter().find(|(known, _)| known == name);
+        let value = given.map(|(_, text)| read(text).ok_or_else(|| detail.into()));
+        let value = value.transpose();
+        value.map_err(|detail| ApiError::option(pointer(ParameterSource::Query, name), detail))
+    }
+
+    /// A whole number within its bounds.
+    ///
+    /// # Errors
+    /// `invalid_option` for anything else.
+    pub fn number<N: TryFrom<u64> + PartialOrd + Display>(
+        &self,
+        name: &str,
+        bounds: RangeInclusive<N>,
+    ) -> Result<Option<N>, ApiError> {
+        let detail = format!("must be {} to {}", bounds.start(), bounds.end());
+        let read = |text: &str| {
+            let number = N::try_from(ParameterValue::Text(text).integer()?).ok()?;
+            bounds.contains(&number).then_some(number)
+        };
+        self.read(name, read, detail)
+    }
+
+    /// The `wait` of a query that may have nothing else.
+    ///
+    /// # Errors
+    /// `invalid_option` for any other parameter, or a wrong wait.
+    pub fn only_wait(self) -> Result<Option<Duration>, ApiError> {
+        self.only(&["wait"])?.read("wait", seconds, WRONG_WAIT)
     }
 }
 

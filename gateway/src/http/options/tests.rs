@@ -72,7 +72,11 @@ fn wrong_query_parameters_are_named() {
 fn numbers_are_bounded_and_named() {
     let read = |text: &str| {
         let uri = format!("/x?{text}").parse().unwrap();
-        Query::of(&uri)?.numbers(&[("limit", 1..=9), ("offset", 0..=99)])
+        let query = Query::of(&uri)?.only(&["limit", "offset"])?;
+        Ok::<_, ApiError>([
+            query.number("limit", 1..=9)?,
+            query.number("offset", 0..=99)?,
+        ])
     };
     assert_eq!(read("").unwrap(), [None, None]);
     assert_eq!(read("offset=7&limit=9").unwrap(), [Some(9), Some(7)]);

@@ -33,11 +33,11 @@ pub(super) async fn list(
     uri: Uri,
 ) -> Result<Response, ApiError> {
     caller.must_be_admin()?;
-    let [limit, offset] = Query::of(&uri)?.numbers(&[("limit", 1..=MOST), ("offset", 0..=LAST)])?;
-    let page = app
-        .dead_letters
-        .list(offset.unwrap_or(0), limit.unwrap_or(USUAL));
-    let page = page.await.map_err(|error| refused(&app, error))?;
+    let query = Query::of(&uri)?.only(&["limit", "offset"])?;
+    let limit = query.number("limit", 1..=MOST)?.unwrap_or(USUAL);
+    let offset = query.number("offset", 0..=LAST)?.unwrap_or(0);
+    let page = app.dead_letters.list(offset, limit).await;
+    let page = page.map_err(|error| refused(&app, error))?;
     answer(StatusCode::OK, &page)
 }
 
@@ -90,11 +90,11 @@ pub(super) async fn replay_all(
     uri: Uri,
 ) -> Result<Response, ApiError> {
     caller.must_be_admin()?;
-    let [limit] = Query::of(&uri)?.numbers(&[("limit", 1..=MOST)])?;
+    let query = Query::of(&uri)?.only(&["limit"])?;
+    let limit = query.number("limit", 1..=MOST)?.unwrap_or(USUAL);
     takes_work(&app)?;
     let replaying = app.clone();
     let replayed = app.life.tasks.spawn(async move {
-        let limit = limit.unwrap_or(USUAL);
         let replayed = replaying
             .dead_letters
             .replay_all(limit, caller.owner())

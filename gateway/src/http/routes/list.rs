@@ -55,7 +55,7 @@ pub(super) async fn list(
     caller: Caller,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let list_query = ListQuery::of(&Query::of(&uri)?)?;
+    let list_query = ListQuery::of(&uri)?;
     let _turn = app.lists.admit(caller.owner()).await?;
     let (owner, cursor) = (caller.owner(), list_query.cursor);
     let reading = app
@@ -86,37 +86,20 @@ pub(super) async fn list(
 }
 
 impl ListQuery {
-    fn of(query: &Query) -> Result<Self, ApiError> {
-        let mut list_query = Self {
-            state: None,
-            limit: LIMIT.0,
-            cursor: None,
-        };
-        for (name, value) in query.once_each(&["status", "limit", "cursor"])? {
-            match name {
-                "status" => {
-                    let state = STATES.into_iter().find(|state| state.as_str() == value);
-                    let detail = "must be queued, running, succeeded, failed, canceled or expired";
-                    list_query.state =
-                        Some(state.ok_or_else(|| ApiError::option("?status", detail))?);
-                }
-                "limit" => {
-                    let limit = value.parse().ok();
-                    let digits = value.bytes().all(|b| b.is_ascii_digit());
-                    let limit = limit.filter(|limit| digits && (1..=LIMIT.1).contains(limit));
-                    let wrong = || ApiError::option("?limit", "must be 1 to 100");
-                    list_query.limit = limit.ok_or_else(wrong)?;
-                }
-                _ => {
-                    let detail = "must be a `next_cursor` as it was answered";
-                    let cursor = value
-                        .parse()
-                        .map_err(|_| ApiError::option("?cursor", detail));
-                    list_query.cursor = Some(cursor?);
-                }
-            }
-        }
-        Ok(list_query)
+    fn of(uri: &Uri) -> Result<Self, ApiError> {
+        let query = Query::of(uri)?.only(&["status", "limit", "cursor"])?;
+        let state = |text: &str| STATES.into_iter().find(|state| state.as_str() == text);
+        let states = "must be queued, running, succeeded, failed, canceled or expired";
+        let cursor = |text: &str| text.parse().ok();
+        Ok(Self {
+            state: query.read("status", state, states)?,
+            limit: query.number("limit", 1..=LIMIT.1)?.unwrap_or(LIMIT.0),
+            cursor: query.read(
+                "cursor",
+                cursor,
+                "must be a `next_cursor` as it was answered",
+            )?,
+        })
     }
 
     /// `Link` to the next part (RFC 8288).
