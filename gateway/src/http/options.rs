@@ -14,13 +14,14 @@ use selvage_core::job_state::JobState;
 use selvage_core::webhook::Webhook;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use utoipa::{PartialSchema as _, ToSchema};
 
 use crate::http::error::ApiError;
 
 /// Labels an answer lists unless the request says otherwise.
 const DEFAULT_TOP_K: u16 = 3;
 /// Most labels an answer can be asked to list.
-pub(crate) const MAX_TOP_K: u16 = 1000;
+const MAX_TOP_K: u16 = 1000;
 /// Longest metadata, in bytes as they were sent.
 const MAX_METADATA_BYTES: usize = 1024;
 /// Longest span that is distinguished; configured maxima are far below.
@@ -29,7 +30,7 @@ const MAX_SPAN_S: f64 = 86_400.0;
 const WRONG_WAIT: &str = "must be seconds, 0 or more";
 
 /// The states a webhook can tell of.
-pub(crate) const ENDS: [JobState; 4] = [
+const ENDS: [JobState; 4] = [
     JobState::Succeeded,
     JobState::Failed,
     JobState::Canceled,
@@ -37,21 +38,28 @@ pub(crate) const ENDS: [JobState; 4] = [
 ];
 
 /// The options of a request.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, ToSchema)]
 pub struct Options {
     /// The model's name; the default model if it is left out.
+    #[schema(value_type = String)]
     pub model: Option<String>,
     /// The version that the client relies on; 404 if the model has another one.
+    #[schema(value_type = String)]
     pub version: Option<String>,
     /// Labels in the answer.
+    #[schema(minimum = 1, maximum = 1000, default = 3)]
     pub top_k: u16,
     /// The job's lifetime from its acceptance; the server's maximum may be shorter.
+    #[schema(rename = "timeout_ms", value_type = usize, minimum = 1)]
     pub timeout: Option<Duration>,
     /// `wait` of the query.
+    #[schema(ignore)]
     pub wait: Option<Duration>,
     /// The client's own data, at most 1 KiB; returned unchanged.
+    #[schema(value_type = Object)]
     pub metadata: Map<String, Value>,
     /// Where the job's webhook is delivered.
+    #[schema(schema_with = WebhookOption::schema)]
     pub webhook: Option<Webhook>,
 }
 
@@ -207,11 +215,13 @@ impl Reader {
 }
 
 /// Where the job's webhook is delivered; for all terminal states if `events` is left out.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct WebhookOption {
+    #[schema(format = "uri")]
     url: String,
     #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 4, pattern = "^(succeeded|failed|canceled|expired)$")]
     events: Option<Vec<JobState>>,
 }
 

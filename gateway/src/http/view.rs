@@ -24,8 +24,8 @@ use crate::service::time::Time;
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Job)]
 pub struct JobView<'a> {
-    id: JobId,
-    status: JobState,
+    pub(crate) id: JobId,
+    pub(crate) status: JobState,
     model: ModelView<'a>,
     #[schema(required)]
     image_hash: Option<Digest>,
@@ -35,9 +35,9 @@ pub struct JobView<'a> {
     #[schema(required, value_type = Option<Problem>)]
     error: Option<Problem<'a>>,
     #[schema(required)]
-    queue: Option<QueueView>,
+    pub(crate) queue: Option<QueueView>,
     #[schema(required)]
-    timings: Option<Timings>,
+    pub(crate) timings: Option<Timings>,
     attempts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_of: Option<JobId>,
@@ -218,7 +218,7 @@ pub(crate) fn webhook_body(record: &Record, now: UnixMillis, durable: bool) -> O
 impl<'a> JobView<'a> {
     /// A job that ended within its client's wait: it has no address unless it has a record.
     #[must_use]
-    pub fn finished(ask: &'a PredictRequest, finished: &'a Finished, timings: Timings) -> Self {
+    pub fn finished(ask: &'a PredictRequest, finished: &'a Finished) -> Self {
         let finished_at = ask.created_at.after(finished.total);
         let run = u64::from(finished.cost.decode_us) + u64::from(finished.cost.inference_us);
         let ran = finished.attempts > 0;
@@ -232,7 +232,7 @@ impl<'a> JobView<'a> {
             output: finished.output(ask).map(Cow::Owned),
             error: None,
             queue: None,
-            timings: Some(timings),
+            timings: Some(Timings::of(&finished.cost, finished.total)),
             attempts: finished.attempts,
             retry_of: None,
             created_at: Time(ask.created_at),
@@ -244,12 +244,6 @@ impl<'a> JobView<'a> {
             urls: finished.recorded.then(|| Urls::of(ask.id)),
             durable: None,
         }
-    }
-
-    /// How long each part took; `None` while that is not known.
-    #[must_use]
-    pub const fn timings(&self) -> Option<Timings> {
-        self.timings
     }
 
     /// A job that failed within its client's wait, or an image of a batch that was refused and has no job.

@@ -76,6 +76,14 @@ async fn the_document_says_all_it_should() {
                         .all(|response| response["headers"]["Request-Id"].is_object()),
                     "{path}"
                 );
+                let mut headers = responses
+                    .values()
+                    .filter_map(|response| response["headers"].as_object())
+                    .flatten();
+                assert!(
+                    headers.all(|(_, header)| header["description"].is_string()),
+                    "{path}"
+                );
                 let open = !operation["security"].is_array();
                 assert_eq!(responses.contains_key("401"), guarded && !open, "{path}");
                 for (at, _) in path.match_indices('{') {

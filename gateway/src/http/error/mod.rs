@@ -35,6 +35,9 @@ macro_rules! codes {
         }
 
         impl Code {
+            /// All codes.
+            pub(crate) const ALL: &[Self] = &[$(Self::$code),*];
+
             const fn row(self) -> (u16, &'static str, &'static str) {
                 match self {
                     $(Self::$code => ($status, $word, $title)),*

@@ -1,31 +1,35 @@
-//! The OpenAPI document: what every route is described with, and what holds for all of them.
+//! The OpenAPI document: what `utoipa`'s attributes at the handlers cannot say.
 //!
-//! A route is registered together with its [`Operation`] (`routes/mod.rs`), whose schemas are derived from the very types
-//! that are sent; so the document cannot leave a route out, or a field.
+//! Handlers are described by `#[utoipa::path]`, and their routes are registered with that description (`routes/table.rs`). Schemas
+//! are derived from the types that are sent. This module adds the document's head, the errors ([`Errors`]), the forms of request
+//! bodies, and what all operations have in common.
 
-mod content;
-mod examples;
 mod headers;
-mod operation;
 mod problems;
+mod request;
 
-use utoipa::openapi::path::{Operation as Described, Parameter, PathItem};
+use serde_json::Value;
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::schema::{Object, Schema, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::tag::TagBuilder;
-use utoipa::openapi::{Components, HttpMethod, InfoBuilder, LicenseBuilder, OpenApi, Paths, RefOr};
+use utoipa::openapi::{HttpMethod, OpenApi, Ref, RefOr, Required};
 
-pub use content::{content, text};
-pub use examples::job;
-pub use headers::{Header, header_parameter, typed_header_parameter};
-pub use operation::Operation;
-pub use problems::{Form, problems};
+pub use problems::{Errors, Form, InferenceErrors, set};
+pub use request::{Base64Image, Binary, Wait};
 
-use crate::http::error::Code;
-use crate::http::oip;
+use crate::http::error::{Code, Problem};
+use crate::http::oip::{self, ErrorBody};
 use crate::http::routes::browsers::HEALTH;
 
 /// The name of the only security scheme.
 const API_KEY: &str = "api_key";
+
+/// Errors of every operation.
+const ANY: u64 = set(&[
+    Code::BadRequest,
+    Code::Internal,
+    Code::UnsupportedTransferCoding,
+]);
 
 const ABOUT: &str = "Image predictions: synchronous, or as asynchronous jobs.\n\n\
     Every answer carries `Request-Id`. Errors are `application/problem+json` (RFC 9457) with a stable `code`; under `/v2` \
@@ -34,92 +38,66 @@ const ABOUT: &str = "Image predictions: synchronous, or as asynchronous jobs.\n\
     with `Allow`; `HEAD` is answered wherever `GET` is. What is no HTTP is refused before it reaches a route: 400 without \
     a body, 431 where the head is too large.";
 
-/// A document without routes.
-#[must_use]
-pub fn empty() -> OpenApi {
-    let info = InfoBuilder::new()
-        .title("Selvage")
-        .version(env!("CARGO_PKG_VERSION"))
-        .description(Some(ABOUT))
-        .license(Some(
-            LicenseBuilder::new()
-                .name("MIT")
-                .identifier(Some("MIT"))
-                .build(),
-        ))
-        .build();
-    OpenApi::new(info, Paths::new())
-}
+/// The document's head.
+#[derive(Debug, utoipa::OpenApi)]
+#[openapi(
+    info(title = "Selvage", description = ABOUT),
+    tags(
+        (name = "predictions", description = "Synchronous predictions."),
+        (name = "jobs", description = "Asynchronous jobs."),
+        (name = "models", description = "Models and their workers."),
+        (name = "open inference", description = "The Open Inference Protocol, version 2."),
+        (name = "admin", description = "For API keys with the scope `admin`."),
+        (name = "service", description = "Health, metrics, pages."),
+    ),
+    components(schemas(Problem, ErrorBody)),
+)]
+pub struct Head;
 
-/// Adds what holds for all routes: their groups, and what every request passes through.
+/// Adds what holds for all routes, and the schemas that no type has.
 pub fn complete(document: &mut OpenApi) {
-    let tag = |name: &str, description: &str| {
-        let tag = TagBuilder::new().name(name);
-        tag.description(Some(description)).build()
-    };
-    document.tags = Some(vec![
-        tag("predictions", "Synchronous predictions."),
-        tag("jobs", "Asynchronous jobs."),
-        tag("models", "What can be asked."),
-        tag("open inference", "The Open Inference Protocol, version 2."),
-        tag("admin", "For API keys with the scope `admin`."),
-        tag("service", "Health, figures, pages."),
-    ]);
+    let components = document.components.get_or_insert_default();
     let scheme = Http::builder()
         .scheme(HttpAuthScheme::Bearer)
-        .description(Some("Needed only where API keys are configured."))
-        .build();
-    document
-        .components
-        .get_or_insert_with(Components::new)
-        .add_security_scheme(API_KEY, SecurityScheme::Http(scheme));
+        .description(Some("Needed only where API keys are configured."));
+    components.add_security_scheme(API_KEY, SecurityScheme::Http(scheme.build()));
+    components.schemas.extend(request::bodies());
+    let events = [
+        ("JobEvent", "status", "Job"),
+        ("StatsEvent", "stats", "Stats"),
+    ];
+    let events = events.map(|(schema, name, data)| (schema.to_owned(), event(name, data).into()));
+    components.schemas.extend(events);
     for_each(document, |path, method, operation| {
-        let form = Form::of(path);
+        let mut codes = ANY;
         if !HEALTH.contains(&path) {
-            problems(operation, form, &[Code::MisdirectedRequest]);
+            codes |= set(&[Code::MisdirectedRequest]);
         }
         if method != HttpMethod::Get {
-            problems(operation, form, &[Code::CrossOrigin]);
+            codes |= set(&[Code::CrossOrigin]);
         }
-        let id = header_parameter(
-            "Request-Id",
-            "Carried to the worker and its logs; made where there is none.",
-        );
-        operation
-            .parameters
-            .get_or_insert_default()
-            .push(RefOr::T(id));
-        for response in operation.responses.responses.values_mut() {
-            if let RefOr::T(response) = response {
-                let always = [headers::REQUEST_ID, Header::SERVER_TIMING].map(Header::build);
-                let always = always.map(|(name, header)| (name, header.into()));
-                response.headers.extend(always);
-            }
+        problems::add(operation, Form::of(path), codes);
+        if let Some(RefOr::T(body)) = &mut operation.request_body {
+            body.required = Some(Required::True);
         }
+        headers::complete(operation);
     });
 }
 
 /// Adds what routes for callers have in common: keys where they are needed, and rates.
 pub fn guard(document: &mut OpenApi, keys: bool) {
     for_each(document, |path, _, operation| {
-        let form = Form::of(path);
-        problems(operation, form, &[Code::RateLimited]);
+        let mut codes = set(&[Code::RateLimited]);
         if keys {
             operation.security = Some(vec![SecurityRequirement::new(API_KEY, [""; 0])]);
-            problems(operation, form, &[Code::Unauthenticated]);
+            codes |= set(&[Code::Unauthenticated]);
         }
-        for response in operation.responses.responses.values_mut() {
-            if let RefOr::T(response) = response {
-                let rates = headers::RATES.map(|header| header.build());
-                let rates = rates.map(|(name, header)| (name, header.into()));
-                response.headers.extend(rates);
-            }
-        }
+        problems::add(operation, Form::of(path), codes);
     });
 }
 
 /// Every operation of a document, with its path.
-fn for_each(document: &mut OpenApi, mut change: impl FnMut(&str, HttpMethod, &mut Described)) {
+pub fn for_each(document: &mut OpenApi, mut change: impl FnMut(&str, HttpMethod, &mut Operation)) {
     for (path, item) in &mut document.paths.paths {
         let PathItem {
             get, post, delete, ..
@@ -137,6 +115,30 @@ fn for_each(document: &mut OpenApi, mut change: impl FnMut(&str, HttpMethod, &mu
     }
 }
 
+/// One server-sent event of that name, whose data has that schema.
+fn event(name: &str, data: &str) -> Schema {
+    let text = || Object::builder().schema_type(Type::String);
+    let data = text()
+        .content_media_type("application/json")
+        .content_schema(Some(Ref::from_schema_name(data)));
+    Object::builder()
+        .description(Some("Each event of the stream."))
+        .property("event", text().enum_values(Some([name])))
+        .property("id", text().pattern(Some("^[a-z]+[.][0-9]+$")))
+        .property("retry", Object::with_type(Type::Integer))
+        .property("data", data)
+        .required("event")
+        .required("data")
+        .into()
+}
+
+/// The example of a job in that state (`jobs.json`).
+#[must_use]
+pub fn job(state: &str) -> Value {
+    let jobs: Value = serde_json::from_str(include_str!("jobs.json")).unwrap_or_default();
+    jobs[state].clone()
+}
+
 impl Form {
     /// The form of the errors under this path.
     #[must_use]
@@ -147,12 +149,4 @@ impl Form {
             Self::Problem
         }
     }
-}
-
-/// Adds a parameter.
-fn push(operation: &mut Described, parameter: Parameter) {
-    operation
-        .parameters
-        .get_or_insert_default()
-        .push(RefOr::T(parameter));
 }

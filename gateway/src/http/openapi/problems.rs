@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
-use utoipa::ToSchema;
-use utoipa::openapi::path::Operation as Described;
-use utoipa::openapi::{Ref, RefOr, Response};
+use serde_json::{Value, json};
+use utoipa::openapi::example::Example;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response};
+use utoipa::{IntoResponses, ToSchema};
 
-use super::content::content;
-use super::examples;
-use super::headers::Header;
-use crate::http::error::{Code, Problem};
+use super::headers;
+use crate::http::error::{ApiError, Code, Problem};
 use crate::http::oip::ErrorBody;
 
 /// The form of an operation's errors.
@@ -22,22 +21,45 @@ pub enum Form {
     Inference,
 }
 
-/// Adds the answers that these codes are, to those that are described already.
-pub fn problems(operation: &mut Described, form: Form, codes: &[Code]) {
-    let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
-    for code in codes {
-        let of_status = by_status.entry(code.status().as_u16()).or_default();
-        if !of_status.contains(code) {
-            of_status.push(*code);
-        }
+/// The errors of an operation, for `responses(…)`. The codes are a [`set`].
+#[derive(Debug)]
+pub struct Errors<const CODES: u64>;
+
+impl<const CODES: u64> IntoResponses for Errors<CODES> {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        responses(Form::Problem, CODES)
     }
-    for (status, codes) in by_status {
-        let new = response(form, status, &codes);
-        let described = &mut operation.responses.responses;
-        match described.get_mut(&status.to_string()) {
-            Some(RefOr::T(described)) => join(described, new),
-            Some(RefOr::Ref(_)) | None => {
-                described.insert(status.to_string(), new.into());
+}
+
+/// The same for an operation of the Open Inference Protocol.
+#[derive(Debug)]
+pub struct InferenceErrors<const CODES: u64>;
+
+impl<const CODES: u64> IntoResponses for InferenceErrors<CODES> {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        responses(Form::Inference, CODES)
+    }
+}
+
+/// A set of codes as a number, because only numbers can be parameters of types: one bit per code.
+#[must_use]
+pub const fn set(mut codes: &[Code]) -> u64 {
+    let mut set = 0;
+    while let [code, rest @ ..] = codes {
+        set |= 1 << *code as u64;
+        codes = rest;
+    }
+    set
+}
+
+/// Adds the answers that these codes are to those that are described already.
+pub(super) fn add(operation: &mut Operation, form: Form, codes: u64) {
+    let described = &mut operation.responses.responses;
+    for (status, new) in responses(form, codes) {
+        match (described.get_mut(&status), new) {
+            (Some(RefOr::T(old)), RefOr::T(new)) => join(old, new),
+            (_, new) => {
+                described.insert(status, new);
             }
         }
     }
@@ -57,30 +79,59 @@ fn join(described: &mut Response, new: Response) {
     }
 }
 
+fn responses(form: Form, set_of_codes: u64) -> BTreeMap<String, RefOr<Response>> {
+    let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+    for code in Code::ALL.iter().copied() {
+        if set_of_codes & set(&[code]) != 0 {
+            by_status
+                .entry(code.status().as_u16())
+                .or_default()
+                .push(code);
+        }
+    }
+    let described = |(status, codes): (u16, Vec<Code>)| {
+        (status.to_string(), response(form, status, &codes).into())
+    };
+    by_status.into_iter().map(described).collect()
+}
+
 fn response(form: Form, status: u16, codes: &[Code]) -> Response {
     let line = |code: &Code| format!("`{}`: {}", code.as_str(), code.title());
     let lines: Vec<String> = codes.iter().map(line).collect();
     let mut response = Response::new(lines.join(". ") + ".");
-    let example = |code: Code| match form {
-        Form::Problem => (code.as_str(), examples::problem(code)),
-        Form::Inference => (code.as_str(), json!({"error": code.title()})),
-    };
     let (kind, schema) = match form {
         Form::Problem => ("application/problem+json", Problem::name()),
         Form::Inference => ("application/json", ErrorBody::name()),
     };
-    let schema = Ref::from_schema_name(schema);
-    let content = content(schema, codes.iter().map(|code| example(*code)));
-    response.content.insert(kind.to_owned(), content.into());
-    let headers: &[Header] = match status {
-        401 => &[Header::WWW_AUTHENTICATE],
-        429 | 503 => &[Header::RETRY_AFTER],
-        409 if codes.contains(&Code::RequestInProgress) => &[Header::RETRY_AFTER],
-        _ => &[],
+    let example = |code: &Code| {
+        let value = example(form, *code);
+        (code.as_str(), Example::builder().value(Some(value)))
     };
-    for header in headers {
-        let (name, header) = header.build();
-        response.headers.insert(name, header.into());
-    }
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name(schema)))
+        .examples_from_iter(codes.iter().map(example));
     response
+        .content
+        .insert(kind.to_owned(), content.build().into());
+    headers::add(
+        &mut response,
+        match status {
+            401 => &["WWW-Authenticate"],
+            429 | 503 => &["Retry-After"],
+            409 if codes.contains(&Code::RequestInProgress) => &["Retry-After"],
+            _ => &[],
+        },
+    );
+    response
+}
+
+fn example(form: Form, code: Code) -> Value {
+    let mut error = ApiError::new(code, code.title());
+    if code == Code::RequestInProgress || matches!(code.status().as_u16(), 429 | 503) {
+        error = error.retry_after(std::time::Duration::from_millis(1300));
+    }
+    match form {
+        Form::Problem => serde_json::to_value(error.problem()).unwrap_or_default(),
+        Form::Inference => json!({"error": code.title()}),
+    }
 }

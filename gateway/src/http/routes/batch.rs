@@ -13,14 +13,17 @@ use selvage_core::store::Record;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::jobs::{next_poll, no_store, view};
 use super::middleware::RequestId;
-use super::receive::{Received, receive};
+use super::receive::{IMAGES, PIXEL, Received, SUBMISSION, WAIT, receive};
 use super::response_mode::ResponseMode;
 use crate::http::access::Caller;
 use crate::http::app::App;
 use crate::http::error::{ApiError, retry_after};
+use crate::http::openapi::{Errors, Wait, job};
+use crate::http::options::Options;
 use crate::http::upload::Count;
-use crate::http::view::{Failed, JobView, Timings};
+use crate::http::view::{Failed, JobView};
 use crate::service::predictions::{Answer, Finished, PredictRequest};
 
 /// The answer's body: a job for each image, in the order they were sent.
@@ -37,7 +40,35 @@ enum Item {
     Failed(JobId, ApiError),
 }
 
-/// Waits for all answers, as long as the client wants to.
+/// Classify up to 64 images
+///
+/// Each image is a job of its own, at its place in `items`; an invalid image fails alone. If no image could be accepted for lack of
+/// room, the whole request is that error.
+#[utoipa::path(
+    post,
+    path = "/predict/batch",
+    operation_id = "predictBatch",
+    tag = "predictions",
+    params(Options, Wait),
+    request_body(
+        description = "The first bytes decide what an image is, not its type.",
+        content(
+            (ref("#/components/schemas/ImagesForm") = "multipart/form-data",
+             encoding(("image" = (content_type = IMAGES)))),
+            (ref("#/components/schemas/ImagesJson") = "application/json",
+             example = json!({"images": [PIXEL, PIXEL]})),
+        ),
+    ),
+    responses(
+        (status = 200, description = "The jobs, all ended.", body = Items,
+         headers(("Preference-Applied"), ("Cache-Control")),
+         example = json!({"items": [job("succeeded")]})),
+        (status = 202, description = "The jobs, some unfinished.", body = Items,
+         headers(("Retry-After"), ("Preference-Applied"), ("Cache-Control")),
+         example = json!({"items": [job("queued")]})),
+        Errors<{ SUBMISSION | WAIT }>,
+    ),
+)]
 pub(super) async fn predict_batch(
     State(app): State<App>,
     caller: Caller,
@@ -49,7 +80,7 @@ pub(super) async fn predict_batch(
     let received = receive(&app, (id, caller), (&uri, &headers), body, Count::Batch).await?;
     let response_mode = ResponseMode::waiting(&app.limits, &headers, received.options.wait);
     let items = answer(&app, &received, &response_mode).await?;
-    respond(&app, &received, &items, &response_mode)
+    Ok(respond(&app, &received, &items, &response_mode))
 }
 
 async fn answer(
@@ -109,24 +140,13 @@ fn respond(
     received: &Received,
     items: &[Item],
     response_mode: &ResponseMode,
-) -> Result<Response, ApiError> {
+) -> Response {
     let now = app.predictions.clock.now();
-    let mut next_poll = None;
-    let mut views = Vec::with_capacity(items.len());
-    for (item, image) in items.iter().zip(&received.images) {
-        views.push(match item {
-            Item::Finished(finished) => {
-                let (ask, finished) = finished.as_ref();
-                let timings = Timings::of(&finished.cost, finished.total);
-                JobView::finished(ask, finished, timings)
-            }
-            Item::Recorded(record) => {
-                let queue = app.predictions.queues.queue_view(record);
-                if !record.state.is_terminal() {
-                    next_poll = next_poll.max(Some(super::jobs::next_poll(queue)));
-                }
-                JobView::recorded(record, queue, app.predictions.durable)
-            }
+    let jobs = items.iter().zip(&received.images);
+    let items: Vec<_> = jobs
+        .map(|(item, image)| match item {
+            Item::Finished(finished) => JobView::finished(&finished.0, &finished.1),
+            Item::Recorded(record) => view(app, record),
             Item::Failed(id, error) => {
                 let failed = Failed {
                     id: *id,
@@ -138,16 +158,16 @@ fn respond(
                 };
                 JobView::failed(&failed, now)
             }
-        });
-    }
+        })
+        .collect();
+    let next_poll = items.iter().filter_map(next_poll).max();
     let status = match next_poll {
         Some(_) => StatusCode::ACCEPTED,
         None => StatusCode::OK,
     };
-    let mut response = super::jobs::json(status, &Items { items: views })?;
+    let mut response = no_store(status, &Items { items });
     let headers = response.headers_mut();
     headers.extend(next_poll.map(|after| (header::RETRY_AFTER, retry_after(after))));
     headers.extend(response_mode.applied(next_poll.is_none()));
-    headers.insert(header::CACHE_CONTROL, super::jobs::NOT_KEPT);
-    Ok(response)
+    response
 }

@@ -2,31 +2,81 @@
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, Uri, header};
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use selvage_core::job::JobId;
 use selvage_core::store::Record;
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
-use super::jobs::{NOT_KEPT, json};
-use super::predict::accepted_response;
+use super::jobs::{accepted_response, no_store, view};
 use crate::http::access::Caller;
 use crate::http::app::App;
 use crate::http::error::{ApiError, Code, Problem};
+use crate::http::openapi::{Errors, job, set};
 use crate::http::options::Query;
-use crate::service::dead_letters::DeadLetterError;
+use crate::http::view::JobView;
+use crate::service::dead_letters::{DeadLetterError, Page};
 use crate::service::lifecycle::Phase;
 use crate::service::predictions::PredictError;
 
 /// Dead letters on a page, and replayed by one request, unless the request says otherwise.
-pub(super) const USUAL: u64 = 50;
+const USUAL: u64 = 50;
 /// Most of either: a replay of many runs while the client waits.
-pub(super) const MOST: u64 = 500;
+const MOST: u64 = 500;
 /// Largest offset; more dead letters are not kept.
-pub(super) const LAST: u64 = 10_000;
+const LAST: u64 = 10_000;
 
-/// A page of dead letters, oldest first.
+/// What every request for dead letters can end in.
+const ANY: u64 = set(&[
+    Code::Forbidden,
+    Code::InvalidOption,
+    Code::StoreUnavailable,
+    Code::StoreFull,
+]);
+/// What a replay can end in.
+const REPLAY: u64 = ANY
+    | set(&[
+        Code::NotReplayable,
+        Code::NotFound,
+        Code::PayloadTooLarge,
+        Code::QueueFull,
+        Code::IdempotencyMismatch,
+        Code::RequestInProgress,
+        Code::BrokerUnavailable,
+        Code::Draining,
+    ]);
+
+/// Which dead letters are listed.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+struct PageQuery {
+    /// Dead letters on the page.
+    #[param(minimum = 1, maximum = 500, default = 50, required = false)]
+    limit: u64,
+    /// Dead letters before the page.
+    #[param(minimum = 0, maximum = 10_000, required = false)]
+    offset: u64,
+}
+
+/// List dead letters
+///
+/// Oldest first, without their images.
+#[utoipa::path(
+    get,
+    path = "/admin/dead-letters",
+    operation_id = "listDeadLetters",
+    tag = "admin",
+    params(PageQuery),
+    responses(
+        (status = 200, description = "The page.", body = Page, headers(("Cache-Control")),
+         links(("replayDeadLetter" = (
+             operation_id = "replayDeadLetter",
+             parameters(("id" = "$response.body#/items/0/id")),
+         )))),
+        Errors<ANY>,
+    ),
+)]
 pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
@@ -34,14 +84,30 @@ pub(super) async fn list(
 ) -> Result<Response, ApiError> {
     caller.must_be_admin()?;
     let query = Query::of(&uri)?.only(&["limit", "offset"])?;
-    let limit = query.number("limit", 1..=MOST)?.unwrap_or(USUAL);
-    let offset = query.number("offset", 0..=LAST)?.unwrap_or(0);
-    let page = app.dead_letters.list(offset, limit).await;
+    let asked = PageQuery {
+        limit: query.number("limit", 1..=MOST)?.unwrap_or(USUAL),
+        offset: query.number("offset", 0..=LAST)?.unwrap_or(0),
+    };
+    let page = app.dead_letters.list(asked.offset, asked.limit).await;
     let page = page.map_err(|error| refused(&app, error))?;
-    answer(StatusCode::OK, &page)
+    Ok(no_store(StatusCode::OK, &page))
 }
 
-/// One dead letter as a new job.
+/// Replay a dead letter
+///
+/// As a new job with `retry_of`.
+#[utoipa::path(
+    post,
+    path = "/admin/dead-letters/{id}/replay",
+    operation_id = "replayDeadLetter",
+    tag = "admin",
+    params(("id" = inline(JobId), Path, description = "The dead letter's id.")),
+    responses(
+        (status = 202, description = "The new job.", body = JobView,
+         headers(("Location"), ("Retry-After"), ("Cache-Control")), example = json!(job("queued"))),
+        Errors<REPLAY>,
+    ),
+)]
 pub(super) async fn replay(
     State(app): State<App>,
     caller: Caller,
@@ -60,11 +126,7 @@ pub(super) async fn replay(
         replayed.map_err(|error| refused(&replaying, error))
     });
     let record: Record = replayed.await.map_err(broken)??;
-    let mut response = accepted_response(&app, &record)?;
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, NOT_KEPT);
-    Ok(response)
+    Ok(accepted_response(&view(&app, &record)))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -83,7 +145,24 @@ pub(super) struct ReplayView {
     job: JobId,
 }
 
-/// Many dead letters, each as a new job.
+/// Replay many dead letters
+///
+/// Each as a new job with `retry_of`; those without a job are skipped.
+#[utoipa::path(
+    post,
+    path = "/admin/dead-letters/replay",
+    operation_id = "replayDeadLetters",
+    tag = "admin",
+    params(
+        ("limit" = Option<u64>, Query, description = "Dead letters to replay; 50 by default.",
+         minimum = 1, maximum = 500),
+    ),
+    responses(
+        (status = 200, description = "What was replayed.", body = ReplayedView,
+         headers(("Cache-Control"))),
+        Errors<REPLAY>,
+    ),
+)]
 pub(super) async fn replay_all(
     State(app): State<App>,
     caller: Caller,
@@ -107,12 +186,12 @@ pub(super) async fn replay_all(
         return Err(error.clone());
     }
     let jobs = replayed.jobs.into_iter();
-    let view = ReplayedView {
+    let answer = ReplayedView {
         replayed: jobs.map(|(id, job)| ReplayView { id, job }).collect(),
         skipped: replayed.skipped,
         error: stopped.as_ref().map(ApiError::problem),
     };
-    answer(StatusCode::OK, &view)
+    Ok(no_store(StatusCode::OK, &answer))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -120,7 +199,20 @@ pub(super) struct Purged {
     purged: u64,
 }
 
-/// All dead letters, deleted.
+/// Delete all dead letters
+///
+/// They cannot be restored.
+#[utoipa::path(
+    delete,
+    path = "/admin/dead-letters",
+    operation_id = "purgeDeadLetters",
+    tag = "admin",
+    responses(
+        (status = 200, description = "How many were deleted.", body = Purged,
+         headers(("Cache-Control")), example = json!({"purged": 3})),
+        Errors<ANY>,
+    ),
+)]
 pub(super) async fn purge(
     State(app): State<App>,
     caller: Caller,
@@ -130,15 +222,7 @@ pub(super) async fn purge(
     Query::of(&uri)?.nothing()?;
     let purged = app.dead_letters.purge().await;
     let purged = purged.map_err(|error| refused(&app, error))?;
-    answer(StatusCode::OK, &Purged { purged })
-}
-
-fn answer(status: StatusCode, body: &impl Serialize) -> Result<Response, ApiError> {
-    let mut response = json(status, body)?;
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, NOT_KEPT);
-    Ok(response)
+    Ok(no_store(StatusCode::OK, &Purged { purged }))
 }
 
 fn takes_work(app: &App) -> Result<(), ApiError> {

@@ -36,7 +36,20 @@ impl Document {
     }
 }
 
-/// The document.
+/// This document
+///
+/// OpenAPI 3.1, generated from the code of the handlers.
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    operation_id = "openapi",
+    tag = "service",
+    responses(
+        (status = 200, description = "The document.", body = Object,
+         content_type = "application/json",
+         headers(("ETag"), ("Content-Security-Policy"))),
+    ),
+)]
 pub(super) async fn document(
     Extension(Document(document)): Extension<Document>,
     headers: HeaderMap,
@@ -44,22 +57,70 @@ pub(super) async fn document(
     document.answer(&headers)
 }
 
-/// The viewer's page.
+/// This document, to read
+///
+/// Part of the program; it loads nothing from other servers.
+#[utoipa::path(
+    get,
+    path = "/docs",
+    operation_id = "docs",
+    tag = "service",
+    responses(
+        (status = 200, description = "The file.", body = String, content_type = "text/html",
+         headers(("ETag"), ("Content-Security-Policy"))),
+    ),
+)]
 pub(super) async fn page(headers: HeaderMap) -> Response {
     PAGE.answer(&headers)
 }
 
-/// What starts the viewer.
+/// What starts the viewer
+///
+/// Part of the program; it loads nothing from other servers.
+#[utoipa::path(
+    get,
+    path = "/docs/start.js",
+    operation_id = "docsStart",
+    tag = "service",
+    responses(
+        (status = 200, description = "The file.", body = String, content_type = "text/javascript",
+         headers(("ETag"), ("Content-Security-Policy"))),
+    ),
+)]
 pub(super) async fn start(headers: HeaderMap) -> Response {
     START.answer(&headers)
 }
 
-/// The viewer.
+/// The viewer
+///
+/// Part of the program; it loads nothing from other servers.
+#[utoipa::path(
+    get,
+    path = "/docs/swagger-ui-bundle.js",
+    operation_id = "docsScript",
+    tag = "service",
+    responses(
+        (status = 200, description = "The file.", body = String, content_type = "text/javascript",
+         headers(("ETag"), ("Content-Security-Policy"))),
+    ),
+)]
 pub(super) async fn script(headers: HeaderMap) -> Response {
     SCRIPT.answer(&headers)
 }
 
-/// The viewer's style sheet.
+/// The viewer's style sheet
+///
+/// Part of the program; it loads nothing from other servers.
+#[utoipa::path(
+    get,
+    path = "/docs/swagger-ui.css",
+    operation_id = "docsStyle",
+    tag = "service",
+    responses(
+        (status = 200, description = "The file.", body = String, content_type = "text/css",
+         headers(("ETag"), ("Content-Security-Policy"))),
+    ),
+)]
 pub(super) async fn style(headers: HeaderMap) -> Response {
     STYLE.answer(&headers)
 }

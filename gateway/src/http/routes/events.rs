@@ -9,14 +9,15 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream::{Stream, unfold};
+use selvage_core::job::JobId;
 use selvage_core::store::Record;
 
-use super::jobs::{NOT_KEPT, find, job_id};
+use super::jobs::{JOB, NOT_KEPT, find, job_id, view};
 use crate::http::access::Caller;
 use crate::http::app::App;
 use crate::http::error::ApiError;
+use crate::http::openapi::Errors;
 use crate::http::options::Query;
-use crate::http::view::JobView;
 use crate::service::watch::Version;
 
 /// Between two comments on a stream where nothing happens: proxies close what is silent for a minute.
@@ -37,7 +38,28 @@ enum Cursor {
     End,
 }
 
-/// The state now, unless the client has seen it, then each change until the last.
+/// A job as a stream of its changes
+///
+/// Server-sent events named `status` with the job as data and an id: the state now, unless `Last-Event-ID` says that it is known,
+/// then each change. The stream ends with the job. Every 15 s without a change a comment is sent.
+#[utoipa::path(
+    get,
+    path = "/jobs/{id}/events",
+    operation_id = "followJob",
+    tag = "jobs",
+    params(
+        ("id" = inline(JobId), Path, description = "The job's id, a UUID of version 7."),
+        ("Last-Event-ID", Header,
+         description = "The id of the last event that the client has seen."),
+    ),
+    responses(
+        (status = 200, description = "The stream.", body = ref("#/components/schemas/JobEvent"),
+         content_type = "text/event-stream",
+         headers(("Cache-Control"), ("X-Accel-Buffering"))),
+        (status = 204, description = "The client has seen the end; it must not reconnect."),
+        Errors<JOB>,
+    ),
+)]
 pub(super) async fn follow(
     State(app): State<App>,
     caller: Caller,
@@ -72,11 +94,7 @@ pub(super) fn unbuffered(mut stream: Response) -> Response {
     stream
 }
 
-fn changes(
-    app: App,
-    id: selvage_core::job::JobId,
-    begin: Cursor,
-) -> impl Stream<Item = Result<Event, Infallible>> {
+fn changes(app: App, id: JobId, begin: Cursor) -> impl Stream<Item = Result<Event, Infallible>> {
     unfold((app, begin), move |(app, cursor)| async move {
         let record = match cursor {
             Cursor::Next(record) => *record,
@@ -94,11 +112,9 @@ fn changes(
 }
 
 fn event(app: &App, record: &Record) -> Option<Event> {
-    let queue = app.predictions.queues.queue_view(record);
-    let job = JobView::recorded(record, queue, app.predictions.durable);
     let event = Event::default()
         .event("status")
         .id(Version::of(record).to_string())
         .retry(RETRY);
-    event.json_data(job).ok()
+    event.json_data(view(app, record)).ok()
 }

@@ -1,13 +1,15 @@
 //! `GET /`: a page for people, a list of addresses for programs. The page asks nobody but this gateway for anything.
 
+use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use axum::response::Response;
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::http::app::App;
 use crate::http::error::{ApiError, Code};
+use crate::http::openapi::{Binary, Errors, set};
 use crate::http::pages;
 
 /// What a cache has to look at before it gives an answer of `/` to somebody else.
@@ -60,8 +62,21 @@ const URLS: Urls = Urls {
     docs: "/docs",
 };
 
-/// The page, or discovery for who asks for JSON.
-pub(super) async fn home(State(app): State<App>, headers: HeaderMap) -> Result<Response, ApiError> {
+/// Home page
+///
+/// A page for people; with `Accept: application/json`, the URLs for programs.
+#[utoipa::path(
+    get,
+    path = "/",
+    operation_id = "home",
+    tag = "service",
+    responses(
+        (status = 200, description = "The page, or the URLs.",
+         content((String = "text/html"), (Discovery = "application/json")),
+         headers(("ETag"), ("Content-Security-Policy"))),
+    ),
+)]
+pub(super) async fn home(State(app): State<App>, headers: HeaderMap) -> Response {
     let mut response = if wants_json(&headers) {
         let discovery = Discovery {
             name: "selvage",
@@ -70,20 +85,54 @@ pub(super) async fn home(State(app): State<App>, headers: HeaderMap) -> Result<R
             default_model: app.models.default_name(),
             urls: URLS,
         };
-        super::jobs::json(StatusCode::OK, &discovery)?
+        Json(discovery).into_response()
     } else {
         pages::home(&headers)
     };
     response.headers_mut().insert(header::VARY, VARY);
-    Ok(response)
+    response
 }
 
-/// The fleet at work, for people.
+/// The fleet, for people
+///
+/// A page that draws `/stats/events`.
+#[utoipa::path(
+    get,
+    path = "/fleet",
+    operation_id = "fleet",
+    tag = "service",
+    responses(
+        (status = 200, description = "The page.", body = String, content_type = "text/html",
+         headers(("ETag"), ("Content-Security-Policy"))),
+    ),
+)]
 pub(super) async fn fleet(headers: HeaderMap) -> Response {
     pages::fleet(&headers)
 }
 
-/// What the pages are made of.
+/// A file of the pages
+///
+/// The pages name the files that exist.
+#[utoipa::path(
+    get,
+    path = "/ui/{version}/{file}",
+    operation_id = "part",
+    tag = "service",
+    params(
+        ("version" = String, Path, description = "The digest of all files.",
+         example = "0123456789abcdef"),
+        ("file" = String, Path, description = "The file's name.", example = "home.js"),
+    ),
+    responses(
+        (status = 200, description = "The file; it never changes.",
+         content((String = "text/javascript"), (String = "text/css"), (String = "image/svg+xml"),
+         (Binary = "image/png")),
+         headers(("ETag"),
+         ("Cache-Control",
+         description = "`public, max-age=31536000, immutable`: the URL names the content."))),
+        Errors<{ set(&[Code::NotFound]) }>,
+    ),
+)]
 pub(super) async fn asset(uri: Uri, headers: HeaderMap) -> Result<Response, ApiError> {
     let missing = || ApiError::new(Code::NotFound, "no such file; GET / names those there are");
     pages::asset(uri.path(), &headers).ok_or_else(missing)

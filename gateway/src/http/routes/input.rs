@@ -11,15 +11,16 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use selvage_core::catalog::{Channels, Input};
-use selvage_core::job::CachePolicy;
+use selvage_core::job::{CachePolicy, ModelName};
 use selvage_core::outcome::Scores;
 use selvage_core::preview;
 
 use super::middleware::RequestId;
-use super::receive::Received;
+use super::receive::{ANSWER, BODY, IMAGE, Received};
 use crate::http::access::Caller;
 use crate::http::app::App;
 use crate::http::error::{ApiError, Code};
+use crate::http::openapi::{Binary, Errors, set};
 use crate::http::options::Query;
 use crate::http::upload;
 use crate::service::predictions::{Answer, PredictRequest};
@@ -31,7 +32,29 @@ const UNCACHED: CachePolicy = CachePolicy {
     write: false,
 };
 
-/// Answers an image, sent as the body, with the PNG its model would be given. There are no unfinished answers.
+/// The picture that a model is given
+///
+/// The image after decoding, cropping, scaling and negating, as a PNG. There are no unfinished answers.
+#[utoipa::path(
+    post,
+    path = "/models/{name}/input",
+    operation_id = "modelInput",
+    tag = "models",
+    params(("name" = inline(ModelName), Path, description = "The model's name.",
+    example = "fashion-mnist")),
+    request_body(
+        description = "The first bytes decide what the content is, not its type.",
+        content(
+            (Binary = "image/png"), (Binary = "image/jpeg"), (Binary = "image/webp"),
+            (Binary = "image/gif"), (Binary = "image/bmp"), (Binary = "application/octet-stream"),
+        ),
+    ),
+    responses(
+        (status = 200, description = "The picture.", body = Binary, content_type = "image/png",
+         headers(("Cache-Control"))),
+        Errors<{ BODY | IMAGE | ANSWER | set(&[Code::EmptyBody]) }>,
+    ),
+)]
 pub(super) async fn input(
     State(app): State<App>,
     caller: Caller,

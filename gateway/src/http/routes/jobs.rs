@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -15,10 +16,10 @@ use tokio::time::{Instant, timeout};
 use crate::http::access::Caller;
 use crate::http::app::App;
 use crate::http::error::{ApiError, Code, retry_after};
+use crate::http::openapi::{Errors, Wait, job, set};
 use crate::http::options::Query;
 use crate::http::prefer::{PREFERENCE_APPLIED, Prefer, applied_wait};
 use crate::http::view::JobView;
-use crate::service::queues::QueueView;
 
 /// Longest time the store may take for one answer.
 pub(super) const STORE_LIMIT: Duration = Duration::from_secs(3);
@@ -26,9 +27,34 @@ pub(super) const STORE_LIMIT: Duration = Duration::from_secs(3);
 const POLL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Answers are no one's but the asker's, and a job's state is old at once.
 pub(super) const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// What a request for one job can end in.
+pub(super) const JOB: u64 = set(&[
+    Code::JobNotFound,
+    Code::JobExpired,
+    Code::InvalidOption,
+    Code::StoreUnavailable,
+]);
 
-/// The job as it is now, or as soon as it has ended.
+/// A job as it is now
+///
+/// With `wait`, or `Prefer: wait=N`, the answer comes when the job has ended, or after that time.
+#[utoipa::path(
+    get,
+    path = "/jobs/{id}",
+    operation_id = "showJob",
+    tag = "jobs",
+    params(
+        ("id" = inline(JobId), Path, description = "The job's id, a UUID of version 7."),
+        Wait,
+        ("Prefer", Header, description = "`wait=N` (RFC 7240); wins over `wait`."),
+    ),
+    responses(
+        (status = 200, description = "The job.", body = JobView,
+         headers(("Retry-After"), ("Preference-Applied"), ("Cache-Control")),
+         example = json!(job("succeeded"))),
+        Errors<JOB>,
+    ),
+)]
 pub(super) async fn show(
     State(app): State<App>,
     caller: Caller,
@@ -52,7 +78,7 @@ pub(super) async fn show(
             None => find(&app, &caller, id).await?,
         };
     }
-    let mut response = record_response(&app, StatusCode::OK, &record)?;
+    let mut response = job_response(StatusCode::OK, &view(&app, &record));
     if preferred.is_some() {
         response
             .headers_mut()
@@ -61,7 +87,23 @@ pub(super) async fn show(
     Ok(response)
 }
 
-/// Cancels what has not ended.
+/// Cancel a job
+///
+/// Takes no body.
+#[utoipa::path(
+    post,
+    path = "/jobs/{id}/cancel",
+    operation_id = "cancelJob",
+    tag = "jobs",
+    params(("id" = inline(JobId), Path, description = "The job's id, a UUID of version 7.")),
+    responses(
+        (status = 200, description = "The job, canceled.", body = JobView,
+         headers(("Cache-Control")), example = json!(job("canceled"))),
+        (status = 202, description = "The job, running, and asked to stop.", body = JobView,
+         headers(("Cache-Control"), ("Retry-After")), example = json!(job("running"))),
+        Errors<{ JOB | set(&[Code::JobFinished, Code::StoreFull]) }>,
+    ),
+)]
 pub(super) async fn cancel(
     State(app): State<App>,
     caller: Caller,
@@ -77,17 +119,17 @@ pub(super) async fn cancel(
         .map_err(ApiError::store)?
         .map_err(ApiError::store)?;
     app.predictions.watch.nudge(id);
-    match canceled {
-        Cancel::Canceled => record_response(&app, StatusCode::OK, &find(&app, &caller, id).await?),
-        Cancel::Requested => {
-            record_response(&app, StatusCode::ACCEPTED, &find(&app, &caller, id).await?)
-        }
+    let status = match canceled {
+        Cancel::Canceled => StatusCode::OK,
+        Cancel::Requested => StatusCode::ACCEPTED,
         Cancel::Finished(state) => {
             let detail = format!("the job has ended already: {}", state.as_str());
-            Err(ApiError::new(Code::JobFinished, detail))
+            return Err(ApiError::new(Code::JobFinished, detail));
         }
-        Cancel::Unknown => Err(unknown(&app, id)),
-    }
+        Cancel::Unknown => return Err(unknown(&app, id)),
+    };
+    let record = find(&app, &caller, id).await?;
+    Ok(job_response(status, &view(&app, &record)))
 }
 
 /// An id that could not have been issued is simply not found.
@@ -123,31 +165,36 @@ fn unknown(app: &App, id: JobId) -> ApiError {
     ApiError::new(Code::JobNotFound, detail)
 }
 
-fn record_response(app: &App, status: StatusCode, record: &Record) -> Result<Response, ApiError> {
+/// A job with a record, with its queue position.
+pub(super) fn view<'a>(app: &App, record: &'a Record) -> JobView<'a> {
     let queue = app.predictions.queues.queue_view(record);
-    let job = JobView::recorded(record, queue, app.predictions.durable);
-    let mut response = json(status, &job)?;
+    JobView::recorded(record, queue, app.predictions.durable)
+}
+
+pub(super) fn job_response(status: StatusCode, job: &JobView<'_>) -> Response {
+    let mut response = no_store(status, job);
+    let after = next_poll(job).map(|after| (header::RETRY_AFTER, retry_after(after)));
+    response.headers_mut().extend(after);
     response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, NOT_KEPT);
-    if !record.state.is_terminal() {
-        response
-            .headers_mut()
-            .insert(header::RETRY_AFTER, retry_after(next_poll(queue)));
-    }
-    Ok(response)
 }
 
-/// When a client should ask again.
-pub(super) fn next_poll(queue: Option<QueueView>) -> Duration {
-    let eta_ms = queue.map_or(0, |queue| queue.eta_ms);
-    Duration::from_millis(eta_ms).clamp(POLL.0, POLL.1)
+/// 202, with the job's URL.
+pub(super) fn accepted_response(job: &JobView<'_>) -> Response {
+    let mut response = job_response(StatusCode::ACCEPTED, job);
+    let location = HeaderValue::try_from(format!("/jobs/{}", job.id)).ok();
+    let location = location.map(|location| (header::LOCATION, location));
+    response.headers_mut().extend(location);
+    response
 }
 
-/// A JSON answer, written once into one buffer.
-pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Result<Response, ApiError> {
-    let mut buffer = Vec::with_capacity(1024);
-    serde_json::to_writer(&mut buffer, body)
-        .map_err(|error| ApiError::new(Code::Internal, "see the log").because(error))?;
-    Ok((status, [(header::CONTENT_TYPE, JSON)], buffer).into_response())
+/// When a client should ask again; `None` if the job has ended.
+pub(super) fn next_poll(job: &JobView<'_>) -> Option<Duration> {
+    let eta_ms = job.queue.map_or(0, |queue| queue.eta_ms);
+    let poll = Duration::from_millis(eta_ms).clamp(POLL.0, POLL.1);
+    (!job.status.is_terminal()).then_some(poll)
+}
+
+/// A JSON answer that must not be stored.
+pub(super) fn no_store(status: StatusCode, body: &impl Serialize) -> Response {
+    (status, [(header::CACHE_CONTROL, NOT_KEPT)], Json(body)).into_response()
 }

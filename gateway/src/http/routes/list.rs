@@ -9,21 +9,24 @@ use selvage_core::job::JobId;
 use selvage_core::job_state::JobState;
 use serde::Serialize;
 use tokio::time::timeout;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
-use super::jobs::{NOT_KEPT, json};
+use super::jobs::{no_store, view};
 use crate::http::access::Caller;
 use crate::http::app::App;
-use crate::http::error::ApiError;
+use crate::http::error::{ApiError, Code};
+use crate::http::openapi::{Errors, set};
 use crate::http::options::Query;
 use crate::http::view::JobView;
 
-/// Jobs in an answer unless the request says otherwise, and the most it can ask for.
-pub(super) const LIMIT: (usize, usize) = (20, 100);
+/// Jobs in an answer unless the request says otherwise.
+const USUAL: usize = 20;
+/// The most jobs a request can ask for.
+const MOST: usize = 100;
 /// Longest time for reading one list.
 const LIST_LIMIT: Duration = Duration::from_secs(5);
 
-pub(super) const STATES: [JobState; 6] = [
+const STATES: [JobState; 6] = [
     JobState::Queued,
     JobState::Running,
     JobState::Succeeded,
@@ -33,11 +36,17 @@ pub(super) const STATES: [JobState; 6] = [
 ];
 
 /// What is asked for.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct ListQuery {
+    /// Only jobs in this state.
+    #[param(rename = "status", inline)]
     state: Option<JobState>,
+    /// Jobs in the answer.
+    #[param(minimum = 1, maximum = 100, default = 20, required = false)]
     limit: usize,
-    /// The job the list goes on after.
+    /// `next_cursor` of the part before.
+    #[param(inline)]
     cursor: Option<JobId>,
 }
 
@@ -49,7 +58,22 @@ pub(super) struct Jobs<'a> {
     next_cursor: Option<JobId>,
 }
 
-/// The caller's jobs.
+/// The caller's jobs, newest first
+///
+/// Asynchronous jobs of the caller's key, as long as their records are kept. A part of a list by status may be short, or empty, and
+/// still have a next one.
+#[utoipa::path(
+    get,
+    path = "/jobs",
+    operation_id = "listJobs",
+    tag = "jobs",
+    params(ListQuery),
+    responses(
+        (status = 200, description = "A part of the list.", body = Jobs,
+         headers(("Cache-Control"), ("Link"))),
+        Errors<{ set(&[Code::InvalidOption, Code::StoreUnavailable]) }>,
+    ),
+)]
 pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
@@ -63,25 +87,15 @@ pub(super) async fn list(
         .list(owner, cursor, list_query.limit, list_query.state);
     let read = timeout(LIST_LIMIT, reading).await;
     let page = read.map_err(ApiError::store)?.map_err(ApiError::store)?;
-    let predictions = &app.predictions;
-    let items = page.records.iter().map(|record| {
-        JobView::recorded(
-            record,
-            predictions.queues.queue_view(record),
-            predictions.durable,
-        )
-    });
+    let items = page.records.iter().map(|record| view(&app, record));
     let jobs = Jobs {
         items: items.collect(),
         next_cursor: page.next,
     };
-    let mut response = json(StatusCode::OK, &jobs)?;
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, NOT_KEPT);
-    headers.extend(
-        page.next
-            .and_then(|next| Some((header::LINK, list_query.link(next)?))),
-    );
+    let mut response = no_store(StatusCode::OK, &jobs);
+    let link = page.next.and_then(|next| list_query.link(next));
+    let link = link.map(|link| (header::LINK, link));
+    response.headers_mut().extend(link);
     Ok(response)
 }
 
@@ -93,7 +107,7 @@ impl ListQuery {
         let cursor = |text: &str| text.parse().ok();
         Ok(Self {
             state: query.read("status", state, states)?,
-            limit: query.number("limit", 1..=LIMIT.1)?.unwrap_or(LIMIT.0),
+            limit: query.number("limit", 1..=MOST)?.unwrap_or(USUAL),
             cursor: query.read(
                 "cursor",
                 cursor,

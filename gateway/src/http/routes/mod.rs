@@ -15,7 +15,6 @@ mod list;
 mod middleware;
 mod models;
 mod oip;
-mod operations;
 mod ops;
 mod predict;
 mod receive;

@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, Uri};
-use axum::response::Response;
+use axum::http::Uri;
+use axum::response::{IntoResponse as _, Response};
 use selvage_core::catalog::{Input, Model, Output};
 use selvage_core::fleet::{Members, ModelStatus};
+use selvage_core::job::ModelName;
 use selvage_core::key::Digest;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::http::app::App;
-use crate::http::error::ApiError;
+use crate::http::error::{ApiError, Code};
+use crate::http::openapi::{Errors, set};
 use crate::http::options::Query;
 
 #[derive(Serialize, ToSchema)]
@@ -53,7 +56,19 @@ pub(super) struct Holder<'a> {
     batches: u64,
 }
 
-/// All models.
+/// All models
+///
+/// With the workers that hold them.
+#[utoipa::path(
+    get,
+    path = "/models",
+    operation_id = "listModels",
+    tag = "models",
+    responses(
+        (status = 200, description = "The models.", body = List),
+        Errors<{ set(&[Code::InvalidOption]) }>,
+    ),
+)]
 pub(super) async fn list(State(app): State<App>, uri: Uri) -> Result<Response, ApiError> {
     Query::of(&uri)?.nothing()?;
     let workers = app.predictions.queues.read_members().await;
@@ -65,10 +80,24 @@ pub(super) async fn list(State(app): State<App>, uri: Uri) -> Result<Response, A
             .map(|model| shown(&app, model, workers.as_ref()))
             .collect(),
     };
-    super::jobs::json(StatusCode::OK, &list)
+    Ok(Json(list).into_response())
 }
 
-/// One model.
+/// One model
+///
+/// Its labels, the rules for its input, and the workers that hold it.
+#[utoipa::path(
+    get,
+    path = "/models/{name}",
+    operation_id = "showModel",
+    tag = "models",
+    params(("name" = inline(ModelName), Path, description = "The model's name.",
+    example = "fashion-mnist")),
+    responses(
+        (status = 200, description = "The model.", body = Shown),
+        Errors<{ set(&[Code::InvalidOption, Code::ModelNotFound]) }>,
+    ),
+)]
 pub(super) async fn show(
     State(app): State<App>,
     path: Result<Path<String>, PathRejection>,
@@ -78,7 +107,7 @@ pub(super) async fn show(
     let Path(name) = path.unwrap_or_else(|_| Path(String::new()));
     let model = app.models.find(Some(&name), None)?;
     let workers = app.predictions.queues.read_members().await;
-    super::jobs::json(StatusCode::OK, &shown(&app, &model, workers.as_ref()))
+    Ok(Json(shown(&app, &model, workers.as_ref())).into_response())
 }
 
 fn shown<'a>(app: &App, model: &'a Model, workers: Option<&'a Arc<Members>>) -> Shown<'a> {

@@ -2,26 +2,27 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use futures_util::future::try_join_all;
 use selvage_core::catalog::Model;
 use selvage_core::output::Output;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::jobs::{NOT_KEPT, json};
+use super::jobs::{NOT_KEPT, no_store};
 use super::middleware::RequestId;
-use super::receive::Received;
+use super::receive::{ANSWER, BODY, Received};
 use crate::http::access::Caller;
 use crate::http::app::App;
 use crate::http::error::{ApiError, Code};
 use crate::http::idempotency::IDEMPOTENCY_KEY;
-use crate::http::oip::{self, Answer};
+use crate::http::oip::{self, Answer, AnswerBody, RequestBody};
+use crate::http::openapi::{Binary, InferenceErrors, set};
 use crate::http::options::Query;
 use crate::http::upload::{self, LARGE_BYTES};
 use crate::service::predictions::{self, PredictRequest};
@@ -43,14 +44,23 @@ pub(super) struct Server {
     extensions: &'static [&'static str],
 }
 
-/// The server, and the extensions that work.
-pub(super) async fn server() -> Result<Response, ApiError> {
+/// The server and its extensions
+///
+/// Needs no API key.
+#[utoipa::path(
+    get,
+    path = "/v2",
+    operation_id = "inferenceServer",
+    tag = "open inference",
+    responses((status = 200, description = "The server.", body = Server)),
+)]
+pub(super) async fn server() -> Response {
     let server = Server {
         name: "selvage",
         version: env!("CARGO_PKG_VERSION"),
         extensions: &["classification", "binary_tensor_data", "parameters"],
     };
-    json(StatusCode::OK, &server)
+    Json(server).into_response()
 }
 
 #[derive(Serialize, ToSchema)]
@@ -59,9 +69,21 @@ pub(super) struct Live {
     live: bool,
 }
 
-/// The process turns.
-pub(super) async fn live() -> Result<Response, ApiError> {
-    not_kept(json(StatusCode::OK, &Live { live: true })?)
+/// Liveness probe
+///
+/// Needs no API key.
+#[utoipa::path(
+    get,
+    path = "/v2/health/live",
+    operation_id = "inferenceLive",
+    tag = "open inference",
+    responses(
+        (status = 200, description = "The process runs.", body = Live, headers(("Cache-Control")),
+         example = json!({"live": true})),
+    ),
+)]
+pub(super) async fn live() -> Response {
+    no_store(StatusCode::OK, &Live { live: true })
 }
 
 #[derive(Serialize, ToSchema)]
@@ -72,12 +94,42 @@ pub(super) struct ModelReadiness<'a> {
     ready: bool,
 }
 
-/// Whether traffic should come here, as `/readyz` has it.
-pub(super) async fn ready(State(app): State<App>) -> Result<Response, ApiError> {
+/// Readiness probe
+///
+/// What `/readyz` says. Needs no API key.
+#[utoipa::path(
+    get,
+    path = "/v2/health/ready",
+    operation_id = "inferenceReady",
+    tag = "open inference",
+    responses(
+        (status = 200, description = "Ready.", body = ModelReadiness, headers(("Cache-Control")),
+         example = json!({"ready": true})),
+        (status = 503, description = "Not ready.", body = ModelReadiness,
+         headers(("Cache-Control")), example = json!({"ready": false})),
+    ),
+)]
+pub(super) async fn ready(State(app): State<App>) -> Response {
     readiness(None, app.serves())
 }
 
-/// Whether the model can be asked here: the gateway serves, and it is not known that no worker holds the model.
+/// Whether a model is ready
+///
+/// The gateway serves, and as far as is known a worker holds the model.
+#[utoipa::path(
+    get,
+    path = "/ready",
+    operation_id = "inferenceModelReady",
+    tag = "open inference",
+    params(("name" = String, Path, description = "The model's name.", example = "fashion-mnist")),
+    responses(
+        (status = 200, description = "Ready.", body = ModelReadiness, headers(("Cache-Control")),
+         example = json!({"ready": true})),
+        (status = 503, description = "Not ready.", body = ModelReadiness,
+         headers(("Cache-Control")), example = json!({"ready": false})),
+        InferenceErrors<{ set(&[Code::ModelNotFound]) }>,
+    ),
+)]
 pub(super) async fn model_ready(
     State(app): State<App>,
     named: ModelPath,
@@ -88,16 +140,17 @@ pub(super) async fn model_ready(
         let mut held = members.workers.iter().flat_map(|worker| &worker.models);
         held.any(|held| held.is(&model))
     });
-    readiness(Some(model.name.as_str()), app.serves() && held)
+    let name = Some(model.name.as_str());
+    Ok(readiness(name, app.serves() && held))
 }
 
-fn readiness(name: Option<&str>, ready: bool) -> Result<Response, ApiError> {
+fn readiness(name: Option<&str>, ready: bool) -> Response {
     let status = if ready {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    not_kept(json(status, &ModelReadiness { name, ready })?)
+    no_store(status, &ModelReadiness { name, ready })
 }
 
 #[derive(Serialize, ToSchema)]
@@ -119,7 +172,20 @@ pub(super) struct Described<'a> {
     shape: Vec<i64>,
 }
 
-/// What a model takes and gives.
+/// The tensors of a model
+///
+/// -1 stands for any number of images.
+#[utoipa::path(
+    get,
+    path = "",
+    operation_id = "inferenceModel",
+    tag = "open inference",
+    params(("name" = String, Path, description = "The model's name.", example = "fashion-mnist")),
+    responses(
+        (status = 200, description = "The model.", body = Metadata),
+        InferenceErrors<{ set(&[Code::ModelNotFound]) }>,
+    ),
+)]
 pub(super) async fn metadata(
     State(app): State<App>,
     named: ModelPath,
@@ -146,10 +212,35 @@ pub(super) async fn metadata(
             shape: shape(&[model.labels.len()]),
         }],
     };
-    json(StatusCode::OK, &metadata)
+    Ok(Json(metadata).into_response())
 }
 
-/// Classifies each image of a tensor. The protocol has no unfinished answers: what is not done in time is an error.
+/// Classify the images of a tensor
+///
+/// One input of 1 to 64 images, `UINT8` as pictures or `FP32` as given, in the shape of the metadata. Values are in the JSON, or
+/// behind it if `Inference-Header-Content-Length` gives its length; with a length of 0 the body is the values of the only input.
+/// `Idempotency-Key` is refused. The protocol has no unfinished answers: what is not done in time is an error.
+#[utoipa::path(
+    post,
+    path = "/infer",
+    operation_id = "infer",
+    tag = "open inference",
+    params(
+        ("name" = String, Path, description = "The model's name.", example = "fashion-mnist"),
+        ("Inference-Header-Content-Length" = usize, Header,
+         description = "Length of the JSON, if binary values follow it."),
+        ("Cache-Control", Header, description = "As for `/predict`."),
+        ("traceparent", Header, description = "As for `/predict`."),
+    ),
+    request_body(content((RequestBody = "application/json"),
+    (Binary = "application/octet-stream"))),
+    responses(
+        (status = 200, description = "The scores, or the best labels.",
+         content((AnswerBody = "application/json"), (Binary = "application/octet-stream")),
+         headers(("Inference-Header-Content-Length"), ("Cache-Control"))),
+        InferenceErrors<{ BODY | ANSWER | set(&[Code::InvalidTensor, Code::InvalidImage]) }>,
+    ),
+)]
 pub(super) async fn infer(
     State(app): State<App>,
     Extension(id): Extension<RequestId>,
@@ -203,7 +294,8 @@ pub(super) async fn infer(
         request: &request,
         outputs: &outputs,
     };
-    not_kept(oip::respond(answer)?)
+    let fresh = [(header::CACHE_CONTROL, NOT_KEPT)];
+    Ok((fresh, oip::respond(answer)?).into_response())
 }
 
 /// An answer of the protocol leaves no record a repeat could find, so a key must not look as if it had an effect.
@@ -232,11 +324,4 @@ fn find(app: &App, named: ModelPath) -> Result<Arc<Model>, ApiError> {
         .models
         .find(Some(&named.name), named.version.as_deref())?;
     Ok(model)
-}
-
-fn not_kept(mut response: Response) -> Result<Response, ApiError> {
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, NOT_KEPT);
-    Ok(response)
 }

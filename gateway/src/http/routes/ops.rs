@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-use super::jobs::NOT_KEPT;
+use super::jobs::no_store;
 use crate::http::app::App;
 use crate::http::error::{ApiError, Code};
 use crate::service::stats::dependencies::Dependencies;
@@ -19,13 +19,21 @@ pub(super) struct Alive {
     status: &'static str,
 }
 
-/// The process turns.
-pub(super) async fn alive() -> Result<Response, ApiError> {
-    let mut response = super::jobs::json(StatusCode::OK, &Alive { status: "alive" })?;
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, NOT_KEPT);
-    Ok(response)
+/// Liveness probe
+///
+/// Whether the process runs. Needs no API key.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    operation_id = "alive",
+    tag = "service",
+    responses(
+        (status = 200, description = "It runs.", body = Alive, headers(("Cache-Control")),
+         example = json!({"status": "alive"})),
+    ),
+)]
+pub(super) async fn alive() -> Response {
+    no_store(StatusCode::OK, &Alive { status: "alive" })
 }
 
 #[derive(Serialize, ToSchema)]
@@ -44,8 +52,20 @@ pub(super) struct Checks {
     workers: Option<usize>,
 }
 
-/// Whether traffic should come here, and what it stands on.
-pub(super) async fn ready(State(app): State<App>) -> Result<Response, ApiError> {
+/// Readiness probe
+///
+/// Whether to send requests here, and the state of the dependencies; `degraded` still answers synchronous requests. Needs no API key.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    operation_id = "ready",
+    tag = "service",
+    responses(
+        (status = 200, description = "Ready.", body = Readiness, headers(("Cache-Control"))),
+        (status = 503, description = "Not ready.", body = Readiness, headers(("Cache-Control"))),
+    ),
+)]
+pub(super) async fn ready(State(app): State<App>) -> Response {
     let (dependencies, members) = tokio::join!(
         Dependencies::check(&app),
         timeout(CHECK_LIMIT, app.predictions.queues.read_members()),
@@ -67,14 +87,19 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Response, ApiError> 
             workers,
         },
     };
-    let mut response = super::jobs::json(code, &ready)?;
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, NOT_KEPT);
-    Ok(response)
+    no_store(code, &ready)
 }
 
-/// Everything that is counted, as Prometheus reads it.
+/// All metrics
+///
+/// In the text format of Prometheus.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "metrics",
+    tag = "service",
+    responses((status = 200, description = "The samples.", body = String)),
+)]
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, ApiError> {
     let encoder = TextEncoder::new();
     let mut text = Vec::with_capacity(16 * 1024);

@@ -9,19 +9,51 @@ use selvage_core::job::CachePolicy;
 use selvage_core::job_state::JobState;
 use selvage_core::store::Record;
 
+use super::jobs::{accepted_response, job_response, view};
 use super::middleware::{RequestId, SERVER_TIMING};
-use super::receive::{Received, receive};
+use super::receive::{IMAGE, IMAGES, PIXEL, Received, SUBMISSION, WAIT, receive};
 use super::response_mode::ResponseMode;
 use crate::http::access::Caller;
 use crate::http::app::App;
-use crate::http::error::{ApiError, Code, retry_after};
+use crate::http::error::{ApiError, Code};
+use crate::http::openapi::{Binary, Errors, Wait, job};
+use crate::http::options::Options;
 use crate::http::upload::Count;
-use crate::http::view::{JobView, Timings};
-use crate::service::predictions::{Answer, Finished, PredictRequest, Source};
+use crate::http::view::JobView;
+use crate::service::predictions::{Answer, PredictRequest, Source};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// Waits for the answer, as long as the client wants to.
+/// Classify an image and wait for the answer
+///
+/// Waits 10 s by default. If the wait ends first, the answer is a 202 with a job to follow.
+#[utoipa::path(
+    post,
+    path = "/predict",
+    operation_id = "predict",
+    tag = "predictions",
+    params(Options, Wait),
+    request_body(
+        description = "The first bytes decide what the content is, not its type.",
+        content(
+            (Binary = "image/png"), (Binary = "image/jpeg"), (Binary = "image/webp"),
+            (Binary = "image/gif"), (Binary = "image/bmp"), (Binary = "application/octet-stream"),
+            (ref("#/components/schemas/ImageForm") = "multipart/form-data",
+             encoding(("image" = (content_type = IMAGES)))),
+            (ref("#/components/schemas/ImageJson") = "application/json",
+             example = json!({"image": PIXEL, "top_k": 1})),
+        ),
+    ),
+    responses(
+        (status = 200, description = "The job, ended.", body = JobView,
+         headers(("Age"), ("Cache-Status"), ("Preference-Applied"), ("Cache-Control")),
+         example = json!(job("succeeded"))),
+        (status = 202, description = "The job, unfinished; poll it.", body = JobView,
+         headers(("Cache-Control"), ("Cache-Status"), ("Location"), ("Preference-Applied"), ("Retry-After")),
+         example = json!(job("queued"))),
+        Errors<{ SUBMISSION | IMAGE | WAIT }>,
+    ),
+)]
 pub(super) async fn predict(
     State(app): State<App>,
     caller: Caller,
@@ -35,7 +67,36 @@ pub(super) async fn predict(
     answer(&app, &received, &response_mode).await
 }
 
-/// Submits a job at once; only the cache is asked first.
+/// Submit a classification job
+///
+/// Never waits: 202 when the job is stored and queued, or 200 when the cache has the answer.
+#[utoipa::path(
+    post,
+    path = "/jobs",
+    operation_id = "submit",
+    tag = "predictions",
+    params(Options),
+    request_body(
+        description = "The first bytes decide what the content is, not its type.",
+        content(
+            (Binary = "image/png"), (Binary = "image/jpeg"), (Binary = "image/webp"),
+            (Binary = "image/gif"), (Binary = "image/bmp"), (Binary = "application/octet-stream"),
+            (ref("#/components/schemas/ImageForm") = "multipart/form-data",
+             encoding(("image" = (content_type = IMAGES)))),
+            (ref("#/components/schemas/ImageJson") = "application/json",
+             example = json!({"image": PIXEL, "top_k": 1})),
+        ),
+    ),
+    responses(
+        (status = 200, description = "The job, ended.", body = JobView,
+         headers(("Age"), ("Cache-Status"), ("Preference-Applied"), ("Cache-Control")),
+         example = json!(job("succeeded"))),
+        (status = 202, description = "The job, unfinished; poll it.", body = JobView,
+         headers(("Cache-Control"), ("Cache-Status"), ("Location"), ("Preference-Applied"), ("Retry-After")),
+         example = json!(job("queued"))),
+        Errors<{ SUBMISSION | IMAGE }>,
+    ),
+)]
 pub(super) async fn submit(
     State(app): State<App>,
     caller: Caller,
@@ -56,52 +117,27 @@ async fn answer(
 ) -> Result<Response, ApiError> {
     let ask = received.asks(app, response_mode.wait).pop();
     let ask = ask.unwrap_or_else(|| Err(ApiError::new(Code::MissingImage, "send an image")))?;
-    let (mut response, finished) = match app.predictions.answer(&ask).await? {
-        Answer::Finished(finished) => (finished_response(&ask, &finished)?, true),
-        Answer::Recorded(record) if record.state.is_terminal() => {
-            (ended_response(app, &ask, &record)?, true)
-        }
-        Answer::Recorded(record) => {
-            let mut response = accepted_response(app, &record)?;
-            let status = cache_status(ask.policy, source(&ask, &record));
-            let status = status.map(|value| (CACHE_STATUS, value));
-            response.headers_mut().extend(status);
-            (response, false)
-        }
+    let answer = app.predictions.answer(&ask).await?;
+    let (job, source) = match &answer {
+        Answer::Finished(finished) => (JobView::finished(&ask, finished), finished.source),
+        Answer::Recorded(record) => (view(app, record), source(&ask, record)),
+    };
+    let ended = job.status.is_terminal();
+    let mut response = if ended {
+        job_response(StatusCode::OK, &job)
+    } else {
+        accepted_response(&job)
     };
     let headers = response.headers_mut();
-    headers.extend(response_mode.applied(finished));
-    headers.insert(header::CACHE_CONTROL, super::jobs::NOT_KEPT);
-    Ok(response)
-}
-
-fn finished_response(ask: &PredictRequest, finished: &Finished) -> Result<Response, ApiError> {
-    let timings = Timings::of(&finished.cost, finished.total);
-    let job = JobView::finished(ask, finished, timings);
-    let mut response = super::jobs::json(StatusCode::OK, &job)?;
-    let headers = response.headers_mut();
-    if let Ok(value) = HeaderValue::try_from(timings.server_timing()) {
-        headers.insert(SERVER_TIMING, value);
-    }
-    if let Source::Cache(Some(hit)) = finished.source {
+    let timing = job.timings.map(|timings| timings.server_timing());
+    let timing = timing.and_then(|text| HeaderValue::try_from(text).ok());
+    headers.extend(timing.map(|value| (SERVER_TIMING, value)));
+    if let Source::Cache(Some(hit)) = source {
         headers.insert(header::AGE, hit.age.as_secs().into());
     }
-    if let Some(value) = cache_status(ask.policy, finished.source) {
-        headers.insert(CACHE_STATUS, value);
-    }
-    Ok(response)
-}
-
-/// A job with a record that has ended within the wait, or before a repeat of its request.
-fn ended_response(app: &App, ask: &PredictRequest, record: &Record) -> Result<Response, ApiError> {
-    let job = JobView::recorded(record, None, app.predictions.durable);
-    let timings = job.timings();
-    let mut response = super::jobs::json(StatusCode::OK, &job)?;
-    let timing = timings.and_then(|timings| HeaderValue::try_from(timings.server_timing()).ok());
-    let headers = response.headers_mut();
-    headers.extend(timing.map(|value| (SERVER_TIMING, value)));
-    let status = cache_status(ask.policy, source(ask, record));
+    let status = cache_status(ask.policy, source);
     headers.extend(status.map(|value| (CACHE_STATUS, value)));
+    headers.extend(response_mode.applied(ended));
     Ok(response)
 }
 
@@ -132,19 +168,4 @@ fn cache_status(policy: CachePolicy, source: Source) -> Option<HeaderValue> {
         Source::Nowhere => return None,
     };
     HeaderValue::try_from(text).ok()
-}
-
-pub(super) fn accepted_response(app: &App, record: &Record) -> Result<Response, ApiError> {
-    let queue = app.predictions.queues.queue_view(record);
-    let job = JobView::recorded(record, queue, app.predictions.durable);
-    let mut response = super::jobs::json(StatusCode::ACCEPTED, &job)?;
-    let headers = response.headers_mut();
-    if let Ok(location) = HeaderValue::try_from(format!("/jobs/{}", record.seed.id)) {
-        headers.insert(header::LOCATION, location);
-    }
-    headers.insert(
-        header::RETRY_AFTER,
-        retry_after(super::jobs::next_poll(queue)),
-    );
-    Ok(response)
 }

@@ -18,12 +18,55 @@ use crate::http::access::Caller;
 use crate::http::app::App;
 use crate::http::error::{ApiError, Code};
 use crate::http::idempotency::IdempotencyKey;
+use crate::http::openapi::set;
 use crate::http::options::{self, Options, Query};
 use crate::http::upload::{self, Count, LARGE_BYTES, Share};
 use crate::service::predictions::PredictRequest;
 
 /// W3C Trace Context §3.2: version 00 has 55 characters; later versions may have more.
 const MAX_TRACEPARENT_BYTES: usize = 128;
+
+/// What reading a body can end in.
+pub(super) const BODY: u64 = set(&[
+    Code::BodyTimeout,
+    Code::PayloadTooLarge,
+    Code::UnsupportedMediaType,
+    Code::InvalidOption,
+    Code::QueueFull,
+]);
+/// What looking at an image can end in.
+pub(super) const IMAGE: u64 = set(&[Code::InvalidImage, Code::ImageTooLarge]);
+/// What [`receive`] and a submission can end in, apart from what is wrong with an image.
+pub(super) const SUBMISSION: u64 = BODY
+    | set(&[
+        Code::EmptyBody,
+        Code::MissingImage,
+        Code::BadBase64,
+        Code::ModelNotFound,
+        Code::WebhookForbidden,
+        Code::IdempotencyMismatch,
+        Code::RequestInProgress,
+        Code::BrokerUnavailable,
+        Code::StoreUnavailable,
+        Code::StoreFull,
+        Code::Draining,
+    ]);
+/// What waiting for an answer can end in.
+pub(super) const WAIT: u64 = set(&[Code::JobCanceled, Code::InferenceFailed]);
+/// What an answer can end in that is never a job's.
+pub(super) const ANSWER: u64 = set(&[
+    Code::ModelNotFound,
+    Code::InferenceFailed,
+    Code::BrokerUnavailable,
+    Code::Draining,
+    Code::DeadlineExceeded,
+]);
+
+/// The media types of images in forms.
+pub(super) const IMAGES: &str = "image/png, image/jpeg, image/webp, image/gif, image/bmp";
+/// One black pixel as PNG, for examples.
+pub(super) const PIXEL: &str =
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAASUVORK5CYII=";
 
 /// What was received, all of it looked at.
 #[derive(Debug)]

@@ -3,18 +3,20 @@
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use axum::{Extension, Router};
+use utoipa::openapi::Required;
+use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
+use utoipa::{OpenApi as _, PartialSchema as _};
 use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::docs::Document;
-use super::operations::inference::{self, Version};
-use super::operations::{dead_letters as admin, jobs as following, predictions, service};
 use super::{
     access, batch, browsers, dead_letters, docs, events, home, input, jobs, list, middleware,
     models, oip, ops, predict, stats,
 };
 use crate::http::app::App;
 use crate::http::error::{ApiError, Code};
-use crate::http::openapi;
+use crate::http::openapi::{self, Head};
 
 impl App {
     /// Every path this gateway answers, as a service that can be called without a server.
@@ -53,67 +55,70 @@ impl App {
 
 /// What everybody may ask: whether the gateway lives, and the pages that say how to use it.
 fn open() -> OpenApiRouter<App> {
-    let file = service::file;
-    OpenApiRouter::with_openapi(openapi::empty())
-        .routes(service::home().get("/", home::home))
-        .routes(
-            file("fleet", "The fleet at work, for people", "text/html").get("/fleet", home::fleet),
-        )
-        .routes(service::part().get("/ui/{version}/{file}", home::asset))
-        .routes(service::document().get("/openapi.json", docs::document))
-        .routes(file("docs", "This document, to be read", "text/html").get("/docs", docs::page))
-        .routes(
-            file("docsStart", "What starts the viewer", "text/javascript")
-                .get("/docs/start.js", docs::start),
-        )
-        .routes(
-            file("docsScript", "The viewer", "text/javascript")
-                .get("/docs/swagger-ui-bundle.js", docs::script),
-        )
-        .routes(
-            file("docsStyle", "The viewer's style", "text/css")
-                .get("/docs/swagger-ui.css", docs::style),
-        )
-        .routes(service::alive().get("/livez", ops::alive))
-        .routes(service::ready().get("/readyz", ops::ready))
-        .routes(inference::server().get("/v2", oip::server))
-        .routes(inference::live().get("/v2/health/live", oip::live))
-        .routes(inference::ready().get("/v2/health/ready", oip::ready))
+    OpenApiRouter::with_openapi(Head::openapi())
+        .routes(routes!(home::home))
+        .routes(routes!(home::fleet))
+        .routes(routes!(home::asset))
+        .routes(routes!(docs::document))
+        .routes(routes!(docs::page))
+        .routes(routes!(docs::start))
+        .routes(routes!(docs::script))
+        .routes(routes!(docs::style))
+        .routes(routes!(ops::alive))
+        .routes(routes!(ops::ready))
+        .routes(routes!(oip::server))
+        .routes(routes!(oip::live))
+        .routes(routes!(oip::ready))
 }
 
 /// What needs an API key where keys are configured; handlers here may take a [`crate::http::access::Caller`].
 fn guarded() -> OpenApiRouter<App> {
     OpenApiRouter::default()
-        .routes(predictions::predict().post("/predict", predict::predict))
-        .routes(predictions::batch().post("/predict/batch", batch::predict_batch))
-        .routes(predictions::submit().post("/jobs", predict::submit))
-        .routes(following::list().get("/jobs", list::list))
-        .routes(following::show().get("/jobs/{id}", jobs::show))
-        .routes(following::events().get("/jobs/{id}/events", events::follow))
-        .routes(following::cancel().post("/jobs/{id}/cancel", jobs::cancel))
-        .routes(service::models().get("/models", models::list))
-        .routes(service::model().get("/models/{name}", models::show))
-        .routes(predictions::input().post("/models/{name}/input", input::input))
-        .routes(service::stats().get("/stats", stats::show))
-        .routes(service::stats_events().get("/stats/events", stats::follow))
-        .routes(admin::list().get("/admin/dead-letters", dead_letters::list))
-        .routes(admin::purge().delete("/admin/dead-letters", dead_letters::purge))
-        .routes(admin::replay_all().post("/admin/dead-letters/replay", dead_letters::replay_all))
-        .routes(admin::replay().post("/admin/dead-letters/{id}/replay", dead_letters::replay))
-        .routes(service::metrics().get("/metrics", ops::metrics))
-        .merge(models_v2("/v2/models/{name}", Version::Only))
-        .merge(models_v2(
-            "/v2/models/{name}/versions/{version}",
-            Version::Named,
-        ))
+        .routes(routes!(predict::predict))
+        .routes(routes!(batch::predict_batch))
+        .routes(routes!(list::list, predict::submit))
+        .routes(routes!(jobs::show))
+        .routes(routes!(events::follow))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(models::list))
+        .routes(routes!(models::show))
+        .routes(routes!(input::input))
+        .routes(routes!(stats::show))
+        .routes(routes!(stats::follow))
+        .routes(routes!(dead_letters::list, dead_letters::purge))
+        .routes(routes!(dead_letters::replay_all))
+        .routes(routes!(dead_letters::replay))
+        .routes(routes!(ops::metrics))
+        .nest("/v2/models/{name}", model_v2())
+        .nest("/v2/models/{name}/versions/{version}", version_v2())
 }
 
 /// What the Open Inference Protocol asks of one model.
-fn models_v2(model: &str, version: Version) -> OpenApiRouter<App> {
+fn model_v2() -> OpenApiRouter<App> {
     OpenApiRouter::default()
-        .routes(inference::metadata(version).get(model, oip::metadata))
-        .routes(inference::model_ready(version).get(&format!("{model}/ready"), oip::model_ready))
-        .routes(inference::infer(version).post(&format!("{model}/infer"), oip::infer))
+        .routes(routes!(oip::metadata))
+        .routes(routes!(oip::model_ready))
+        .routes(routes!(oip::infer))
+}
+
+/// The same for a path that names the only version; an operation's id must differ then.
+fn version_v2() -> OpenApiRouter<App> {
+    let mut routes = model_v2();
+    openapi::for_each(routes.get_openapi_mut(), |_, _, operation| {
+        if let Some(id) = &mut operation.operation_id {
+            id.push_str("OfVersion");
+        }
+        let version = ParameterBuilder::new()
+            .name("version")
+            .parameter_in(ParameterIn::Path)
+            .required(Required::True)
+            .description(Some("The model's version."))
+            .schema(Some(String::schema()))
+            .example(Some("1".into()));
+        let parameters = operation.parameters.get_or_insert_default();
+        parameters.push(version.build().into());
+    });
+    routes
 }
 
 async fn not_found() -> ApiError {

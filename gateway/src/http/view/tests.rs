@@ -2,6 +2,7 @@
 
 use selvage_core::key::PredictionKey;
 use selvage_core::outcome::{Failure, FailureCode};
+use selvage_core::output::Ranked;
 use selvage_core::store::Seed;
 use serde_json::json;
 
@@ -13,15 +14,15 @@ const QUEUE: QueueView = QueueView {
 };
 
 fn record(state: JobState) -> Record {
-    let digest = |byte| Digest::from_bytes([byte; 32]);
+    let digest = |bytes: &[u8]| Digest::of(bytes);
     let seed = Seed {
-        id: "01929f3e-0000-7000-8000-000000000000".parse().unwrap(),
-        model: "tiny".parse().unwrap(),
-        version: "2".to_owned(),
+        id: "01929f3e-7c1a-7b52-9a64-2f0d8f6a5b11".parse().unwrap(),
+        model: "fashion-mnist".parse().unwrap(),
+        version: "1".to_owned(),
         key: PredictionKey {
-            model: digest(1),
+            model: digest(b"a model"),
             preprocessing: 0,
-            image: digest(2),
+            image: digest(b"an image"),
         },
         created_at: UnixMillis(1_700_000_000_000),
         deadline: UnixMillis(1_700_000_900_000),
@@ -33,16 +34,29 @@ fn record(state: JobState) -> Record {
         retry_of: None,
         image_hash: None,
     };
+    let started = state != JobState::Queued;
+    let started_at = started.then_some(UnixMillis(1_700_000_000_009));
     let ended = state.is_terminal().then_some(UnixMillis(1_700_000_000_010));
+    let boot = Ranked {
+        label: "Ankle boot".to_owned(),
+        index: 9,
+        score: 0.9375,
+    };
+    let output = Output {
+        label: boot.label.clone(),
+        index: boot.index,
+        score: boot.score,
+        top: vec![boot],
+    };
     Record {
         seed,
         number: Some(12),
         state,
-        attempts: 1,
-        started_at: None,
+        attempts: u32::from(started),
+        started_at,
         finished_at: ended,
         expires_at: UnixMillis(1_700_086_400_000),
-        output: None,
+        output: (state == JobState::Succeeded).then_some(output),
         failure: None,
         cost: Cost {
             waited_us: 500,
@@ -87,9 +101,24 @@ fn fields_come_in_the_order_of_the_api() {
     assert_eq!(value["created_at"], "2023-11-14T22:13:20.000Z");
     assert_eq!(
         value["urls"]["cancel"],
-        "/jobs/01929f3e-0000-7000-8000-000000000000/cancel"
+        "/jobs/01929f3e-7c1a-7b52-9a64-2f0d8f6a5b11/cancel"
     );
     assert!(value["timings"].is_null() && value["finished_at"].is_null());
+}
+
+#[test]
+fn the_examples_of_the_document_are_what_is_answered() {
+    for state in [
+        JobState::Queued,
+        JobState::Running,
+        JobState::Succeeded,
+        JobState::Canceled,
+    ] {
+        let record = record(state);
+        let queue = (state == JobState::Queued).then_some(QUEUE);
+        let view = serde_json::to_value(JobView::recorded(&record, queue, true)).unwrap();
+        assert_eq!(crate::http::openapi::job(state.as_str()), view, "{view:#}");
+    }
 }
 
 #[test]
