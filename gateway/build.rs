@@ -20,6 +20,13 @@ const PAGES: [(&str, &str, &str); 2] = [
     ("HOME", "index.html", "home.js"),
     ("FLEET", "fleet.html", "fleet.js"),
 ];
+/// Files of `/docs`, by the name of their constant.
+const VIEWER: [(&str, &str); 4] = [
+    ("DOCS", "viewer/index.html"),
+    ("DOCS_START", "viewer/start.js"),
+    ("DOCS_SCRIPT", "viewer/swagger-ui/swagger-ui-bundle.js.gz"),
+    ("DOCS_STYLE", "viewer/swagger-ui/swagger-ui.css.gz"),
+];
 /// Brotli's best quality and its default window.
 const BROTLI: (u32, u32) = (11, 22);
 const BUFFER_BYTES: usize = 4096;
@@ -31,7 +38,8 @@ struct File {
 
 fn main() -> Result<()> {
     let out = folder("OUT_DIR")?;
-    let files = read(&folder("CARGO_MANIFEST_DIR")?)?;
+    let here = folder("CARGO_MANIFEST_DIR")?;
+    let files = read(&here)?;
     let mut hasher = Sha256::new();
     for file in &files {
         hasher.update(file.name.as_bytes());
@@ -47,14 +55,24 @@ fn main() -> Result<()> {
             .replace("{preload}", &preloads(&files, entry)?)
             .replace("{ui}", &folder);
         let page = pack(&out, name, text.as_bytes())?;
-        writeln!(
-            code,
-            "/// `{name}`.\npub(super) static {constant}: File = {page};"
-        )?;
+        write_constant(&mut code, (constant, name), &page)?;
     }
-    code.push_str("/// What the pages are made of, by path, in order.\n");
-    code.push_str("pub(super) static ASSETS: &[(&str, File)] = &[\n");
-    for file in files.iter().filter(|file| !file.name.ends_with(".html")) {
+    for (constant, path) in VIEWER {
+        println!("cargo::rerun-if-changed={path}");
+        let content = fs::read(here.join(path)).with_context(|| path.to_owned())?;
+        let file = match path.strip_suffix(".gz") {
+            Some(name) => pack_compressed(&here.join(path), name, &content)?,
+            None => pack(&out, &path.replace('/', "-"), &content)?,
+        };
+        write_constant(&mut code, (constant, path), &file)?;
+    }
+    let assets = files.iter().filter(|file| !file.name.ends_with(".html"));
+    let count = assets.clone().count();
+    writeln!(
+        code,
+        "/// What the pages are made of, by path, in order.\nstatic ASSETS: [(&str, File); {count}] = ["
+    )?;
+    for file in assets {
         let packed = pack(&out, &file.name, &file.content)?;
         writeln!(code, "    (\"{folder}/{}\", {packed}),", file.name)?;
     }
@@ -119,20 +137,17 @@ fn preloads(files: &[File], entry: &str) -> Result<String> {
         .join("\n"))
 }
 
+fn write_constant(code: &mut String, (constant, path): (&str, &str), file: &str) -> Result<()> {
+    let line = format!("/// `{path}`.\npub(crate) static {constant}: File = {file};");
+    Ok(writeln!(code, "{line}")?)
+}
+
 /// Writes a file and its compressed forms; the code of its `File`.
 fn pack(out: &Path, name: &str, content: &[u8]) -> Result<String> {
-    let kind = match name.rsplit('.').next() {
-        Some("html") => "text/html; charset=utf-8",
-        Some("css") => "text/css; charset=utf-8",
-        Some("js") => "text/javascript; charset=utf-8",
-        Some("svg") => "image/svg+xml",
-        Some("png") => "image/png",
-        _ => bail!("ui/{name}: no media type is known for it"),
-    };
     let write = |suffix: &str, bytes: &[u8]| {
         let path = out.join(format!("{name}{suffix}"));
         fs::write(&path, bytes)?;
-        anyhow::Ok(format!("include_bytes!({path:?})"))
+        anyhow::Ok(included(&path))
     };
     let smaller = |suffix: &str, bytes: Vec<u8>| {
         if bytes.len() < content.len() {
@@ -141,14 +156,39 @@ fn pack(out: &Path, name: &str, content: &[u8]) -> Result<String> {
             Ok("None".to_owned())
         }
     };
-    let tag = hex(&Sha256::digest(content));
-    Ok(format!(
-        "File {{ kind: {kind:?}, tag: \"\\\"{}\\\"\", plain: {}, gzip: {}, brotli: {} }}",
-        &tag[..16],
+    let forms = (
         write("", content)?,
         smaller(".gz", gzip(content)?)?,
         smaller(".br", brotli(content)?)?,
+    );
+    file(name, content, forms)
+}
+
+/// The code of the `File` of one that is there only compressed by gzip.
+fn pack_compressed(path: &Path, name: &str, content: &[u8]) -> Result<String> {
+    let gzip = format!("Some({})", included(path));
+    file(name, content, ("Bytes::new()".into(), gzip, "None".into()))
+}
+
+fn file(name: &str, content: &[u8], forms: (String, String, String)) -> Result<String> {
+    let kind = match name.rsplit('.').next() {
+        Some("html") => "text/html; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        Some("png") => "image/png",
+        _ => bail!("{name}: no media type is known for it"),
+    };
+    let (plain, gzip, brotli) = forms;
+    let tag = format!("\"{}\"", &hex(&Sha256::digest(content))[..16]);
+    let tag = format!("HeaderValue::from_static({tag:?})");
+    Ok(format!(
+        "File {{ kind: {kind:?}, tag: {tag}, plain: {plain}, gzip: {gzip}, brotli: {brotli} }}"
     ))
+}
+
+fn included(path: &Path) -> String {
+    format!("Bytes::from_static(include_bytes!({path:?}))")
 }
 
 fn gzip(content: &[u8]) -> Result<Vec<u8>> {

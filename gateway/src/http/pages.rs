@@ -4,11 +4,12 @@
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
+use selvage_core::key::Digest;
 
 include!(concat!(env!("OUT_DIR"), "/pages.rs"));
 
 /// Only what this gateway serves itself, and pictures the page has just been given. Markup is never made of strings.
-const POLICY: HeaderValue = HeaderValue::from_static(
+pub(crate) const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
 );
@@ -24,20 +25,11 @@ const MOST_HEADERS: usize = 16;
 #[derive(Debug)]
 pub(crate) struct File {
     kind: &'static str,
-    tag: &'static str,
-    plain: &'static [u8],
-    gzip: Option<&'static [u8]>,
-    brotli: Option<&'static [u8]>,
-}
-
-/// The home page.
-pub(crate) fn home(headers: &HeaderMap) -> Response {
-    page(&HOME, headers)
-}
-
-/// The page that shows the fleet at work.
-pub(crate) fn fleet(headers: &HeaderMap) -> Response {
-    page(&FLEET, headers)
+    tag: HeaderValue,
+    /// Empty for a file that is only there compressed by gzip, which every browser can read.
+    plain: Bytes,
+    gzip: Option<Bytes>,
+    brotli: Option<Bytes>,
 }
 
 /// What stands at a path below `/ui/`.
@@ -47,18 +39,31 @@ pub(crate) fn asset(path: &str, headers: &HeaderMap) -> Option<Response> {
     Some(file.answer(headers, FOR_EVER))
 }
 
-fn page(file: &File, headers: &HeaderMap) -> Response {
-    let mut response = file.answer(headers, ASK_AGAIN);
-    let to = response.headers_mut();
-    to.insert(header::CONTENT_SECURITY_POLICY, POLICY);
-    to.insert(
-        header::REFERRER_POLICY,
-        HeaderValue::from_static("no-referrer"),
-    );
-    response
-}
-
 impl File {
+    /// JSON that was made at the start.
+    pub(crate) fn json(content: Vec<u8>) -> Self {
+        let tag = format!("\"{}\"", &Digest::of(&content).to_hex()[..16]);
+        Self {
+            kind: "application/json",
+            tag: HeaderValue::try_from(tag).unwrap_or_else(|_| HeaderValue::from_static("\"0\"")),
+            plain: content.into(),
+            gzip: None,
+            brotli: None,
+        }
+    }
+
+    /// The file as a page with that `Content-Security-Policy`.
+    pub(crate) fn page(&self, headers: &HeaderMap, policy: HeaderValue) -> Response {
+        let mut response = self.answer(headers, ASK_AGAIN);
+        let to = response.headers_mut();
+        to.insert(header::CONTENT_SECURITY_POLICY, policy);
+        to.insert(
+            header::REFERRER_POLICY,
+            HeaderValue::from_static("no-referrer"),
+        );
+        response
+    }
+
     /// The file in the smallest form the client can read, or 304 where it has it already.
     fn answer(&self, headers: &HeaderMap, keep: HeaderValue) -> Response {
         let known = headers.get(header::IF_NONE_MATCH).is_some_and(|tags| {
@@ -70,7 +75,7 @@ impl File {
         let mut response = Response::new(if known {
             Body::empty()
         } else {
-            Body::from(Bytes::from_static(content))
+            Body::from(content.clone())
         });
         if known {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -78,7 +83,7 @@ impl File {
         let to = response.headers_mut();
         to.reserve(MOST_HEADERS);
         to.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.kind));
-        to.insert(header::ETAG, HeaderValue::from_static(self.tag));
+        to.insert(header::ETAG, self.tag.clone());
         to.insert(header::CACHE_CONTROL, keep);
         to.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
         to.insert(
@@ -93,11 +98,13 @@ impl File {
         response
     }
 
-    fn form(&self, headers: &HeaderMap) -> (Option<&'static str>, &'static [u8]) {
-        match (self.brotli, self.gzip) {
+    fn form(&self, headers: &HeaderMap) -> (Option<&'static str>, &Bytes) {
+        match (&self.brotli, &self.gzip) {
             (Some(brotli), _) if takes(headers, "br") => (Some("br"), brotli),
-            (_, Some(gzip)) if takes(headers, "gzip") => (Some("gzip"), gzip),
-            _ => (None, self.plain),
+            (_, Some(gzip)) if self.plain.is_empty() || takes(headers, "gzip") => {
+                (Some("gzip"), gzip)
+            }
+            _ => (None, &self.plain),
         }
     }
 }
@@ -136,12 +143,12 @@ mod tests {
         assert_eq!(encoding("GZIP"), Some("gzip"));
         assert_eq!(encoding("br;q=0, gzip"), Some("gzip"));
         assert_eq!(encoding("brotli, x-gzip"), None);
-        assert_eq!(HOME.form(&HeaderMap::new()).1, HOME.plain);
+        assert_eq!(HOME.form(&HeaderMap::new()).1, &HOME.plain);
     }
 
     #[test]
     fn all_of_it_is_small() {
-        let least = |file: &File| file.brotli.unwrap_or(file.plain).len();
+        let least = |file: &File| file.brotli.as_ref().unwrap_or(&file.plain).len();
         let all: usize = ASSETS.iter().map(|(_, file)| least(file)).sum();
         let all = all + least(&HOME) + least(&FLEET);
         assert!(all < BUDGET, "{all} bytes");
@@ -152,7 +159,7 @@ mod tests {
     fn nothing_of_it_is_fetched_from_elsewhere() {
         let files = ASSETS.iter().map(|(path, file)| (*path, file));
         for (path, file) in files.chain([("/", &HOME), ("/fleet", &FLEET)]) {
-            let text = String::from_utf8_lossy(file.plain);
+            let text = String::from_utf8_lossy(&file.plain);
             // The name of SVG's namespace is no address that anything is fetched from.
             let text = text.replace("http://www.w3.org/2000/svg", "");
             assert!(

@@ -1,40 +1,18 @@
 //! `GET /openapi.json` and `GET /docs`: the document, and Swagger UI to read it, both out of the program itself.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use axum::Extension;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 
-use super::asset::Asset;
+use crate::http::pages::{self, File};
 
-static PAGE: LazyLock<Asset> = LazyLock::new(|| {
-    let page = include_bytes!("../../../viewer/index.html");
-    Asset::new(&page[..], "text/html; charset=utf-8")
-});
-static START: LazyLock<Asset> = LazyLock::new(|| {
-    let script = include_bytes!("../../../viewer/start.js");
-    Asset::new(&script[..], "text/javascript; charset=utf-8")
-});
-static SCRIPT: LazyLock<Asset> = LazyLock::new(|| {
-    let script = include_bytes!("../../../viewer/swagger-ui/swagger-ui-bundle.js.gz");
-    Asset::gzipped(script, "text/javascript; charset=utf-8")
-});
-static STYLE: LazyLock<Asset> = LazyLock::new(|| {
-    let style = include_bytes!("../../../viewer/swagger-ui/swagger-ui.css.gz");
-    Asset::gzipped(style, "text/css; charset=utf-8")
-});
-
-/// The document of the routes this gateway has.
-#[derive(Clone, Debug)]
-pub(super) struct Document(Arc<Asset>);
-
-impl Document {
-    pub(super) fn new(document: &utoipa::openapi::OpenApi) -> Self {
-        let json = serde_json::to_vec(document).unwrap_or_default();
-        Self(Arc::new(Asset::new(json, "application/json")))
-    }
-}
+/// Only what this gateway serves itself. The viewer makes markup of strings, so trusted types cannot be required of it.
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
 
 /// This document
 ///
@@ -51,10 +29,10 @@ impl Document {
     ),
 )]
 pub(super) async fn document(
-    Extension(Document(document)): Extension<Document>,
+    Extension(document): Extension<Arc<File>>,
     headers: HeaderMap,
 ) -> Response {
-    document.answer(&headers)
+    document.page(&headers, POLICY)
 }
 
 /// This document, to read
@@ -71,7 +49,7 @@ pub(super) async fn document(
     ),
 )]
 pub(super) async fn page(headers: HeaderMap) -> Response {
-    PAGE.answer(&headers)
+    pages::DOCS.page(&headers, POLICY)
 }
 
 /// What starts the viewer
@@ -88,7 +66,7 @@ pub(super) async fn page(headers: HeaderMap) -> Response {
     ),
 )]
 pub(super) async fn start(headers: HeaderMap) -> Response {
-    START.answer(&headers)
+    pages::DOCS_START.page(&headers, POLICY)
 }
 
 /// The viewer
@@ -105,7 +83,7 @@ pub(super) async fn start(headers: HeaderMap) -> Response {
     ),
 )]
 pub(super) async fn script(headers: HeaderMap) -> Response {
-    SCRIPT.answer(&headers)
+    pages::DOCS_SCRIPT.page(&headers, POLICY)
 }
 
 /// The viewer's style sheet
@@ -122,5 +100,5 @@ pub(super) async fn script(headers: HeaderMap) -> Response {
     ),
 )]
 pub(super) async fn style(headers: HeaderMap) -> Response {
-    STYLE.answer(&headers)
+    pages::DOCS_STYLE.page(&headers, POLICY)
 }

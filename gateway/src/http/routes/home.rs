@@ -87,7 +87,7 @@ pub(super) async fn home(State(app): State<App>, headers: HeaderMap) -> Response
         };
         Json(discovery).into_response()
     } else {
-        pages::home(&headers)
+        pages::HOME.page(&headers, pages::POLICY)
     };
     response.headers_mut().insert(header::VARY, VARY);
     response
@@ -107,7 +107,7 @@ pub(super) async fn home(State(app): State<App>, headers: HeaderMap) -> Response
     ),
 )]
 pub(super) async fn fleet(headers: HeaderMap) -> Response {
-    pages::fleet(&headers)
+    pages::FLEET.page(&headers, pages::POLICY)
 }
 
 /// A file of the pages

@@ -1,7 +1,6 @@
 //! HTTP to service and back: [`mod@table`] has all paths, each other file the handlers of some.
 
 mod access;
-mod asset;
 mod batch;
 pub(crate) mod browsers;
 mod dead_letters;

@@ -1,5 +1,7 @@
 //! The route table, and nothing else.
 
+use std::sync::Arc;
+
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use axum::{Extension, Router};
@@ -9,7 +11,6 @@ use utoipa::{OpenApi as _, PartialSchema as _};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::docs::Document;
 use super::{
     access, batch, browsers, dead_letters, docs, events, home, input, jobs, list, middleware,
     models, oip, ops, predict, stats,
@@ -17,6 +18,7 @@ use super::{
 use crate::http::app::App;
 use crate::http::error::{ApiError, Code};
 use crate::http::openapi::{self, Head};
+use crate::http::pages::File;
 
 impl App {
     /// Every path this gateway answers, as a service that can be called without a server.
@@ -27,6 +29,7 @@ impl App {
         let mut routes = open().merge(guarded.route_layer(known));
         openapi::complete(routes.get_openapi_mut());
         let (routes, document) = routes.split_for_parts();
+        let document = File::json(serde_json::to_vec(&document).unwrap_or_default());
         let mut routes = routes
             .fallback(not_found)
             .method_not_allowed_fallback(wrong_method);
@@ -35,7 +38,7 @@ impl App {
         }
         routes
             .layer(from_fn_with_state(self.clone(), browsers::checked))
-            .layer(Extension(Document::new(&document)))
+            .layer(Extension(Arc::new(document)))
             .layer(from_fn_with_state(self.clone(), middleware::seen))
             .with_state(self.clone())
     }
