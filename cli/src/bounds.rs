@@ -33,6 +33,10 @@ impl Interrupt {
     pub(crate) fn has_come(&self) -> bool {
         self.0.is_cancelled()
     }
+
+    pub(crate) async fn comes(&self) {
+        self.0.cancelled().await;
+    }
 }
 
 impl Bounds<'_> {
@@ -43,7 +47,7 @@ impl Bounds<'_> {
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         let interrupted = async {
-            self.interrupt.0.cancelled().await;
+            self.interrupt.comes().await;
             sleep(grace).await;
         };
         tokio::select! {

@@ -13,57 +13,70 @@ const BAR: &str = "{bar:30} {pos} of {len}, {eta} left  {wide_msg}";
 const TICK: Duration = Duration::from_millis(500);
 
 /// Standard error.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Console {
     bar: Option<ProgressBar>,
+    /// Errors only.
+    is_quiet: bool,
 }
 
 impl Console {
     /// Without a bar.
-    pub(crate) const fn plain() -> Self {
-        Self { bar: None }
+    pub(crate) const fn new(is_quiet: bool) -> Self {
+        let bar = None;
+        Self { bar, is_quiet }
     }
 
-    /// With a bar, where so many are many and standard error is a terminal.
-    pub(crate) fn of_many(count: usize) -> Self {
-        if count < MANY || !io::stderr().is_terminal() {
-            return Self::plain();
+    /// With a bar for so many images, if they are many and standard error is a terminal.
+    pub(crate) fn with_bar(&self, count: usize) -> Self {
+        if count < MANY || self.is_quiet || !io::stderr().is_terminal() {
+            return self.clone();
         }
         let bar = ProgressBar::new(count as u64);
         if let Ok(style) = ProgressStyle::with_template(BAR) {
             bar.set_style(style);
         }
         bar.enable_steady_tick(TICK);
-        Self { bar: Some(bar) }
+        Self {
+            bar: Some(bar),
+            is_quiet: false,
+        }
     }
 
-    /// A line that stays.
+    /// Prints a line: an error, or what the user has to know.
     pub(crate) fn say(&self, what: impl Display) {
         let line = format!("selvage: {}", printable(&what.to_string()));
         match &self.bar {
-            // A bar that was taken away would leave the line unended.
+            // A bar that is finished prints no line end.
             Some(bar) if !bar.is_finished() => bar.println(line),
-            // Nobody reads it where standard error is closed.
+            // Standard error may be closed.
             Some(_) | None => drop(writeln!(io::stderr(), "{line}")),
         }
     }
 
-    /// What matters for a moment: beside the bar, or a line.
-    fn mention(&self, what: impl Display) {
-        match &self.bar {
-            Some(bar) => bar.set_message(printable(&what.to_string())),
-            None => self.say(what),
+    /// Prints a line of progress, unless the console is quiet.
+    pub(crate) fn note(&self, what: impl Display) {
+        if !self.is_quiet {
+            self.say(what);
         }
     }
 
-    /// One more of the many is done.
+    /// Shows what matters only for a moment: beside the bar, else as a line of progress.
+    pub(crate) fn mention(&self, what: impl Display) {
+        match &self.bar {
+            Some(bar) => bar.set_message(printable(&what.to_string())),
+            None => self.note(what),
+        }
+    }
+
+    /// Counts one more image as done.
     pub(crate) fn step(&self) {
         if let Some(bar) = &self.bar {
             bar.inc(1);
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(crate) fn clear(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -91,12 +104,16 @@ impl Topic<'_> {
         self.console.say(format_args!("{}: {what}", self.name));
     }
 
+    pub(crate) fn note(&self, what: impl Display) {
+        self.console.note(format_args!("{}: {what}", self.name));
+    }
+
     pub(crate) fn mention(&self, what: impl Display) {
         self.console.mention(format_args!("{}: {what}", self.name));
     }
 }
 
-/// Text of others' making without what would move a terminal's cursor.
+/// Text from elsewhere, without control characters, which could move a terminal's cursor.
 pub(crate) fn printable(text: &str) -> String {
     let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
     text.chars().map(plain).collect()

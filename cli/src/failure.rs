@@ -1,4 +1,4 @@
-//! What can go wrong: each said in one sentence that tells what to do, each with its exit code.
+//! What can go wrong: each with a message that says what to do, and with its exit code.
 
 use std::borrow::Cow;
 use std::io;
@@ -6,24 +6,24 @@ use std::io;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// How the program ends. Of several, the highest counts.
+/// Exit codes. The highest one counts if there are several failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Exit {
-    /// All is well.
+    /// Everything succeeded.
     Success = 0,
     /// An image or a job failed.
     Failed = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// No server could be reached.
+    /// No server is reachable.
     Unreachable = 3,
-    /// The server wants another key.
+    /// The server rejects the API key.
     Refused = 4,
-    /// The server has no room, or is not able to work now.
+    /// The server is overloaded or temporarily unavailable.
     Busy = 5,
-    /// The user's time limit passed.
+    /// The user's time limit has passed.
     TimedOut = 6,
-    /// The user wanted an end.
+    /// The user has interrupted the program.
     Interrupted = 130,
 }
 
@@ -33,44 +33,63 @@ pub(crate) enum Failure {
     /// The command line is wrong.
     #[error("{0}")]
     Usage(String),
-    /// This machine cannot do what is asked: a file that is not to be read, output nobody takes.
+    /// A failure of this machine: a file that cannot be read, output that cannot be written.
     #[error("{0}")]
     Here(String),
-    /// Nobody answers.
-    #[error(
-        "no server answers at {url} ({cause}): start one, or name another by --url or SELVAGE_URL"
-    )]
-    Unreachable { url: String, cause: String },
-    /// Somebody answers, who is not Selvage.
-    #[error("{url} answers {status}, but not as Selvage does{hint}: check --url or SELVAGE_URL")]
+    /// The reader of standard output wants no more, as in `selvage … | head`.
+    #[error("standard output is closed")]
+    ClosedPipe,
+    /// The server does not respond.
+    #[error("no server answers at {url}: {cause}; {advice}")]
+    Unreachable {
+        url: String,
+        cause: String,
+        advice: &'static str,
+    },
+    /// Another program responds.
+    #[error("{url} responds with {status}, but not as Selvage does{hint}; check the address")]
     NotSelvage {
         url: String,
         status: u16,
         hint: String,
     },
-    /// The server says no.
+    /// The server responds with a problem.
     #[error(transparent)]
     Problem(#[from] Problem),
-    /// The user's time is over.
+    /// The user's time limit has passed.
     #[error("not done within --timeout")]
     TimedOut,
-    /// The user wanted an end.
+    /// The user has interrupted the program.
     #[error("interrupted")]
     Interrupted,
-    /// Nobody waits any more for a job that was submitted.
+    /// The client no longer waits for a submitted job.
     #[error(
-        "{cause}: job {job} goes on at the server; `selvage jobs wait {job}` waits on, `selvage jobs cancel {job}` cancels it"
+        "{cause}; job {job} continues on the server: `selvage jobs wait {job}` waits for it, `selvage jobs cancel {job}` cancels it"
     )]
     Left { job: String, cause: Box<Failure> },
-    /// Not sent, because none before it could be.
+    /// Not sent, because of what happened before.
     #[error("not sent")]
     NotSent(Exit),
 }
 
 impl Failure {
-    /// The code this ends the program with.
+    /// No server responds at that address.
+    pub(crate) fn unreachable(url: &str, is_proxied: bool, cause: String) -> Self {
+        Self::Unreachable {
+            url: url.to_owned(),
+            cause,
+            advice: if is_proxied {
+                "check the proxy, or list the host in NO_PROXY"
+            } else {
+                "start one, or set another address (--url, SELVAGE_URL)"
+            },
+        }
+    }
+
+    /// The exit code.
     pub(crate) fn exit(&self) -> Exit {
         match self {
+            Self::ClosedPipe => Exit::Success,
             Self::Usage(_) => Exit::Usage,
             Self::Here(_) => Exit::Failed,
             Self::Unreachable { .. } | Self::NotSelvage { .. } => Exit::Unreachable,
@@ -87,16 +106,26 @@ impl Failure {
         }
     }
 
-    /// Whether the next image would fare the same.
+    /// Whether the next image would fail in the same way.
     pub(crate) fn is_lasting(&self) -> bool {
         matches!(self.exit(), Exit::Unreachable | Exit::Refused)
     }
 
-    /// One word for it, as the server's problems have one.
+    /// A short reason, for a line about a retry.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Unreachable { url, cause, .. } => format!("no server answers at {url}: {cause}"),
+            Self::NotSelvage { url, status, .. } => format!("{url} responds with {status}"),
+            Self::Problem(problem) => format!("{} ({})", problem.title(), problem.code),
+            other => other.to_string(),
+        }
+    }
+
+    /// A code, as the server's problems have one.
     pub(crate) fn code(&self) -> &str {
         match self {
             Self::Usage(_) => "usage",
-            Self::Here(_) => "unreadable",
+            Self::Here(_) | Self::ClosedPipe => "unreadable",
             Self::Unreachable { .. } => "unreachable",
             Self::NotSelvage { .. } => "not_selvage",
             Self::Problem(problem) => &problem.code,
@@ -107,7 +136,7 @@ impl Failure {
         }
     }
 
-    /// The same, where it ends a wait and not the job.
+    /// The same, if it ends the wait but not the job.
     pub(crate) fn leaving(self, job: &str) -> Self {
         match self.exit() {
             Exit::Success | Exit::Failed | Exit::Usage | Exit::Refused => self,
@@ -118,7 +147,7 @@ impl Failure {
         }
     }
 
-    /// The job it left at the server.
+    /// The job that continues on the server.
     pub(crate) fn job(&self) -> Option<&str> {
         match self {
             Self::Left { job, .. } => Some(job),
@@ -135,9 +164,13 @@ impl Failure {
     }
 }
 
+/// Errors of standard output.
 impl From<io::Error> for Failure {
     fn from(cause: io::Error) -> Self {
-        Self::Here(format!("standard output cannot be written to: {cause}"))
+        match cause.kind() {
+            io::ErrorKind::BrokenPipe => Self::ClosedPipe,
+            _ => Self::Here(format!("cannot write to standard output: {cause}")),
+        }
     }
 }
 
@@ -155,12 +188,17 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    fn sentence(&self) -> String {
-        let mut said = self.title.clone();
-        if let Some(first) = said.get_mut(..1) {
+    fn title(&self) -> String {
+        let mut title = self.title.clone();
+        if let Some(first) = title.get_mut(..1) {
             first.make_ascii_lowercase();
         }
-        // What a program has to send is no help to somebody at a keyboard.
+        title
+    }
+
+    fn sentence(&self) -> String {
+        let mut said = self.title();
+        // The header that a program has to send does not help a user of this client.
         if self.code != "unauthenticated" && !self.detail.is_empty() {
             said = format!("{said}: {}", self.detail);
         }
@@ -169,24 +207,24 @@ impl Problem {
         format!("{said} ({} {}){joined}{advice}", self.status, self.code)
     }
 
-    /// What to do about it, where the server's own words do not say it.
+    /// What to do about it, if the server does not say it.
     fn advice(&self) -> Cow<'static, str> {
         let advice = match self.code.as_str() {
             "unauthenticated" => {
                 "put a key the server knows into SELVAGE_API_KEY, or into a file for --key-file"
             }
-            "forbidden" => "use a key that may",
-            "model_not_found" => "`selvage models` lists what can be asked",
-            "job_not_found" => "check the id, and that the key is the one it was asked for with",
+            "forbidden" => "use a key with that permission",
+            "model_not_found" => "`selvage models` lists the models",
+            "job_not_found" => "check the id, and that the API key is the one that submitted it",
             "job_expired" => "send the image again",
-            "job_finished" => "`selvage jobs get` shows how",
-            "payload_too_large" | "image_too_large" => "send a smaller one",
+            "job_finished" => "`selvage jobs get` shows its result",
+            "payload_too_large" | "image_too_large" => "send a smaller image",
             "unsupported_media_type" | "invalid_image" => {
-                "send a whole PNG, JPEG, WebP, GIF or BMP"
+                "send a complete PNG, JPEG, WebP, GIF or BMP"
             }
             "queue_full" | "rate_limited" => "try again later, or with more --tries",
             "broker_unavailable" | "store_unavailable" | "store_full" | "no_workers"
-            | "draining" => "try again later; `selvage status` shows what is missing",
+            | "draining" => "try again later; `selvage status` shows the cause",
             _ => return self.for_the_operator(),
         };
         advice.into()
@@ -195,7 +233,7 @@ impl Problem {
     fn for_the_operator(&self) -> Cow<'static, str> {
         match self.rest.get("request_id").and_then(Value::as_str) {
             Some(id) if self.status >= 500 => {
-                format!("tell the server's operator the request's id, {id}").into()
+                format!("tell the operator the request id: {id}").into()
             }
             _ => "".into(),
         }
@@ -230,7 +268,7 @@ mod tests {
 
         let internal =
             problem(json!({"title": "x", "status": 500, "code": "internal", "request_id": "r-1"}));
-        assert!(internal.to_string().ends_with("request's id, r-1"));
+        assert!(internal.to_string().ends_with("request id: r-1"));
     }
 
     #[test]

@@ -1,20 +1,32 @@
-//! A job as the server answered it: its own JSON for programs, and the parts of it that people are shown.
+//! A job of the server: its JSON for programs, and the parts of it that people see.
 
-use serde::Deserialize;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::failure::Problem;
 
-/// A job, with the text it came as.
+/// A part of the server's JSON.
 #[derive(Clone, Debug)]
-pub(crate) struct Job {
-    /// The server's JSON, unchanged.
+pub(crate) struct Verbatim<T> {
+    /// Its text, unchanged.
     pub(crate) raw: Box<RawValue>,
-    /// What is read of it here.
-    pub(crate) seen: Seen,
+    /// What this client reads of it.
+    pub(crate) seen: T,
 }
 
-/// What is read of a job; fields that come later are no error.
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Verbatim<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        let seen = serde_json::from_str(raw.get()).map_err(D::Error::custom)?;
+        Ok(Self { raw, seen })
+    }
+}
+
+/// A job.
+pub(crate) type Job = Verbatim<Seen>;
+
+/// What this client reads of a job; it ignores fields of later versions.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Seen {
     pub(crate) id: String,
@@ -22,6 +34,21 @@ pub(crate) struct Seen {
     pub(crate) output: Option<Output>,
     pub(crate) error: Option<Problem>,
     pub(crate) queue: Option<Queue>,
+    #[serde(default)]
+    created_at: String,
+    model: Option<Model>,
+    metadata: Option<Metadata>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Model {
+    name: String,
+}
+
+/// What this client has sent with the image, or another client something else.
+#[derive(Clone, Debug, Deserialize)]
+struct Metadata {
+    file: Option<serde_json::Value>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, clap::ValueEnum)]
@@ -53,13 +80,6 @@ pub(crate) struct Queue {
 }
 
 impl Job {
-    /// Reads a job's JSON.
-    pub(crate) fn read(text: &[u8]) -> serde_json::Result<Self> {
-        let raw: Box<RawValue> = serde_json::from_slice(text)?;
-        let seen = serde_json::from_str(raw.get())?;
-        Ok(Self { raw, seen })
-    }
-
     pub(crate) const fn has_ended(&self) -> bool {
         !matches!(self.seen.status, Status::Queued | Status::Running)
     }
@@ -87,6 +107,27 @@ impl Job {
             }
             (None, status) => format!("the job is {}", status.as_str()),
         }
+    }
+}
+
+impl Seen {
+    /// When it was submitted, to the second: `2026-11-28 12:00:00Z`.
+    pub(crate) fn created(&self) -> String {
+        let seconds = self.created_at.get(..19);
+        seconds.map_or(String::new(), |text| format!("{}Z", text.replace('T', " ")))
+    }
+
+    pub(crate) fn model(&self) -> &str {
+        self.model.as_ref().map_or("", |model| &model.name)
+    }
+
+    /// The name of the image's file, if the job's client has sent it.
+    pub(crate) fn file(&self) -> &str {
+        let file = self
+            .metadata
+            .as_ref()
+            .and_then(|metadata| metadata.file.as_ref());
+        file.and_then(|file| file.as_str()).unwrap_or_default()
     }
 }
 
@@ -118,17 +159,37 @@ mod tests {
     #[test]
     fn a_job_keeps_its_text_and_tells_where_it_stands() {
         let text = br#"{"id":"7","status":"queued","output":null,"error":null,"queue":{"position":12,"eta_ms":240},"new":1}"#;
-        let job = Job::read(text).unwrap();
+        let job: Job = serde_json::from_slice(text).unwrap();
         assert_eq!(job.raw.get().as_bytes(), text);
         assert_eq!(job.standing(), "queued, estimated position 12, about 0.2 s");
         assert!(!job.has_ended() && !job.is_lost());
     }
 
     #[test]
+    fn a_job_shows_its_time_model_and_file() {
+        let job = |metadata: &str| {
+            let text = format!(
+                r#"{{"id":"7","status":"queued","output":null,"error":null,"queue":null,"metadata":{metadata},
+                "model":{{"name":"clothing"}},"created_at":"2026-11-28T12:00:00.250Z"}}"#
+            );
+            serde_json::from_str::<Job>(&text).unwrap().seen
+        };
+        let seen = job(r#"{"file":"boot.png","of":"another"}"#);
+        let shown = (seen.created(), seen.model(), seen.file());
+        assert_eq!(
+            shown,
+            ("2026-11-28 12:00:00Z".to_owned(), "clothing", "boot.png")
+        );
+        // Other clients may mean something else by it.
+        assert_eq!(job(r#"{"file":7}"#).file(), "");
+        assert_eq!(job("{}").file(), "");
+    }
+
+    #[test]
     fn a_lost_job_says_why() {
         let text = br#"{"id":"7","status":"failed","output":null,"queue":null,"error":
             {"title":"The image is broken","status":422,"code":"invalid_image","detail":"cut"}}"#;
-        let job = Job::read(text).unwrap();
+        let job: Job = serde_json::from_slice(text).unwrap();
         assert!(job.is_lost());
         assert!(job.reason().starts_with("the image is broken: cut"));
     }

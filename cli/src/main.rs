@@ -1,20 +1,22 @@
-//! The program `selvage`: a client of Selvage's HTTP API for people and scripts, and of nothing else of this workspace.
+//! The program `selvage`: a client of Selvage's HTTP API for people and scripts. It uses no other crate of this workspace.
 //!
-//! `arguments/` has the command line; `predict/`, `jobs` and `server` the commands; `client/` one call of the API, `wait` a
-//! job to its end. Results go to standard output by `output/`, what happens meanwhile to standard error by `console`.
+//! `arguments/` is the command line; `predict/`, `jobs/` and `server` are the commands; `client/` makes one call of the
+//! API, `wait` waits for the end of a job. `output/` prints results to standard output, `console` progress to standard error.
 
 mod arguments;
 mod bounds;
 mod client;
 mod console;
+mod context;
 mod failure;
+mod images;
 mod job;
 mod jobs;
 mod output;
 mod predict;
-#[cfg(test)]
-mod scripted;
 mod server;
+#[cfg(test)]
+mod testing;
 mod wait;
 
 use std::process::ExitCode;
@@ -25,13 +27,14 @@ use tokio_util::sync::CancellationToken;
 use crate::arguments::{Arguments, Command};
 use crate::bounds::Interrupt;
 use crate::console::Console;
+use crate::context::Context;
 use crate::failure::{Exit, Failure};
 
 fn main() -> ExitCode {
-    // Shows help, or what is wrong, and ends the process with 0 or 2.
+    // Prints help or an error, and exits with 0 or 2.
     let arguments = Arguments::parse();
-    // The only one that is ever named, so this cannot fail.
-    let _named_before = rustls::crypto::ring::default_provider().install_default();
+    // No other provider is installed, so this cannot fail.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -39,22 +42,25 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(cause) => return ended(Err(Failure::Here(format!("no runtime: {cause}")))),
     };
-    let exit = runtime.block_on(run(arguments.command));
-    // A read of standard input cannot be called off, and must not keep an interrupted program.
+    let exit = runtime.block_on(run(arguments));
+    // A read of standard input cannot be canceled, and must not delay the exit of an interrupted program.
     runtime.shutdown_background();
     ended(exit)
 }
 
-/// Runs the command; the first SIGINT or SIGTERM makes it end early, in good order.
-async fn run(command: Command) -> Result<Exit, Failure> {
+/// Runs the command; the first SIGINT or SIGTERM ends it early, in good order.
+async fn run(arguments: Arguments) -> Result<Exit, Failure> {
     let token = CancellationToken::new();
-    let interrupt = Interrupt::new(token.clone());
+    let context = Context {
+        console: Console::new(arguments.quiet),
+        interrupt: Interrupt::new(token.clone()),
+    };
     let work = async {
-        match command {
-            Command::Predict(asked) => predict::run(&asked, &interrupt).await,
-            Command::Jobs(asked) => jobs::run(&asked, &interrupt).await,
-            Command::Models(asked) => server::models(&asked, &interrupt).await,
-            Command::Status(asked) => server::status(&asked, &interrupt).await,
+        match arguments.command {
+            Command::Predict(asked) => predict::run(&asked, &context).await,
+            Command::Jobs(asked) => jobs::run(&asked, &context).await,
+            Command::Models(asked) => server::models(&asked, &context).await,
+            Command::Status(asked) => server::status(&asked, &context).await,
             Command::Completions { shell } => arguments::completions(shell),
         }
     };
@@ -68,7 +74,9 @@ async fn run(command: Command) -> Result<Exit, Failure> {
 
 fn ended(exit: Result<Exit, Failure>) -> ExitCode {
     let exit = exit.unwrap_or_else(|failure| {
-        Console::plain().say(&failure);
+        if !matches!(failure, Failure::ClosedPipe) {
+            Console::new(false).say(&failure);
+        }
         failure.exit()
     });
     ExitCode::from(exit as u8)

@@ -1,17 +1,16 @@
-//! `selvage models` and `selvage status`: what the server can do, and whether it does.
+//! `selvage models` and `selvage status`: the server's models, and whether it is ready.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde::Deserialize;
-use tokio::time::Instant;
-
 use crate::arguments::Look;
-use crate::bounds::{Bounds, Interrupt, LOOK_LIMIT};
+use crate::bounds::LOOK_LIMIT;
 use crate::client::{Answer, Call, Client};
-use crate::console::Console;
+use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::job::Verbatim;
 use crate::output::{self, Row};
+use serde::Deserialize;
 
 #[derive(Deserialize)]
 struct Models {
@@ -36,12 +35,12 @@ struct Holder {
 }
 
 /// Lists the models.
-pub(crate) async fn models(asked: &Look, interrupt: &Interrupt) -> Result<Exit, Failure> {
-    let client = Client::new(&asked.server)?;
-    let answer = look(&client, "/models", interrupt).await?;
-    let (raw, list) = answer.read::<Models>(&client)?;
-    output::one(asked.output.format, &raw, || {
-        list.models.iter().map(Model::row).collect()
+pub(crate) async fn models(asked: &Look, context: &Context) -> Result<Exit, Failure> {
+    let client = Client::new(&asked.server, &context.console)?;
+    let answer = look(&client, "/models", context).await?;
+    let Verbatim { raw, seen } = answer.read::<Verbatim<Models>>(&client)?;
+    output::one(asked.output.format(), &raw, || {
+        seen.models.iter().map(Model::row).collect()
     })?;
     Ok(Exit::Success)
 }
@@ -78,12 +77,12 @@ struct Checks {
     workers: Option<usize>,
 }
 
-/// Tells whether the server is ready; one that is not is an answer, too, and the code says so.
-pub(crate) async fn status(asked: &Look, interrupt: &Interrupt) -> Result<Exit, Failure> {
-    let client = Client::new(&asked.server)?;
-    let answer = look(&client, "/readyz", interrupt).await?;
-    let (raw, ready) = answer.read::<Ready>(&client)?;
-    output::one(asked.output.format, &raw, || vec![ready.row(client.url())])?;
+/// Shows whether the server is ready; the exit code says so, too.
+pub(crate) async fn status(asked: &Look, context: &Context) -> Result<Exit, Failure> {
+    let client = Client::new(&asked.server, &context.console)?;
+    let answer = look(&client, "/readyz", context).await?;
+    let Verbatim { raw, seen } = answer.read::<Verbatim<Ready>>(&client)?;
+    output::one(asked.output.format(), &raw, || vec![seen.row(client.url())])?;
     Ok(if answer.status == 200 {
         Exit::Success
     } else {
@@ -105,14 +104,9 @@ impl Ready {
     }
 }
 
-async fn look(client: &Client, path: &str, interrupt: &Interrupt) -> Result<Answer, Failure> {
-    let console = Console::plain();
-    let deadline = Instant::now() + LOOK_LIMIT;
-    let call = Call::get(path, deadline).any_status(path == "/readyz");
-    let topic = console.about(client.url());
-    let bounds = Bounds {
-        interrupt,
-        deadline,
-    };
+async fn look(client: &Client, path: &str, context: &Context) -> Result<Answer, Failure> {
+    let bounds = context.bounds(LOOK_LIMIT);
+    let call = Call::get(path, bounds.deadline).any_status(path == "/readyz");
+    let topic = context.console.about(client.url());
     bounds.run(Duration::ZERO, client.send(&call, &topic)).await
 }

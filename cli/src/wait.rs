@@ -33,7 +33,7 @@ pub(crate) struct Wait<'a> {
 /// How a stream came to its end.
 enum Streamed {
     /// With the job's.
-    Completed(Job),
+    Completed(Box<Job>),
     /// Without it, after so many events.
     Broken(u32),
     /// There is none to be had.
@@ -70,7 +70,7 @@ impl Wait<'_> {
         let mut breaks = 0;
         while breaks < MOST_BREAKS {
             match self.stream(id, &mut seen).await? {
-                Streamed::Completed(job) => return Ok(job),
+                Streamed::Completed(job) => return Ok(*job),
                 Streamed::None => break,
                 Streamed::Broken(0) => breaks += 1,
                 Streamed::Broken(_) => breaks = 1,
@@ -105,9 +105,9 @@ impl Wait<'_> {
             seen.come_back = event.retry.or(seen.come_back);
             let Some(job) = event.job else { continue };
             count += 1;
-            self.topic.say(job.standing());
+            self.topic.note(job.standing());
             if job.has_ended() {
-                return Ok(Streamed::Completed(job));
+                return Ok(Streamed::Completed(Box::new(job)));
             }
         }
         Ok(Streamed::Broken(count))
@@ -115,7 +115,7 @@ impl Wait<'_> {
 
     async fn job(&self, call: &Call) -> Result<Job, Failure> {
         let answer = self.client.send(call, &self.topic).await?;
-        answer.job(self.client)
+        answer.read(self.client)
     }
 }
 
@@ -130,13 +130,13 @@ struct Seen {
 mod tests {
     use super::*;
     use crate::console::Console;
-    use crate::scripted::{Scripted, answer};
+    use crate::testing::{Scripted, answer};
 
     const QUEUED: &str = r#"{"id":"7","status":"queued","output":null,"error":null,"queue":null}"#;
     const ENDED: &str = r#"{"id":"7","status":"canceled","output":null,"error":null,"queue":null}"#;
 
     async fn follow(server: &Scripted) -> Result<Job, Failure> {
-        let (client, console) = (server.client(), Console::plain());
+        let (client, console) = (server.client(), Console::new(false));
         let wait = Wait {
             client: &client,
             topic: console.about("7"),

@@ -1,13 +1,16 @@
 //! The command-line client: what it prints, what it tells, and how it ends.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use selvage_tests::cli::Ran;
 use selvage_tests::keys::ANN;
 use selvage_tests::{Cli, Deployment, Settings, eventually, pictures};
 use serde_json::Value;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::process::Command;
+use tokio::time::timeout;
 
 /// A client in a folder with a boot and a shirt, which no cache knows, and files that are no images.
 fn cli(on: &Deployment) -> Cli {
@@ -63,19 +66,48 @@ pub(super) async fn a_bad_image_fails_alone(on: Arc<Deployment>) -> anyhow::Resu
     assert_eq!(items[3]["job"]["output"]["label"], "Trouser");
     for reported in [
         "bad.png: not a supported image type",
-        "send a whole PNG",
+        "send a complete PNG",
         "absent.png: cannot be read",
         "2 failed of 4 images",
     ] {
         assert!(ran.stderr.contains(reported), "{reported}: {}", ran.stderr);
     }
-    std::fs::create_dir(cli.folder().join("photos"))?;
-    let folder = cli.run(&["predict", "boot.png", "photos"]).await.expect(2);
+    let quiet = ["predict", "bad.png", "boot.png", "--quiet"];
+    let quiet = cli.run(&quiet).await.expect(1);
     assert!(
-        folder.stderr.contains("selvage predict photos/*"),
-        "{folder:?}"
+        quiet
+            .stderr
+            .starts_with("selvage: bad.png: not a supported")
     );
-    assert_eq!(folder.stdout, "");
+    assert_eq!(quiet.stderr.lines().count(), 1, "errors only: {quiet:?}");
+    Ok(())
+}
+
+pub(super) async fn folders_and_patterns_are_the_images_in_them(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let cli = cli(&on);
+    let photos = cli.folder().join("photos");
+    std::fs::create_dir_all(photos.join("2026"))?;
+    let nothing = cli.run(&["predict", "boot.png", "photos"]).await.expect(2);
+    assert!(nothing.stderr.contains("no images found: photos"));
+    assert_eq!(nothing.stdout, "", "nothing was sent");
+    for (from, to) in [("boot.png", "a.png"), ("trouser.png", "2026/b.png")] {
+        std::fs::copy(cli.folder().join(from), photos.join(to))?;
+    }
+    for (named, found) in [
+        ("photos", &["photos/2026/b.png", "photos/a.png"][..]),
+        ("photos/*.png", &["photos/a.png"]),
+    ] {
+        let items = cli
+            .run(&["predict", named, "--json"])
+            .await
+            .expect(0)
+            .json();
+        let items = items.as_array().context("a list")?;
+        let names: Vec<_> = items.iter().map(|item| &item["image"]).collect();
+        assert_eq!(names, found);
+    }
     Ok(())
 }
 
@@ -99,6 +131,24 @@ pub(super) async fn a_submitted_job_is_followed_to_its_end(
     let got = cli.run(&["jobs", "get", &id, "-o", "json"]).await.expect(0);
     assert_eq!(got.json()["status"], "succeeded");
     cli.run(&["jobs", "wait", &id]).await.expect(0);
+    let list = ["jobs", "list", "--quiet"];
+    let list = cli.run(&list).await.expect(0).stdout;
+    let mut lines = list
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(
+        lines.next().context("a head")?[..4],
+        ["JOB", "CREATED", "MODEL", "FILE"]
+    );
+    let line = lines.find(|line| line[0] == id).context("the job")?;
+    let created = on.client().get(&format!("/jobs/{id}")).await?.expect(200);
+    let created = created.json["created_at"]
+        .as_str()
+        .context("a time")?
+        .to_owned();
+    assert_eq!(created[..10], *line[1]);
+    assert_eq!(line[2], format!("{}Z", &created[11..19]));
+    assert_eq!(line[3..6], ["fashion-mnist", "boot.png", "succeeded"]);
     let late = cli.run(&["jobs", "cancel", &id]).await.expect(1);
     assert!(late.stderr.contains("job_finished"), "{late:?}");
 
@@ -112,6 +162,9 @@ pub(super) async fn a_submitted_job_is_followed_to_its_end(
         at_once.stderr.contains("trouser.png: succeeded"),
         "{at_once:?}"
     );
+    let quiet = ["predict", "trouser.png", "--follow", "--quiet"];
+    let quiet = cli.run(&quiet).await.expect(0);
+    assert_eq!(quiet.stderr, "", "no progress");
     Ok(())
 }
 
@@ -170,7 +223,9 @@ pub(super) async fn following_survives_a_broken_connection(
     let mut following = cli.start(&["predict", "--follow", "new.png", "--tries", "50"]);
     following.wait_for("new.png: queued").await;
     proxy.set(Fault::Refuse);
-    following.wait_for("new.png: unreachable, retrying").await;
+    following
+        .wait_for("new.png: no server answers at http://")
+        .await;
     proxy.set(Fault::None);
     on.add_workers(1);
     let ended = following.end().await.expect(0);
@@ -202,7 +257,7 @@ pub(super) async fn a_full_gateway_is_asked_again(on: Arc<Deployment>) -> anyhow
             "{single:?}"
         );
         let mut patient = cli.start(&["predict", "boot.png", "--tries", "50"]);
-        patient.wait_for("boot.png: queue_full, retrying").await;
+        patient.wait_for("(queue_full); retrying in ").await;
         on.add_workers(1);
         patient.end().await.expect(0)
     };
@@ -214,28 +269,73 @@ pub(super) async fn a_full_gateway_is_asked_again(on: Arc<Deployment>) -> anyhow
 
 pub(super) async fn a_server_that_is_not_there_is_said(on: Arc<Deployment>) -> anyhow::Result<()> {
     let cli = cli(&on).with("SELVAGE_URL", "http://127.0.0.1:1");
-    let line = [
-        "predict",
-        "boot.png",
-        "trouser.png",
-        "--concurrency",
-        "1",
-        "--tries",
-        "2",
-    ];
+    let line = ["predict", "boot.png", "trouser.png", "--concurrency", "1"];
     let ran = cli.run(&line).await.expect(3);
     for reported in [
-        "boot.png: unreachable, retrying",
-        "boot.png: no server answers at http://127.0.0.1:1",
-        "--url or SELVAGE_URL",
+        "boot.png: no server answers at http://127.0.0.1:1: Connection refused",
+        "(--url, SELVAGE_URL)",
         "1 failed and 1 not sent of 2 images",
     ] {
         assert!(ran.stderr.contains(reported), "{reported}: {ran:?}");
     }
-    assert!(ran.stdout.contains("not_sent"), "{ran:?}");
+    assert!(!ran.stderr.contains("retrying"), "said at once: {ran:?}");
+    assert!(ran.stdout.contains("trouser.png  not_sent"), "{ran:?}");
+    let patient = cli.run(&["predict", "boot.png", "--tries", "2"]).await;
+    let patient = patient.expect(3).stderr;
+    let reported = "boot.png: no server answers at http://127.0.0.1:1: Connection refused";
+    assert!(patient.contains(reported), "{patient}");
+    assert!(
+        patient.contains("; retrying in 0.2 s (attempt 2 of 2)"),
+        "{patient}"
+    );
     for line in [["status", "--tries", "1"], ["models", "--tries", "1"]] {
         let ran = cli.run(&line).await.expect(3);
         assert!(ran.stderr.contains("no server answers"), "{ran:?}");
+    }
+    Ok(())
+}
+
+/// A listener whose queue is full drops further connections, as a firewall does.
+pub(super) async fn a_slow_connection_is_said(on: Arc<Deployment>) -> anyhow::Result<()> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(([127, 0, 0, 1], 0).into())?;
+    let listener = socket.listen(1)?;
+    let address = listener.local_addr()?;
+    let mut accepted = Vec::new();
+    while let Ok(stream) = timeout(Duration::from_secs(1), TcpStream::connect(address)).await {
+        accepted.push(stream?);
+    }
+    let cli = cli(&on).with("SELVAGE_URL", address);
+    let mut waiting = cli.start(&["predict", "boot.png"]);
+    let reported = format!("still connecting to http://{address}");
+    waiting.wait_for(&reported).await;
+    Ok(())
+}
+
+pub(super) async fn a_proxy_is_named_without_its_password(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let cli = cli(&on).with("http_proxy", "http://ann:s3cret@127.0.0.1:1");
+    let ran = cli.run(&["predict", "boot.png"]).await.expect(3);
+    let named = "through the proxy http://127.0.0.1:1/ (http_proxy)";
+    assert!(ran.stderr.contains(named), "{ran:?}");
+    assert!(ran.stderr.contains("NO_PROXY"), "{ran:?}");
+    assert!(!ran.stderr.contains("s3cret"), "{ran:?}");
+    let without = cli.with("NO_PROXY", "127.0.0.1");
+    without.run(&["predict", "boot.png"]).await.expect(0);
+    Ok(())
+}
+
+pub(super) async fn a_reader_that_leaves_is_no_failure(on: Arc<Deployment>) -> anyhow::Result<()> {
+    let cli = cli(&on);
+    for line in [
+        &["models"][..],
+        &["predict", "boot.png", "--output", "ndjson"],
+        &["completions", "bash"],
+        &["help"],
+    ] {
+        let ran = cli.run_unread(line).await.expect(0);
+        assert_eq!(ran.stderr, "", "{line:?}");
     }
     Ok(())
 }
@@ -335,6 +435,7 @@ pub(super) async fn an_interrupted_wait_leaves_no_work(on: Arc<Deployment>) -> a
         ended.stderr.contains("1 failed and 1 not sent of 2 images"),
         "{ended:?}"
     );
+    assert!(ended.stdout.contains("trouser.png  not_sent"), "{ended:?}");
     let abandoned = || async {
         let abandoned = client
             .metric("selvage_gateway_jobs_abandoned_total", "")

@@ -104,7 +104,11 @@ pub(crate) fn all() -> Vec<Scenario> {
         cli::an_interrupted_wait_leaves_no_work on Fleet with || Settings::default().workers(0);
         cli::following_survives_a_broken_connection on Fleet with || Settings::default().workers(0);
         cli::a_full_gateway_is_asked_again on Fleet with cli::one_place;
+        cli::folders_and_patterns_are_the_images_in_them;
         cli::a_server_that_is_not_there_is_said;
+        cli::a_slow_connection_is_said;
+        cli::a_proxy_is_named_without_its_password;
+        cli::a_reader_that_leaves_is_no_failure;
         cli::a_key_is_sent_and_never_printed with keys::guarded;
         cli::models_and_readiness_are_shown;
         cli::completions_are_scripts_of_their_shells;

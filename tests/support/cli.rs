@@ -98,13 +98,42 @@ impl Cli {
         running.end().await
     }
 
+    /// Runs a command whose output nobody reads, as in `selvage … | true`.
+    ///
+    /// # Panics
+    /// As [`Cli::run`].
+    pub async fn run_unread(&self, arguments: &[&str]) -> Ran {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = self.command(arguments);
+        let output = timeout(LIMIT, command.stdout(writer).output()).await;
+        let output = output.expect("selvage ends").expect("selvage starts");
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::new(),
+            stderr: String::from_utf8(output.stderr).expect("it prints text"),
+        }
+    }
+
     /// Starts a command.
     ///
     /// # Panics
     /// When it cannot be started.
     #[must_use]
     pub fn start(&self, arguments: &[&str]) -> Running {
-        let mut child = Command::new(binary("selvage"))
+        let mut command = self.command(arguments);
+        let mut child = command.spawn().expect("selvage starts");
+        let stderr = child.stderr.take().expect("it is piped");
+        Running {
+            child,
+            stderr: BufReader::new(stderr).lines(),
+            printed: String::new(),
+        }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary("selvage"));
+        command
             .args(arguments)
             .current_dir(self.folder())
             .env_clear()
@@ -112,15 +141,8 @@ impl Cli {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("selvage starts");
-        let stderr = child.stderr.take().expect("it is piped");
-        Running {
-            child,
-            stderr: BufReader::new(stderr).lines(),
-            printed: String::new(),
-        }
+            .kill_on_drop(true);
+        command
     }
 }
 

@@ -14,40 +14,43 @@ use crate::failure::{Exit, Failure};
 use crate::job::Status;
 
 const EXIT_CODES: &str = "\
-Exit codes; of several failures the highest counts:
-  0    all is well
+Exit codes (the highest one if there are several failures):
+  0    success
   1    an image or a job failed
   2    the command line is wrong
-  3    no server could be reached
-  4    the server wants another key
-  5    the server has no room, or is not able to work now
+  3    no server is reachable
+  4    the server rejects the API key
+  5    the server is overloaded or temporarily unavailable
   6    --timeout passed
   130  interrupted";
 
-/// Asks a Selvage server what is in pictures.
+/// Classifies images with a Selvage server.
 #[derive(Debug, Parser)]
 #[command(name = "selvage", version, after_help = EXIT_CODES)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
+    /// Print results and errors only, no progress.
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Classify images.
     Predict(Predict),
-    /// Look at jobs that were submitted, wait for them, cancel them.
+    /// Show submitted jobs, wait for them, cancel them.
     #[command(subcommand)]
     Jobs(Jobs),
-    /// List the models that can be asked.
+    /// List the models.
     Models(Look),
-    /// Tell whether the server is ready.
+    /// Show whether the server is ready.
     Status(Look),
-    /// Print the completions of a shell.
+    /// Print the completion script of a shell.
     ///
     /// For bash, for example: `selvage completions bash > ~/.local/share/bash-completion/completions/selvage`
     Completions {
-        /// Whose completions.
+        /// The shell.
         shell: Shell,
     },
 }
@@ -55,10 +58,10 @@ pub(crate) enum Command {
 /// `selvage predict`.
 #[derive(Debug, Args)]
 pub(crate) struct Predict {
-    /// Image files (PNG, JPEG, WebP, GIF, BMP), or `-` for one on standard input.
-    #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    /// Image files (PNG, JPEG, WebP, GIF, BMP), folders, patterns such as `'photos/**/*.jpg'`, or `-` for standard input.
+    #[arg(required = true, value_name = "IMAGE", value_hint = ValueHint::AnyPath)]
     pub(crate) images: Vec<OsString>,
-    /// The model to ask, instead of the server's default; see `selvage models`.
+    /// The model, instead of the server's default; see `selvage models`.
     #[arg(long, value_name = "NAME")]
     pub(crate) model: Option<String>,
     /// How many labels to list for each image.
@@ -66,10 +69,10 @@ pub(crate) struct Predict {
     pub(crate) top: Option<u16>,
     #[command(flatten)]
     pub(crate) response_mode: ResponseMode,
-    /// How many images are under way at once.
+    /// How many images are sent at once.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) concurrency: u16,
-    /// Compute again what the server could answer from its cache.
+    /// Skip the server's cache.
     #[arg(long)]
     pub(crate) no_cache: bool,
     #[command(flatten)]
@@ -80,17 +83,17 @@ pub(crate) struct Predict {
     pub(crate) server: Server,
 }
 
-/// What to do about the answer.
+/// How results are waited for.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub(crate) struct ResponseMode {
-    /// Wait for the answers; what a plain `selvage predict` does.
+    /// Wait for the results; the default.
     #[arg(long)]
     pub(crate) wait: bool,
-    /// Submit jobs and wait for none; prints their ids, for `selvage jobs`.
+    /// Submit jobs and print their ids, for `selvage jobs`.
     #[arg(long)]
     pub(crate) submit: bool,
-    /// Submit jobs and tell each change of theirs, until they end.
+    /// Submit jobs, print each change, and wait until they end.
     #[arg(long)]
     pub(crate) follow: bool,
 }
@@ -98,7 +101,7 @@ pub(crate) struct ResponseMode {
 /// How long to wait.
 #[derive(Debug, Args)]
 pub(crate) struct Patience {
-    /// Longest time for each image or job; what is not done by then goes on at the server.
+    /// Longest wait for each image or job; a job that has not ended by then continues on the server.
     #[arg(long = "timeout", value_name = "SECONDS", default_value_t = 300,
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
@@ -113,11 +116,11 @@ impl Patience {
 /// `selvage jobs`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Jobs {
-    /// Show a job as it is now.
+    /// Show the current state of a job.
     Get(OneJob),
-    /// Wait for a job's end and show it.
+    /// Wait until a job ends, and show it.
     Wait(WaitedJob),
-    /// Tell each change of a job, until it ends.
+    /// Print each change of a job until it ends, and show it.
     Follow(WaitedJob),
     /// Cancel a job.
     Cancel(OneJob),
@@ -131,7 +134,7 @@ pub(crate) struct ListedJobs {
     /// Only jobs in this state.
     #[arg(long, value_name = "STATE", value_enum)]
     pub(crate) status: Option<Status>,
-    /// The most jobs to list.
+    /// How many jobs to list at most.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub(crate) limit: u16,
     #[command(flatten)]
@@ -143,7 +146,7 @@ pub(crate) struct ListedJobs {
 /// One job.
 #[derive(Debug, Args)]
 pub(crate) struct OneJob {
-    /// Its id, as `selvage predict --submit` printed it.
+    /// The id that `selvage predict --submit` printed.
     pub(crate) id: uuid::Uuid,
     #[command(flatten)]
     pub(crate) output: Output,
@@ -169,32 +172,41 @@ pub(crate) struct Look {
     pub(crate) server: Server,
 }
 
-/// The form of results.
+/// The format of results.
 #[derive(Debug, Args)]
 pub(crate) struct Output {
-    /// The form of results on standard output.
+    /// The format of results on standard output.
     #[arg(
         long = "output",
         short = 'o',
-        value_name = "FORM",
+        value_name = "FORMAT",
         default_value = "table",
         value_enum
     )]
-    pub(crate) format: Format,
+    format: Format,
+    /// The same as `--output json`.
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
 }
 
-/// The forms of results.
+impl Output {
+    pub(crate) const fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.format }
+    }
+}
+
+/// The formats of results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// Aligned columns, for people.
     Table,
-    /// One JSON text: what the server answered.
+    /// One JSON value: the server's response.
     Json,
-    /// A line of JSON for each result, as soon as it is there.
+    /// One line of JSON per result, printed as soon as it is available.
     Ndjson,
 }
 
-/// Prints the completions of a shell.
+/// Prints the completion script of a shell.
 pub(crate) fn completions(shell: Shell) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "selvage", &mut script);
@@ -218,7 +230,7 @@ mod tests {
             &["predict"],
             &["predict", "a.png", "--top", "0"],
             &["predict", "a.png", "--timeout", "0"],
-            &["predict", "a.png", "--url", "localhost"],
+            &["models", "--json", "--output", "table"],
             &["predict", "a.png", "--url", "http://ann:s3cret@host/"],
             &["predict", "a.png", "--key", "s3cret"],
             &["jobs", "get", "12"],

@@ -1,4 +1,4 @@
-//! Which server to ask, and the key to show it. Keys never come from the command line, which other users can read.
+//! The server's address and the API key. Keys never come from the command line, which other users can read.
 
 use std::env;
 use std::fs;
@@ -15,23 +15,31 @@ const KEY_VARIABLE: &str = "SELVAGE_API_KEY";
 /// Keys are some fifty bytes; a file beyond this is another file.
 const LONGEST_KEY: usize = 4096;
 
-/// Which server to ask.
+/// The server and how it is called.
 #[derive(Debug, Args)]
 pub(crate) struct Server {
     /// The server's address.
     #[arg(long, env = "SELVAGE_URL", value_name = "URL", default_value = "http://127.0.0.1:8000",
           value_parser = address, value_hint = ValueHint::Url)]
     pub(crate) url: Url,
-    /// File with the API key; without it, the key is taken from the variable SELVAGE_API_KEY.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    key_file: Option<PathBuf>,
-    /// How often a call is tried while the server cannot be reached or is busy.
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub(crate) tries: u32,
+    #[command(flatten)]
+    pub(crate) key: Key,
+    /// Attempts for each request while the server is overloaded or the connection breaks. Default: 5, but only one if the server
+    /// has never been reached.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) tries: Option<u32>,
 }
 
-impl Server {
-    /// The header that shows the key, if there is one.
+/// Where the API key is.
+#[derive(Debug, Args)]
+pub(crate) struct Key {
+    /// File with the API key; otherwise the key is read from the variable SELVAGE_API_KEY.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    key_file: Option<PathBuf>,
+}
+
+impl Key {
+    /// The header with the key, if there is one.
     pub(crate) fn authorization(&self) -> Result<Option<HeaderValue>, Failure> {
         let (key, source) = match &self.key_file {
             Some(file) => {
@@ -62,15 +70,21 @@ fn header(key: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// An address under which the API's paths are; the reason names no part of it, which might be a password.
-fn address(text: &str) -> Result<Url, String> {
-    let mut url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
+/// A server's address; without a scheme it is `http://`. An error quotes no part of it, because it might be a password.
+pub(super) fn address(text: &str) -> Result<Url, String> {
+    let has_scheme = text.contains("://");
+    let text = if has_scheme {
+        text.to_owned()
+    } else {
+        format!("http://{text}")
+    };
+    let mut url = Url::parse(&text).map_err(|error| format!("not a URL: {error}"))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err("a server's address begins with http:// or https://".to_owned());
+        return Err("expected http://HOST:PORT or https://HOST:PORT".to_owned());
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(format!(
-            "an address holds no password: put a key into {KEY_VARIABLE}"
+            "an address has no password; put the API key into {KEY_VARIABLE}"
         ));
     }
     if url.query().is_some() || url.fragment().is_some() {
@@ -86,17 +100,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_may_have_a_path_and_nothing_secret() {
-        for (text, path) in [
-            ("http://127.0.0.1:8000", "/"),
-            ("https://example/selvage/", "/selvage"),
+    fn addresses_may_have_a_path_no_scheme_and_nothing_secret() {
+        for (text, url) in [
+            ("http://127.0.0.1:8000", "http://127.0.0.1:8000/"),
+            ("https://example/selvage/", "https://example/selvage"),
+            ("127.0.0.1:8000", "http://127.0.0.1:8000/"),
+            ("localhost:8000", "http://localhost:8000/"),
+            ("[::1]:8000/selvage", "http://[::1]:8000/selvage"),
+            ("example", "http://example/"),
         ] {
-            assert_eq!(address(text).unwrap().path(), path);
+            assert_eq!(address(text).unwrap().as_str(), url);
         }
         for text in [
-            "127.0.0.1:8000",
-            "localhost:8000",
             "ftp://h/",
+            "ann:s3cret@h:8000",
+            "",
             "http://ann:s3cret@h/",
             "http://s3cret@h/",
             "http://h/?token=s3cret",

@@ -54,7 +54,7 @@ impl Events {
     pub(crate) async fn next(&mut self) -> Option<Event> {
         let event = self.0.next().await?.ok()?;
         Some(Event {
-            job: event.data.and_then(|data| Job::read(data.as_bytes()).ok()),
+            job: event.data.and_then(|data| serde_json::from_str(&data).ok()),
             id: event.id,
             retry: event.retry.map(Duration::from_millis),
         })

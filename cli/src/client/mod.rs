@@ -1,33 +1,36 @@
-//! Calls of the HTTP API: sent, tried again while that makes sense, and their problems read. What to ask is elsewhere.
+//! Calls of the HTTP API: sends them, retries them while that makes sense, and reads their problems.
 
 mod call;
 mod events;
+mod proxy;
 mod retry;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION};
 use reqwest::{Response, redirect};
 use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, timeout};
+use tower::util::MapFutureLayer;
 use url::Url;
 
 pub(crate) use self::call::Call;
 pub(crate) use self::events::Events;
-use self::retry::{Refusal, Tries};
+use self::retry::Refusal;
 use crate::arguments::Server;
-use crate::console::Topic;
+use crate::console::{Console, Topic};
 use crate::failure::{Failure, Problem};
-use crate::job::Job;
 
 /// Longest time for a connection.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// Longest time for an answer, beyond what the server was asked to wait: an image over a slow line takes its time.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// After this time without a connection, the user is notified.
+const CONNECT_NOTICE: Duration = Duration::from_millis(500);
+/// Longest time for an answer, beyond what the server was asked to wait: sending an image can be slow.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// Longest time for the body of an answer whose head has come.
 const BODY_LIMIT: Duration = Duration::from_secs(30);
-/// Answers are some kilobytes; a server that sends more than this is no Selvage.
+/// Answers are some kilobytes; a server that sends more than this is not Selvage.
 const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
 
 /// A client of one server.
@@ -35,7 +38,13 @@ const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
 pub(crate) struct Client {
     http: reqwest::Client,
     url: Url,
-    tries: u32,
+    /// The address in messages; names the proxy, if there is one.
+    shown: String,
+    is_proxied: bool,
+    /// Attempts, if the user has set them.
+    tries: Option<u32>,
+    /// Whether the server has ever been reached.
+    is_reached: AtomicBool,
 }
 
 /// A good answer.
@@ -47,20 +56,32 @@ pub(crate) struct Answer {
 
 impl Client {
     /// A client of the server that the command line names.
-    pub(crate) fn new(server: &Server) -> Result<Self, Failure> {
+    pub(crate) fn new(server: &Server, console: &Console) -> Result<Self, Failure> {
         let mut headers = HeaderMap::new();
-        headers.extend(server.authorization()?.map(|key| (AUTHORIZATION, key)));
+        headers.extend(server.key.authorization()?.map(|key| (AUTHORIZATION, key)));
+        let proxy = proxy::of(&server.url);
+        let mut shown = server.url.as_str().trim_end_matches('/').to_owned();
+        if let Some(proxy) = &proxy {
+            shown += &format!(" through the proxy {proxy}");
+        }
+        let (slow, console) = (format!("still connecting to {shown} …"), console.clone());
         let http = reqwest::Client::builder()
             .user_agent(concat!("selvage/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers)
             .connect_timeout(CONNECT_LIMIT)
-            // A key is shown to the server that was named, to no other.
+            .connector_layer(MapFutureLayer::new(move |connecting| {
+                noticed(connecting, console.clone(), slow.clone())
+            }))
+            // The key is for the named server only.
             .redirect(redirect::Policy::none())
             .build();
         Ok(Self {
-            http: http.map_err(|cause| Failure::Here(format!("HTTP cannot be spoken: {cause}")))?,
+            http: http.map_err(|cause| Failure::Here(format!("no HTTP client: {cause}")))?,
             url: server.url.clone(),
+            shown,
+            is_proxied: proxy.is_some(),
             tries: server.tries,
+            is_reached: AtomicBool::new(false),
         })
     }
 
@@ -69,18 +90,18 @@ impl Client {
         self.url.as_str().trim_end_matches('/')
     }
 
-    /// Sends a call, again and again within its bounds, and reads the answer to it.
+    /// Sends a call, retries it within its bounds, and reads the answer.
     pub(crate) async fn send(&self, call: &Call, topic: &Topic<'_>) -> Result<Answer, Failure> {
         self.within_tries(call, topic, async |mut response| {
             let status = response.status().as_u16();
             let body = body(&mut response).await;
             body.map(|body| Answer { status, body })
-                .map_err(|cause| Refusal::unreachable(self.url(), cause))
+                .map_err(|cause| self.unreachable(cause))
         })
         .await
     }
 
-    /// The same for an answer that goes on: only its head is waited for.
+    /// The same for a stream of events: returns once its head has arrived.
     pub(crate) async fn open(&self, call: &Call, topic: &Topic<'_>) -> Result<Response, Failure> {
         self.within_tries(call, topic, async |response| Ok(response))
             .await
@@ -92,7 +113,8 @@ impl Client {
         topic: &Topic<'_>,
         read: impl AsyncFn(Response) -> Result<T, Refusal>,
     ) -> Result<T, Failure> {
-        let mut tries = Tries::of(self.tries);
+        let attempts = self.tries.unwrap_or(retry::DEFAULT_ATTEMPTS);
+        let mut delays = retry::delays(attempts).zip(2..);
         loop {
             let answered = match self.attempt(call).await {
                 Ok(response) => read(response).await,
@@ -102,19 +124,25 @@ impl Client {
                 Ok(read) => return Ok(read),
                 Err(refusal) => refusal,
             };
-            let Some(delay) = tries.next(&refusal) else {
+            let next = delays.next().filter(|_| self.is_retried(&refusal));
+            let next = next.map(|(delay, number)| (refusal.delay(delay), number));
+            let Some((delay, number)) =
+                next.filter(|&(delay, _)| Instant::now() + delay <= call.deadline)
+            else {
                 return Err(refusal.failure);
             };
-            if Instant::now() + delay > call.deadline {
-                return Err(refusal.failure);
-            }
-            let seconds = delay.as_secs_f64();
+            let (reason, seconds) = (refusal.failure.reason(), delay.as_secs_f64());
             topic.mention(format_args!(
-                "{}, retrying in {seconds:.1} s ({tries})",
-                refusal.failure.code()
+                "{reason}; retrying in {seconds:.1} s (attempt {number} of {attempts})"
             ));
             sleep(delay).await;
         }
+    }
+
+    /// A server that was never reached is more likely down than busy: unless the user has set a number of attempts, it fails at once.
+    fn is_retried(&self, refusal: &Refusal) -> bool {
+        let is_reached = self.is_reached.load(Ordering::Relaxed);
+        refusal.is_passing() && (is_reached || !refusal.is_connect || self.tries.is_some())
     }
 
     async fn attempt(&self, call: &Call) -> Result<Response, Refusal> {
@@ -132,15 +160,23 @@ impl Client {
             .headers(call.headers.clone())
             .body(call.body.clone());
         let sent = timeout(call.wait + ANSWER_LIMIT, request.send()).await;
-        let sent = sent.map_err(|_| Refusal::unreachable(self.url(), "it is silent".to_owned()))?;
-        let response = sent.map_err(|error| Refusal::unreachable(self.url(), innermost(&error)))?;
+        let sent = sent.map_err(|_| self.unreachable("no response in time".to_owned()))?;
+        let response = sent.map_err(|error| Refusal {
+            is_connect: error.is_connect(),
+            ..self.unreachable(innermost(&error))
+        })?;
+        self.is_reached.store(true, Ordering::Relaxed);
         if response.status().is_success() || call.any_status {
             return Ok(response);
         }
         Err(self.refusal(response).await)
     }
 
-    /// Reads what an answer that is not good says.
+    fn unreachable(&self, cause: String) -> Refusal {
+        Failure::unreachable(&self.shown, self.is_proxied, cause).into()
+    }
+
+    /// Reads an answer with an error status.
     async fn refusal(&self, mut response: Response) -> Refusal {
         let status = response.status().as_u16();
         let retry_after = retry::retry_after(response.headers());
@@ -152,51 +188,32 @@ impl Client {
         let failure = match serde_json::from_slice::<Problem>(&body) {
             Ok(problem) => Failure::Problem(problem),
             Err(_) => Failure::NotSelvage {
-                url: self.url().to_owned(),
+                url: self.shown.clone(),
                 status,
                 hint: location
-                    .map(|to| format!(" (it points to {to})"))
+                    .map(|to| format!(" (it redirects to {to})"))
                     .unwrap_or_default(),
             },
         };
         Refusal {
-            failure,
             status: Some(status),
             retry_after,
+            ..failure.into()
         }
     }
 }
 
 impl Answer {
-    /// The answer's JSON and what is read of it, or that it is none of Selvage's.
-    pub(crate) fn read<T: DeserializeOwned>(
-        &self,
-        client: &Client,
-    ) -> Result<(Box<RawValue>, T), Failure> {
-        let raw = serde_json::from_slice::<Box<RawValue>>(&self.body);
-        let read = raw.and_then(|raw| Ok((serde_json::from_str(raw.get())?, raw)));
-        let (seen, raw) = read.map_err(|_| self.not_selvage(client))?;
-        Ok((raw, seen))
-    }
-
-    /// The answer's job.
-    pub(crate) fn job(&self, client: &Client) -> Result<Job, Failure> {
-        let (raw, seen) = self.read(client)?;
-        Ok(Job { raw, seen })
-    }
-
-    /// A job among others in the answer.
-    pub(crate) fn job_of(&self, client: &Client, raw: Box<RawValue>) -> Result<Job, Failure> {
-        let seen = serde_json::from_str(raw.get()).map_err(|_| self.not_selvage(client))?;
-        Ok(Job { raw, seen })
-    }
-
-    fn not_selvage(&self, client: &Client) -> Failure {
-        Failure::NotSelvage {
-            url: client.url().to_owned(),
+    /// Parses the answer.
+    ///
+    /// # Errors
+    /// If it is not what Selvage answers.
+    pub(crate) fn read<T: DeserializeOwned>(&self, client: &Client) -> Result<T, Failure> {
+        serde_json::from_slice(&self.body).map_err(|_| Failure::NotSelvage {
+            url: client.shown.clone(),
             status: self.status,
             hint: String::new(),
-        }
+        })
     }
 }
 
@@ -207,18 +224,30 @@ async fn body(response: &mut Response) -> Result<Vec<u8>, String> {
         while let Some(chunk) = response.chunk().await.map_err(|error| innermost(&error))? {
             body.extend_from_slice(&chunk);
             if body.len() > LARGEST_ANSWER {
-                return Err("its answer has no end".to_owned());
+                return Err("the answer is too long".to_owned());
             }
         }
         Ok(())
     };
     match timeout(BODY_LIMIT, read).await {
         Ok(read) => read.map(|()| body),
-        Err(_) => Err("its answer does not come to an end".to_owned()),
+        Err(_) => Err("the answer did not end in time".to_owned()),
     }
 }
 
-/// The cause that says most: libraries wrap it in what they were doing.
+/// Tells the user about a connection that takes its time.
+async fn noticed<F: Future>(connecting: F, console: Console, slow: String) -> F::Output {
+    let mut connecting = std::pin::pin!(connecting);
+    match timeout(CONNECT_NOTICE, &mut connecting).await {
+        Ok(connected) => connected,
+        Err(_) => {
+            console.mention(slow);
+            connecting.await
+        }
+    }
+}
+
+/// The innermost cause, which says most.
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(deeper) = cause.source() {

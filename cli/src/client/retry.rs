@@ -1,6 +1,6 @@
-//! Which calls are tried again, how often, and when.
+//! Which calls are retried, how often, and when.
 
-use std::fmt;
+use std::iter;
 use std::time::Duration;
 
 use rand::Rng as _;
@@ -8,74 +8,61 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 use crate::failure::{Exit, Failure};
 
-/// The first delay where the server names none; each further one is twice as long.
+/// Attempts, unless the user sets another number.
+pub(super) const DEFAULT_ATTEMPTS: u32 = 5;
+/// The first delay if the server names none; each further one is twice as long.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 /// The longest of those.
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
-/// Added to every delay, up to this part of it: clients that were refused together do not come back together.
+/// Up to this part is added to every delay, so that rejected clients do not all come back at once.
 const JITTER: f64 = 0.1;
 
-/// An attempt that gave nothing.
+/// An attempt that failed.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) failure: Failure,
-    /// The status, where there was an answer.
+    /// The status, if there was an answer.
     pub(super) status: Option<u16>,
-    /// When the server wants to be asked again.
+    /// When the server wants the next attempt.
     pub(super) retry_after: Option<Duration>,
+    /// There was no connection.
+    pub(super) is_connect: bool,
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self {
+            failure,
+            status: None,
+            retry_after: None,
+            is_connect: false,
+        }
+    }
 }
 
 impl Refusal {
-    /// No answer, or none that came to an end.
-    pub(super) fn unreachable(url: &str, cause: String) -> Self {
-        let url = url.to_owned();
-        Self {
-            failure: Failure::Unreachable { url, cause },
-            status: None,
-            retry_after: None,
-        }
-    }
-
-    /// Whether another attempt could fare better: the server is busy, or something between here and there is broken.
-    fn is_passing(&self) -> bool {
+    /// Whether another attempt could succeed: the server is busy, or the connection broke.
+    pub(super) fn is_passing(&self) -> bool {
         matches!(self.status, None | Some(429 | 502..=504)) || self.failure.exit() == Exit::Busy
     }
-}
 
-/// The tries of one call.
-#[derive(Debug)]
-pub(super) struct Tries {
-    made: u32,
-    most: u32,
-}
-
-impl Tries {
-    pub(super) const fn of(most: u32) -> Self {
-        Self { made: 0, most }
-    }
-
-    /// Counts a try that failed; when the next one is to be made, if any is.
-    pub(super) fn next(&mut self, refusal: &Refusal) -> Option<Duration> {
-        self.made += 1;
-        if !refusal.is_passing() || self.made >= self.most {
-            return None;
-        }
-        let doubled = FIRST_DELAY.saturating_mul(1 << (self.made - 1).min(16));
-        let delay = refusal.retry_after.unwrap_or(doubled.min(LONGEST_DELAY));
-        Some(delay.mul_f64(1.0 + rand::rng().random_range(0.0..JITTER)))
+    /// The delay until the next attempt: what the server says, or else this one.
+    pub(super) fn delay(&self, otherwise: Duration) -> Duration {
+        let delay = self.retry_after.unwrap_or(otherwise);
+        delay.mul_f64(1.0 + rand::rng().random_range(0.0..JITTER))
     }
 }
 
-impl fmt::Display for Tries {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "try {} of {}", self.made + 1, self.most)
-    }
+/// The delays between so many attempts, if the server names none.
+pub(super) fn delays(attempts: u32) -> impl Iterator<Item = Duration> {
+    let doubled = |delay: &Duration| Some((*delay * 2).min(LONGEST_DELAY));
+    iter::successors(Some(FIRST_DELAY), doubled).take(attempts as usize - 1)
 }
 
-/// `Retry-After` in seconds. Its other form, a date, is not used by Selvage; without it the delays grow by themselves.
+/// `Retry-After` in seconds. Selvage does not use its other form, a date.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
-    // What no deadline of a user's reaches is as good as any number.
+    // No user's deadline is that far.
     Some(Duration::from_secs(u64::from(text.parse::<u32>().ok()?)))
 }
 
@@ -84,7 +71,7 @@ mod tests {
     use super::*;
 
     fn refusal(status: Option<u16>, retry_after: Option<u64>) -> Refusal {
-        let mut refusal = Refusal::unreachable("http://h", "x".to_owned());
+        let mut refusal = Refusal::from(Failure::TimedOut);
         refusal.status = status;
         refusal.retry_after = retry_after.map(Duration::from_secs);
         refusal
@@ -92,35 +79,23 @@ mod tests {
 
     #[test]
     fn the_server_says_when_and_delays_grow_otherwise() {
-        let mut tries = Tries::of(4);
-        let reported = tries.next(&refusal(Some(429), Some(7))).unwrap();
+        let reported = refusal(Some(429), Some(7)).delay(FIRST_DELAY);
         assert!((7.0..7.7).contains(&reported.as_secs_f64()), "{reported:?}");
-        let second = tries.next(&refusal(None, None)).unwrap();
-        assert!(second >= FIRST_DELAY * 2 && second < FIRST_DELAY * 3);
-        assert_eq!(tries.to_string(), "try 3 of 4");
-        assert!(tries.next(&refusal(Some(503), None)).is_some());
-        assert!(
-            tries.next(&refusal(Some(503), None)).is_none(),
-            "four tries"
-        );
+        let own = refusal(None, None).delay(FIRST_DELAY);
+        assert!((0.2..0.22).contains(&own.as_secs_f64()), "{own:?}");
+        let delays: Vec<_> = delays(4).map(|delay| delay.as_millis()).collect();
+        assert_eq!(delays, [200, 400, 800], "four attempts");
+        assert_eq!(super::delays(1).count(), 0);
+        assert_eq!(super::delays(100).max(), Some(LONGEST_DELAY));
     }
 
     #[test]
-    fn long_rows_of_tries_stay_within_the_longest_delay() {
-        let mut tries = Tries::of(100);
-        for _ in 0..98 {
-            let delay = tries.next(&refusal(None, None)).unwrap();
-            assert!(delay < LONGEST_DELAY.mul_f64(1.0 + JITTER));
-        }
-    }
-
-    #[test]
-    fn what_would_fare_the_same_is_not_tried_again() {
+    fn only_what_may_pass_is_retried() {
         for status in [301, 400, 401, 404, 409, 415, 422, 500] {
-            assert!(
-                Tries::of(5).next(&refusal(Some(status), None)).is_none(),
-                "{status}"
-            );
+            assert!(!refusal(Some(status), None).is_passing(), "{status}");
+        }
+        for status in [None, Some(429), Some(502), Some(503), Some(504)] {
+            assert!(refusal(status, None).is_passing(), "{status:?}");
         }
     }
 

@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use super::*;
 use crate::console::Console;
 use crate::failure::Exit;
-use crate::scripted::{Scripted, answer};
+use crate::job::Job;
+use crate::testing::{Scripted, answer};
 
 const FULL: &str = r#"{"title":"The queue is full","status":429,"code":"queue_full","detail":"x"}"#;
 
@@ -20,7 +21,7 @@ fn call() -> Call {
 }
 
 async fn send(server: &Scripted) -> Result<Answer, Failure> {
-    let console = Console::plain();
+    let console = Console::new(false);
     server.client().send(&call(), &console.about("a.png")).await
 }
 
@@ -77,6 +78,22 @@ async fn an_answer_that_is_cut_is_asked_for_again() {
     assert_eq!(send(&server).await.unwrap().body, b"{}");
 }
 
+/// It restarts, perhaps: only a server that was never reached is given up at once.
+#[tokio::test]
+async fn a_server_that_was_reached_is_waited_for() {
+    let right = answer("202 x", "", "{}");
+    let server = Scripted::start(&[&right]).await;
+    let (client, console) = (server.client_with(&[]), Console::new(false));
+    let topic = console.about("a.png");
+    client.send(&call(), &topic).await.unwrap();
+    let restarted = async {
+        sleep(Duration::from_millis(100)).await;
+        Scripted::start_at(&server.url, &[&right]).await
+    };
+    let (again, _server) = tokio::join!(async { client.send(&call(), &topic).await }, restarted);
+    assert_eq!(again.unwrap().status, 202);
+}
+
 #[tokio::test]
 async fn redirects_are_reported_and_not_followed() {
     let to = "location: https://elsewhere.example/jobs\r\n";
@@ -97,7 +114,7 @@ async fn redirects_are_reported_and_not_followed() {
 async fn another_server_is_distinguished_from_selvage() {
     let server = Scripted::start(&[&answer("200 x", "", "<html>")]).await;
     let answer = send(&server).await.unwrap();
-    let failure = answer.job(&server.client()).unwrap_err();
+    let failure = answer.read::<Job>(&server.client()).unwrap_err();
     assert_eq!(failure.code(), "not_selvage");
 }
 

@@ -1,15 +1,15 @@
-//! `selvage jobs list`: the caller's jobs, part after part.
+//! `selvage jobs list`: lists the caller's jobs, page by page.
 
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::arguments::ListedJobs;
-use crate::bounds::{Bounds, Interrupt, LOOK_LIMIT};
+use crate::bounds::LOOK_LIMIT;
 use crate::client::{Call, Client};
-use crate::console::Console;
+use crate::console::Topic;
+use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::job::Job;
 use crate::output;
@@ -17,33 +17,32 @@ use crate::output;
 /// The most jobs the server lists in one answer.
 const LARGEST_PART: usize = 100;
 
-/// A part of the list.
+/// A page of the list.
 #[derive(Deserialize)]
 struct Part {
-    items: Vec<Box<RawValue>>,
-    /// What to ask with for the next part; none after the last.
+    items: Vec<Job>,
+    /// The cursor of the next page; none after the last.
     next_cursor: Option<String>,
 }
 
 /// Lists the jobs.
-pub(super) async fn run(asked: &ListedJobs, interrupt: &Interrupt) -> Result<Exit, Failure> {
-    let client = Client::new(&asked.server)?;
-    let deadline = Instant::now() + LOOK_LIMIT;
-    let bounds = Bounds {
-        interrupt,
-        deadline,
-    };
-    let jobs = read(&client, asked, deadline);
-    output::jobs(
-        asked.output.format,
-        &bounds.run(Duration::ZERO, jobs).await?,
-    )?;
+pub(super) async fn run(asked: &ListedJobs, context: &Context) -> Result<Exit, Failure> {
+    let client = Client::new(&asked.server, &context.console)?;
+    let bounds = context.bounds(LOOK_LIMIT);
+    let topic = context.console.about(client.url());
+    let jobs = read(&client, asked, bounds.deadline, topic);
+    let jobs = bounds.run(Duration::ZERO, jobs).await?;
+    output::jobs(asked.output.format(), &jobs)?;
     Ok(Exit::Success)
 }
 
-/// Reads parts until there are enough jobs, or no more; a part may be empty without being the last.
-async fn read(client: &Client, asked: &ListedJobs, deadline: Instant) -> Result<Vec<Job>, Failure> {
-    let console = Console::plain();
+/// Reads pages until there are enough jobs, or no more; a page may be empty without being the last.
+async fn read(
+    client: &Client,
+    asked: &ListedJobs,
+    deadline: Instant,
+    topic: Topic<'_>,
+) -> Result<Vec<Job>, Failure> {
     let (mut jobs, mut cursor) = (Vec::new(), None);
     let limit = usize::from(asked.limit);
     loop {
@@ -52,11 +51,10 @@ async fn read(client: &Client, asked: &ListedJobs, deadline: Instant) -> Result<
             .query("status", asked.status.map(|status| status.as_str()))
             .query("limit", Some(part))
             .query("cursor", cursor);
-        let answer = client.send(&call, &console.about(client.url())).await?;
-        let (_, part) = answer.read::<Part>(client)?;
-        for raw in part.items.into_iter().take(limit - jobs.len()) {
-            jobs.push(answer.job_of(client, raw)?);
-        }
+        let answer = client.send(&call, &topic).await?;
+        let part: Part = answer.read(client)?;
+        let left = limit - jobs.len();
+        jobs.extend(part.items.into_iter().take(left));
         cursor = part.next_cursor;
         if cursor.is_none() || jobs.len() >= limit {
             return Ok(jobs);
@@ -70,7 +68,8 @@ mod tests {
 
     use super::*;
     use crate::arguments::{Arguments, Command, Jobs};
-    use crate::scripted::{Scripted, answer};
+    use crate::console::Console;
+    use crate::testing::{Scripted, answer};
 
     fn part(ids: &[&str], next: &str) -> String {
         let job = |id: &&str| {
@@ -88,7 +87,9 @@ mod tests {
             panic!("another command");
         };
         let deadline = Instant::now() + LOOK_LIMIT;
-        let jobs = read(&server.client(), &asked, deadline).await.unwrap();
+        let (client, console) = (server.client(), Console::new(false));
+        let jobs = read(&client, &asked, deadline, console.about("jobs"));
+        let jobs = jobs.await.unwrap();
         jobs.into_iter().map(|job| job.seen.id).collect()
     }
 

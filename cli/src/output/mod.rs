@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use serde_json::value::RawValue;
 
 pub(crate) use self::predictions::{Predicted, Predictions};
-pub(crate) use self::table::{Row, Table};
+pub(crate) use self::table::{Row, write};
 use crate::arguments::Format;
 use crate::failure::Failure;
 use crate::job::Job;
@@ -21,7 +21,7 @@ pub(crate) fn one(
 ) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match format {
-        Format::Table => Table::from(rows()).write(&mut out)?,
+        Format::Table => write(&rows(), &mut out)?,
         Format::Json | Format::Ndjson => writeln!(out, "{}", raw.get())?,
     }
     Ok(out.flush()?)
@@ -33,7 +33,7 @@ pub(crate) fn jobs(format: Format, jobs: &[Job]) -> Result<(), Failure> {
     match format {
         Format::Table => {
             let rows: Vec<Row> = jobs.iter().map(Row::of_job).collect();
-            Table::from(rows).write(&mut out)?;
+            write(&rows, &mut out)?;
         }
         Format::Json => {
             let raw: Vec<&RawValue> = jobs.iter().map(|job| job.raw.as_ref()).collect();

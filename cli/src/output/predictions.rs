@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{Row, Table};
+use super::Row;
 use crate::arguments::Format;
 use crate::failure::Failure;
 use crate::job::Job;
@@ -80,7 +80,7 @@ impl Predictions {
     pub(crate) fn end(self) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         match self.format {
-            Format::Table => Table::from(self.rows).write(&mut out)?,
+            Format::Table => super::write(&self.rows, &mut out)?,
             Format::Json if self.written == 0 => writeln!(out, "[]")?,
             Format::Json => writeln!(out, "]")?,
             Format::Ndjson => {}
@@ -96,11 +96,12 @@ fn rows(predicted: &Predicted, top: usize) -> Vec<Row> {
     let job = match &predicted.result {
         Ok(job) => job,
         Err(failure) => {
-            let row = row(image, "failed").label(None);
-            return vec![
-                row.with("NOTE", failure.code())
-                    .with("JOB", failure.job().unwrap_or_default()),
-            ];
+            let (status, note) = match failure {
+                Failure::NotSent(_) => ("not_sent", ""),
+                _ => ("failed", failure.code()),
+            };
+            let row = row(image, status).label(None).with("NOTE", note);
+            return vec![row.with("JOB", failure.job().unwrap_or_default())];
         }
     };
     let labels = job
@@ -130,7 +131,7 @@ mod tests {
     fn table(results: Vec<(&str, Result<&str, Failure>)>, top: usize) -> String {
         let mut all = Vec::new();
         for (image, result) in results {
-            let result = result.map(|text| Job::read(text.as_bytes()).unwrap());
+            let result = result.map(|text| serde_json::from_str(text).unwrap());
             all.extend(rows(
                 &Predicted {
                     image: image.to_owned(),
@@ -140,7 +141,7 @@ mod tests {
             ));
         }
         let mut out = Vec::new();
-        Table::from(all).write(&mut out).unwrap();
+        super::write(&all, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -151,12 +152,18 @@ mod tests {
     #[test]
     fn each_image_has_its_row_and_its_labels() {
         let unreadable = Failure::Here("gone".to_owned());
-        let results = vec![("boot.png", Ok(BOOT)), ("gone.png", Err(unreadable))];
+        let later = Failure::NotSent(crate::failure::Exit::Interrupted);
+        let results = vec![
+            ("boot.png", Ok(BOOT)),
+            ("gone.png", Err(unreadable)),
+            ("late.png", Err(later)),
+        ];
         let expected = "\
 IMAGE     STATUS     LABEL        SCORE  NOTE
 boot.png  succeeded  Ankle boot  0.9139
                      Sneaker     0.0500
 gone.png  failed                         unreadable
+late.png  not_sent
 ";
         assert_eq!(table(results, 2), expected);
     }

@@ -1,4 +1,4 @@
-//! Aligned columns without frames: for eyes, and for `awk`.
+//! Aligned columns without frames: for people, and for `awk`.
 
 use std::io::{self, Write};
 
@@ -8,9 +8,9 @@ use crate::console::printable;
 use crate::job::{Job, Label};
 
 /// Between two columns.
-const GAP: usize = 2;
+const GAP: &str = "  ";
 
-/// A row: cells under the names of their columns. Columns nobody fills are not shown.
+/// A row: cells under the names of their columns. Columns without any text are not shown.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Row(Vec<Cell>);
 
@@ -19,6 +19,19 @@ struct Cell {
     column: &'static str,
     text: String,
     is_number: bool,
+}
+
+impl Cell {
+    /// The text, or the column's name instead, in so many places.
+    fn padded(&self, is_head: bool, width: usize) -> String {
+        let text = if is_head { self.column } else { &self.text };
+        let padding = " ".repeat(width.saturating_sub(text.width()));
+        if self.is_number {
+            format!("{padding}{text}")
+        } else {
+            format!("{text}{padding}")
+        }
+    }
 }
 
 impl Row {
@@ -55,105 +68,54 @@ impl Row {
 
     /// A job by itself.
     pub(crate) fn of_job(job: &Job) -> Self {
-        let best = job
-            .seen
-            .output
-            .as_ref()
-            .and_then(|output| output.top.first());
-        let note = match (&job.seen.error, &job.seen.queue) {
+        let seen = &job.seen;
+        let best = seen.output.as_ref().and_then(|output| output.top.first());
+        let note = match (&seen.error, &seen.queue) {
             (Some(problem), _) => problem.code.clone(),
             (None, Some(queue)) => queue.sentence(),
             (None, None) => String::new(),
         };
         Self::new()
-            .with("JOB", &job.seen.id)
-            .with("STATUS", job.seen.status.as_str())
+            .with("JOB", &seen.id)
+            .with("CREATED", seen.created())
+            .with("MODEL", seen.model())
+            .with("FILE", seen.file())
+            .with("STATUS", seen.status.as_str())
             .label(best)
             .with("NOTE", note)
     }
 }
 
-/// A column as it is measured.
-#[derive(Debug)]
-struct Column {
-    name: &'static str,
-    width: usize,
-    is_number: bool,
-    is_empty: bool,
-}
-
-/// Rows of the same columns.
-#[derive(Debug)]
-pub(crate) struct Table(Vec<Row>);
-
-impl From<Vec<Row>> for Table {
-    fn from(rows: Vec<Row>) -> Self {
-        Self(rows)
-    }
-}
-
-impl Table {
-    /// Writes the table; nothing where it has no rows.
-    pub(crate) fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let Some(first) = self.0.first() else {
-            return Ok(());
-        };
-        let columns: Vec<Column> = (0..first.0.len()).map(|n| self.column(n)).collect();
-        line(out, &columns, |n| columns[n].name)?;
-        for row in &self.0 {
-            line(out, &columns, |n| {
-                row.0.get(n).map_or("", |cell| &cell.text)
-            })?;
+/// Writes rows of the same columns under their names; nothing if there are no rows.
+pub(crate) fn write(rows: &[Row], out: &mut impl Write) -> io::Result<()> {
+    let count = rows.first().map_or(0, |row| row.0.len());
+    let mut lines = vec![String::new(); rows.len() + 1];
+    for column in 0..count {
+        let cells = || rows.iter().map(|row| &row.0[column]);
+        if cells().all(|cell| cell.text.is_empty()) {
+            continue;
         }
-        Ok(())
-    }
-
-    fn column(&self, n: usize) -> Column {
-        let cells = || self.0.iter().filter_map(|row| row.0.get(n));
-        let name = cells().next().map_or("", |cell| cell.column);
-        Column {
-            name,
-            width: cells()
-                .map(|cell| cell.text.width())
-                .max()
-                .unwrap_or(0)
-                .max(name.width()),
-            is_number: cells().any(|cell| cell.is_number),
-            is_empty: cells().all(|cell| cell.text.is_empty()),
+        let widths = cells().map(|cell| cell.text.width().max(cell.column.width()));
+        let width = widths.max().unwrap_or_default();
+        let head = cells().take(1).map(|cell| cell.padded(true, width));
+        let texts = head.chain(cells().map(|cell| cell.padded(false, width)));
+        for (line, text) in lines.iter_mut().zip(texts) {
+            *line += &(text + GAP);
         }
     }
-}
-
-fn line<'a>(
-    out: &mut impl Write,
-    columns: &[Column],
-    text: impl Fn(usize) -> &'a str,
-) -> io::Result<()> {
-    let mut line = String::new();
-    for (n, column) in columns
+    let shown = if rows.is_empty() { &[] } else { &lines[..] };
+    shown
         .iter()
-        .enumerate()
-        .filter(|(_, column)| !column.is_empty)
-    {
-        let text = text(n);
-        let padding = " ".repeat(column.width.saturating_sub(text.width()));
-        let (before, after) = if column.is_number {
-            (padding.as_str(), "")
-        } else {
-            ("", padding.as_str())
-        };
-        line += &format!("{before}{text}{after}{:GAP$}", "");
-    }
-    writeln!(out, "{}", line.trim_end())
+        .try_for_each(|line| writeln!(out, "{}", line.trim_end()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn written(rows: Vec<Row>) -> String {
+    fn written(rows: &[Row]) -> String {
         let mut out = Vec::new();
-        Table::from(rows).write(&mut out).unwrap();
+        write(rows, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -166,20 +128,17 @@ mod tests {
                 .with("NOTE", "")
                 .number("N", &n)
         });
-        assert_eq!(
-            written(rows.to_vec()),
-            "IMAGE    N\n靴.png   9\na.png   10\n"
-        );
+        assert_eq!(written(&rows), "IMAGE    N\n靴.png   9\na.png   10\n");
     }
 
     #[test]
     fn nothing_is_no_table() {
-        assert_eq!(written(Vec::new()), "");
+        assert_eq!(written(&[]), "");
     }
 
     #[test]
     fn a_cell_stays_on_its_line() {
-        let text = written(vec![Row::new().with("IMAGE", "a\nb\x1b[31m")]);
+        let text = written(&[Row::new().with("IMAGE", "a\nb\x1b[31m")]);
         assert_eq!(text, "IMAGE\na\u{fffd}b\u{fffd}[31m\n");
     }
 }

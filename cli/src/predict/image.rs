@@ -1,4 +1,4 @@
-//! One image to its answer: sent, and where that is wanted, waited for.
+//! One image: sends it and, if asked to, waits for its result.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use reqwest::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::images::Image;
 use crate::arguments::Predict;
-use crate::bounds::{Bounds, Interrupt};
 use crate::client::{Call, Client};
-use crate::console::{Console, Topic};
+use crate::console::Topic;
+use crate::context::Context;
 use crate::failure::Failure;
+use crate::images::Image;
 use crate::job::Job;
 use crate::wait::{LONGEST_POLL, Wait};
 
@@ -22,25 +22,24 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IMAGE: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 
-/// How all images of a command are asked about.
+/// The server refuses longer metadata.
+const LONGEST_METADATA: usize = 1024;
+
+/// How all images of a command are sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asking<'a> {
     pub(super) asked: &'a Predict,
     pub(super) client: &'a Client,
-    pub(super) console: &'a Console,
-    pub(super) interrupt: &'a Interrupt,
+    pub(super) context: &'a Context,
 }
 
 impl Asking<'_> {
     /// The image's job, ended unless it was only to be submitted.
     pub(super) async fn predict(&self, image: &Image, name: &str) -> Result<Job, Failure> {
-        let topic = self.console.about(name);
-        let deadline = Instant::now() + self.asked.patience.span();
-        let bounds = Bounds {
-            interrupt: self.interrupt,
-            deadline,
-        };
-        // Dropping a question drops the work for it; a submission is given a moment to name its job.
+        let topic = self.context.console.about(name);
+        let bounds = self.context.bounds(self.asked.patience.span());
+        let deadline = bounds.deadline;
+        // The server drops the work of a request that is dropped; a submission gets a moment to name its job.
         let grace = if self.submits() {
             NAMING_GRACE
         } else {
@@ -87,21 +86,28 @@ impl Asking<'_> {
             .header(CONTENT_TYPE, IMAGE)
             .body(bytes)
             .query("model", self.asked.model.as_deref())
-            .query("top_k", self.asked.top);
+            .query("top_k", self.asked.top)
+            .query("metadata", metadata(image));
         if self.asked.no_cache {
             call = call.header(CACHE_CONTROL, NO_CACHE);
         }
-        self.client.send(&call, &topic).await?.job(self.client)
+        self.client.send(&call, &topic).await?.read(self.client)
     }
 }
 
-/// A waited-for answer. It needs no key: until the wait is over nothing is written down, so a repeat is the same question.
+/// What `selvage jobs list` shows of the image later.
+fn metadata(image: &Image) -> Option<String> {
+    let metadata = serde_json::json!({"file": image.file_name()?}).to_string();
+    (metadata.len() <= LONGEST_METADATA).then_some(metadata)
+}
+
+/// A request that waits. It needs no idempotency key: the server stores nothing while it waits, so a retry is the same request.
 fn question(deadline: Instant) -> Call {
     let left = deadline.saturating_duration_since(Instant::now());
     Call::post("/predict", deadline).wait(left.min(LONGEST_POLL))
 }
 
-/// A job of its own. Its key makes every try the same one.
+/// A job. With its idempotency key, retries submit it only once.
 fn submission(deadline: Instant) -> Call {
     let key = format!("\"{}\"", Uuid::new_v4());
     let call = Call::post("/jobs", deadline);

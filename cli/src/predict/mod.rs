@@ -1,33 +1,35 @@
-//! `selvage predict`: images to jobs, several at a time, and what became of each.
+//! `selvage predict`: sends images, several at a time, and prints the result of each.
 
 mod image;
-mod images;
 
 use std::sync::OnceLock;
 
 use futures_util::stream::{self, StreamExt as _};
 
 use self::image::Asking;
-use self::images::Image;
 use crate::arguments::Predict;
-use crate::bounds::Interrupt;
 use crate::client::Client;
 use crate::console::Console;
+use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::images::{self, Image};
 use crate::output::{Predicted, Predictions};
 
-/// Classifies all images; a bad one fails alone.
-pub(crate) async fn run(asked: &Predict, interrupt: &Interrupt) -> Result<Exit, Failure> {
+/// Classifies all images; a bad image does not affect the others.
+pub(crate) async fn run(asked: &Predict, context: &Context) -> Result<Exit, Failure> {
     let images = images::all(&asked.images)?;
-    let client = Client::new(&asked.server)?;
-    let console = Console::of_many(images.len());
+    let context = Context {
+        console: context.console.with_bar(images.len()),
+        ..context.clone()
+    };
+    let console = &context.console;
+    let client = Client::new(&asked.server, console)?;
     let asking = Asking {
         asked,
         client: &client,
-        console: &console,
-        interrupt,
+        context: &context,
     };
-    // Why no image that is not under way yet is sent.
+    // Why the remaining images are not sent.
     let given_up = OnceLock::new();
     let total = images.len();
     let results = images
@@ -35,17 +37,17 @@ pub(crate) async fn run(asked: &Predict, interrupt: &Interrupt) -> Result<Exit, 
         .map(|image| one(&asking, image, &given_up));
     let mut results = stream::iter(results).buffered(asked.concurrency.into());
     let top = asked.top.unwrap_or(1).into();
-    let mut output = Predictions::new(asked.output.format, top);
+    let mut output = Predictions::new(asked.output.format(), top);
     let mut count = Count::default();
     while let Some(predicted) = results.next().await {
-        count.take(&predicted, &console);
+        count.take(&predicted, console);
         console.step();
         output.add(&predicted)?;
     }
     console.clear();
     output.end()?;
     if total > 1 && count.failed + count.not_sent > 0 {
-        console.say(format_args!("{count} of {total} images"));
+        console.note(format_args!("{count} of {total} images"));
     }
     Ok(count.exit)
 }
@@ -54,7 +56,7 @@ async fn one(asking: &Asking<'_>, image: Image, given_up: &OnceLock<Exit>) -> Pr
     let name = image.name();
     let result = match given_up.get() {
         Some(why) => Err(Failure::NotSent(*why)),
-        None if asking.interrupt.has_come() => Err(Failure::NotSent(Exit::Interrupted)),
+        None if asking.context.interrupt.has_come() => Err(Failure::NotSent(Exit::Interrupted)),
         None => asking.predict(&image, &name).await,
     };
     if let Err(failure) = &result
@@ -87,7 +89,7 @@ impl Default for Count {
 }
 
 impl Count {
-    /// Counts a result; says why it is none.
+    /// Counts a result, and prints why it is a failure.
     fn take(&mut self, predicted: &Predicted, console: &Console) {
         let topic = console.about(&predicted.image);
         let exit = match &predicted.result {

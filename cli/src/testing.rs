@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::arguments::{Arguments, Command, Look};
 use crate::client::Client;
+use crate::console::Console;
 
 /// A running server; ends with its value.
 pub(crate) struct Scripted {
@@ -20,7 +21,13 @@ pub(crate) struct Scripted {
 impl Scripted {
     /// Gives these answers in order, raw as they are, and closes each connection.
     pub(crate) async fn start(answers: &[&str]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("http://127.0.0.1:0", answers).await
+    }
+
+    /// The same at this address.
+    pub(crate) async fn start_at(url: &str, answers: &[&str]) -> Self {
+        let address = url.trim_start_matches("http://");
+        let listener = TcpListener::bind(address).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let requests: Arc<Mutex<Vec<String>>> = Arc::default();
         let log = Arc::clone(&requests);
@@ -42,12 +49,19 @@ impl Scripted {
         }
     }
 
-    /// A client of this server.
+    /// A client of this server that makes three attempts.
     pub(crate) fn client(&self) -> Client {
-        let _named_before = rustls::crypto::ring::default_provider().install_default();
-        let line = ["selvage", "status", "--url", &self.url, "--tries", "3"];
-        match Arguments::parse_from(line).command {
-            Command::Status(Look { server, .. }) => Client::new(&server).unwrap(),
+        self.client_with(&["--tries", "3"])
+    }
+
+    /// A client of this server with these options.
+    pub(crate) fn client_with(&self, options: &[&str]) -> Client {
+        let _installed = rustls::crypto::ring::default_provider().install_default();
+        let line = ["selvage", "status", "--url", &self.url];
+        match Arguments::parse_from(line.iter().chain(options)).command {
+            Command::Status(Look { server, .. }) => {
+                Client::new(&server, &Console::new(false)).unwrap()
+            }
             other => panic!("{other:?}"),
         }
     }
