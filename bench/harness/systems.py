@@ -35,6 +35,7 @@ class Setup:
     models: Path
     model: str
     cores: int
+    images: Path | None = None
     pictures: Path | None = None
     amqp_url: str | None = None
     redis_url: str | None = None

@@ -1,10 +1,6 @@
-//! `selvage-bench`: reads the command line and runs the measurement, which lives in its own module.
+//! `selvage-bench`: the limits that `bench/run` compares Selvage with, and its pictures. The load client is `selvage bench`.
 
-mod answers;
 mod constant;
-mod cpu;
-mod histogram;
-mod load;
 mod pictures;
 mod raw;
 
@@ -15,7 +11,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use serde::Serialize;
 
-/// Measures Selvage and the limits of the hardware it runs on; each measurement prints one JSON object.
+/// Measures the limits of the hardware; `selvage bench` measures the service.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -25,9 +21,9 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Measurement {
-    /// Sends pictures over HTTP/1.1 connections and checks every answer; exit code 1 if one was wrong.
-    Load(Box<load::Options>),
-    /// Predicts with ONNX Runtime alone, on decoded pictures: the limit for new pictures. Also writes the right answers.
+    /// Writes the pictures of a run as files.
+    Pictures(pictures::Options),
+    /// Predicts with ONNX Runtime alone, on decoded pictures: the limit for new pictures. Also writes the right labels.
     Raw(raw::Options),
     /// Serves one constant answer to every request: the limit of HTTP alone. Runs until it is ended.
     Constant(constant::Options),
@@ -35,7 +31,7 @@ enum Measurement {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().measurement {
-        Measurement::Load(options) => load::run(&options),
+        Measurement::Pictures(options) => pictures::run(&options),
         Measurement::Raw(options) => raw::run(&options),
         Measurement::Constant(options) => constant::run(&options),
     };

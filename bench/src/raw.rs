@@ -1,5 +1,6 @@
 //! The limit for new pictures: ONNX Runtime alone, on pictures that are decoded already. It also knows the right answers.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use selvage_core::catalog::{Catalog, Model};
+use selvage_core::key::Digest;
 use selvage_worker::image::Preparer;
 use selvage_worker::image::decode::Limits;
 use selvage_worker::image::tensor::Normaliser;
@@ -21,9 +23,7 @@ use selvage_worker::onnx::session::Runtime;
 use selvage_worker::onnx::{Open, Predictor};
 use serde::Serialize;
 
-use crate::answers::Answers;
-use crate::cpu::Sample;
-use crate::pictures::{Picture, Source, digest};
+use crate::pictures::Source;
 
 /// Closer scores than these may change places with the order in which a batch is added up.
 const CERTAIN_MARGIN: f32 = 1e-3;
@@ -58,7 +58,7 @@ pub(crate) struct Options {
     /// Length of the measurement for each batch size.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
-    /// Writes the right answers for `load` into this file.
+    /// Writes the right labels into this file, for `selvage bench --answers`.
     #[arg(long, value_name = "FILE")]
     answers: Option<PathBuf>,
 }
@@ -70,8 +70,6 @@ struct Measured {
     images_per_second: f64,
     /// Time of one thread for one image.
     us_per_image: f64,
-    foreign_cores: f64,
-    stolen_cores: f64,
 }
 
 /// Everything that was measured.
@@ -98,14 +96,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let pictures = options.source.read()?;
     let mut tensors = prepare(model, &pictures)?;
     if let Some(path) = &options.answers {
+        let digests = pictures
+            .iter()
+            .map(|picture| Digest::of(picture).to_string());
         let labels = labels(model, open()?.as_mut(), &tensors)?;
-        let (model, model_digest) = (options.model.clone(), model.digest);
-        let answers = Answers {
-            model,
-            model_digest,
-            pictures_digest: digest(&pictures),
-            labels,
-        };
+        let answers: BTreeMap<_, _> = digests.zip(labels).collect();
         fs::write(path, serde_json::to_vec(&answers)?)
             .with_context(|| format!("{} cannot be written", path.display()))?;
     }
@@ -138,7 +133,7 @@ struct Tensors {
     stride: usize,
 }
 
-fn prepare(model: &Model, pictures: &[Picture]) -> Result<Tensors> {
+fn prepare(model: &Model, pictures: &[Vec<u8>]) -> Result<Tensors> {
     let input = &model.input;
     let stride = input.width as usize * input.height as usize * input.channels.count();
     let mut preparer = Preparer::new(input.clone(), Limits::with_pixels(MAX_PIXELS));
@@ -150,7 +145,7 @@ fn prepare(model: &Model, pictures: &[Picture]) -> Result<Tensors> {
         .enumerate()
     {
         let image = preparer
-            .prepare(&picture.bytes)
+            .prepare(picture)
             .with_context(|| format!("picture {number}"))?;
         normaliser.fill(&image, tensor);
     }
@@ -217,7 +212,7 @@ fn measure(
         .map(|_| open())
         .collect::<Result<Vec<_>, _>>()?;
     let (ready, is_over) = (Barrier::new(threads + 1), AtomicBool::new(false));
-    let (images, before, after, elapsed) = thread::scope(|scope| {
+    let (images, elapsed) = thread::scope(|scope| {
         let spawn = |(number, mut predictor): (usize, Box<dyn Predictor>)| {
             let first = number * tensors.len() / threads;
             let (ready, is_over) = (&ready, &is_over);
@@ -225,34 +220,24 @@ fn measure(
         };
         let workers: Vec<_> = predictors.into_iter().enumerate().map(spawn).collect();
         ready.wait();
-        let (before, start) = (Sample::take(&[]), Instant::now());
+        let start = Instant::now();
         thread::sleep(Duration::from_secs_f64(options.seconds));
         is_over.store(true, Ordering::Relaxed);
         let ends: Vec<_> = workers
             .into_iter()
             .map(thread::ScopedJoinHandle::join)
             .collect();
-        let (after, elapsed) = (Sample::take(&[]), start.elapsed());
+        let elapsed = start.elapsed();
         let images: Result<Vec<usize>> = ends
             .into_iter()
             .map(|end| end.map_err(|_| anyhow!("a thread panicked"))?)
             .collect();
-        images.map(|images| {
-            (
-                images.iter().sum::<usize>(),
-                before,
-                after,
-                elapsed.as_secs_f64(),
-            )
-        })
+        images.map(|images| (images.iter().sum::<usize>(), elapsed.as_secs_f64()))
     })?;
-    let usage = after?.since(&before?);
     Ok(Measured {
         batch,
         images_per_second: images as f64 / elapsed,
         us_per_image: elapsed * 1e6 * threads as f64 / images.max(1) as f64,
-        foreign_cores: usage.foreign_cores,
-        stolen_cores: usage.stolen_cores,
     })
 }
 

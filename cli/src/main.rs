@@ -1,9 +1,10 @@
 //! The program `selvage`: a client of Selvage's HTTP API for people and scripts. It uses no other crate of this workspace.
 //!
-//! `arguments/` is the command line; `predict/`, `jobs/` and `server` are the commands; `client/` makes one call of the
+//! `arguments/` is the command line; `predict/`, `jobs/`, `server` and `bench/` are the commands; `client/` makes one call of the
 //! API, `wait` waits for the end of a job. `output/` prints results to standard output, `console` progress to standard error.
 
 mod arguments;
+mod bench;
 mod bounds;
 mod client;
 mod console;
@@ -61,6 +62,7 @@ async fn run(arguments: Arguments) -> Result<Exit, Failure> {
             Command::Jobs(asked) => jobs::run(&asked, &context).await,
             Command::Models(asked) => server::models(&asked, &context).await,
             Command::Status(asked) => server::status(&asked, &context).await,
+            Command::Bench(asked) => bench::run(&asked, &context).await,
             Command::Completions { shell } => arguments::completions(shell),
         }
     };

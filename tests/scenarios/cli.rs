@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use selvage_core::key::Digest;
 use selvage_tests::cli::Ran;
 use selvage_tests::keys::ANN;
 use selvage_tests::{Cli, Deployment, Settings, eventually, pictures};
@@ -292,6 +293,8 @@ pub(super) async fn a_server_that_is_not_there_is_said(on: Arc<Deployment>) -> a
         let ran = cli.run(&line).await.expect(3);
         assert!(ran.stderr.contains("no server answers"), "{ran:?}");
     }
+    let bench = cli.run(&["bench", "127.0.0.1:1", "boot.png"]).await;
+    assert!(bench.expect(3).stderr.contains("no server answers"));
     Ok(())
 }
 
@@ -337,6 +340,98 @@ pub(super) async fn a_reader_that_leaves_is_no_failure(on: Arc<Deployment>) -> a
         let ran = cli.run_unread(line).await.expect(0);
         assert_eq!(ran.stderr, "", "{line:?}");
     }
+    Ok(())
+}
+
+pub(super) async fn a_benchmark_counts_and_checks_responses(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let wrong = format!(r#"{{"{}": "Bag"}}"#, Digest::of(&pictures::boot()));
+    let cli = cli(&on)
+        .file("answers.json", wrong)
+        .file("sample.png", pictures::boot());
+    let url = on.gateways[0].to_string();
+    let short = ["--seconds", "0.5", "--warmup", "0", "--json"];
+    let bench = async |code: i32, image: &str, more: &[&str]| {
+        let line = [&["bench", &url, image], &short[..], more].concat();
+        cli.run(&line).await.expect(code).json()["runs"].clone()
+    };
+    let runs = bench(0, "boot.png", &["--concurrency", "1,4", "--threads", "2"]).await;
+    for (run, (connections, threads)) in [(0, (1, 1)), (1, (4, 2))] {
+        let run = &runs[run];
+        assert_eq!(
+            (&run["connections"], &run["threads"]),
+            (&connections.into(), &threads.into())
+        );
+        assert!(run["requests_per_second"].as_f64() > Some(0.0), "{run}");
+        assert!(
+            run["latency_ms"]["p50"].as_f64() <= run["latency_ms"]["max"].as_f64(),
+            "{run}"
+        );
+        assert!(run["cpu_us_per_request"]["client"].is_number(), "{run}");
+    }
+    assert_eq!(runs[1]["cached_share"], 1.0, "the image repeats: {runs}");
+    let unique = bench(0, "boot.png", &["--unique", "--rate", "40"]).await;
+    assert_eq!(
+        (&unique[0]["cached_share"], &unique[0]["rate"]),
+        (&0.0.into(), &40.0.into())
+    );
+    let wrong = bench(
+        1,
+        "sample.png",
+        &["--answers", "answers.json", "--concurrency", "1"],
+    )
+    .await;
+    assert!(
+        wrong[0]["errors"]["wrong_label"]["count"].as_u64() > Some(0),
+        "{wrong}"
+    );
+    let example = wrong[0]["errors"]["wrong_label"]["example"].to_string();
+    assert!(example.contains("Ankle boot"), "{example}");
+    let bad = bench(1, "bad.png", &["--concurrency", "1"]).await;
+    assert!(
+        bad[0]["errors"]["unsupported_media_type"].is_object(),
+        "{bad}"
+    );
+    let line = [
+        "bench",
+        &url,
+        "boot.png",
+        "--seconds",
+        "0.2",
+        "--concurrency",
+        "1",
+    ];
+    let table = cli.run(&line).await.expect(0);
+    assert!(
+        table.stdout.starts_with("CONNECTIONS  REQUESTS/S  P50 MS"),
+        "{table:?}"
+    );
+    Ok(())
+}
+
+pub(super) async fn a_benchmark_ends_early_in_good_order(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let cli = cli(&on);
+    let url = on.gateways[0].to_string();
+    let line = [
+        "bench",
+        &url,
+        "boot.png",
+        "--seconds",
+        "0.2",
+        "--concurrency",
+        "1,2",
+    ];
+    let mut running = cli.start(&[&line[..], &["--warmup", "60"]].concat());
+    running.wait_for("selvage: 1 connection").await;
+    running.signal("INT").await;
+    let ended = running.end().await.expect(130);
+    assert!(
+        ended.stderr.contains("interrupted; 2 of 2 runs not done"),
+        "{ended:?}"
+    );
     Ok(())
 }
 

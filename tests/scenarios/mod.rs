@@ -109,6 +109,8 @@ pub(crate) fn all() -> Vec<Scenario> {
         cli::a_slow_connection_is_said;
         cli::a_proxy_is_named_without_its_password;
         cli::a_reader_that_leaves_is_no_failure;
+        cli::a_benchmark_counts_and_checks_responses;
+        cli::a_benchmark_ends_early_in_good_order;
         cli::a_key_is_sent_and_never_printed with keys::guarded;
         cli::models_and_readiness_are_shown;
         cli::completions_are_scripts_of_their_shells;

@@ -1,5 +1,6 @@
 //! The command line: every command and option with its help. Nothing is done here.
 
+mod bench;
 mod server;
 
 use std::ffi::OsString;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
+pub(crate) use self::bench::Bench;
 pub(crate) use self::server::Server;
 use crate::failure::{Exit, Failure};
 use crate::job::Status;
@@ -46,6 +48,11 @@ pub(crate) enum Command {
     Models(Look),
     /// Show whether the server is ready.
     Status(Look),
+    /// Measure throughput and latency of a server.
+    ///
+    /// Sends the images over persistent connections and prints one row for each concurrency and rate. The exit code is 1 if any
+    /// response was an error.
+    Bench(Box<Bench>),
     /// Print the completion script of a shell.
     ///
     /// For bash, for example: `selvage completions bash > ~/.local/share/bash-completion/completions/selvage`

@@ -1,4 +1,4 @@
-//! When the next request may start: at once, or when it is due at a fixed rate.
+//! When the next request starts: as soon as a connection is free, or when it is due at a fixed rate.
 
 use std::cell::Cell;
 use std::os::fd::OwnedFd;
@@ -14,13 +14,14 @@ use rustix::time::{
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
+use tokio_util::sync::CancellationToken;
 
-/// Hands out the starts of requests.
+/// Decides when requests start.
 #[derive(Debug)]
 pub(super) enum Pace {
-    /// Whoever is free starts.
+    /// As soon as a connection is free.
     Closed,
-    /// Request `n` starts `n` intervals after the beginning, however slow the answers are.
+    /// Request `n` is due `n` intervals after the beginning, however slow the responses are.
     Open(Schedule),
 }
 
@@ -35,19 +36,19 @@ pub(super) struct Schedule {
 }
 
 impl Pace {
-    /// A pace that begins now. Has to be called on the thread that sends, in a `LocalSet`.
+    /// A pace that begins now. Call it in a `LocalSet`, on the thread that sends.
     ///
     /// # Errors
-    /// When the system gives no timer.
+    /// If the system has no timer.
     pub(super) fn start(per_second: Option<f64>) -> Result<Self> {
         let Some(per_second) = per_second else {
             return Ok(Self::Closed);
         };
         let interval = Duration::from_secs_f64(1.0 / per_second).max(Duration::from_micros(1));
         let (start, due) = (Instant::now(), Rc::new(Semaphore::new(0)));
-        // The runtime's own timers tick once a millisecond, so they would send in bursts; one of the kernel's is exact, and
-        // wakes this thread where it waits for answers too. It ends with the schedule.
-        let timer = timer(interval).context("the system gives no timer")?;
+        // The runtime's timers tick once per millisecond and would send in bursts. A timer of the kernel is exact, and wakes this
+        // thread where it also waits for responses.
+        let timer = timer(interval).context("the system has no timer")?;
         spawn_local(keep(timer, Rc::downgrade(&due)));
         Ok(Self::Open(Schedule {
             start,
@@ -57,28 +58,29 @@ impl Pace {
         }))
     }
 
-    /// Waits until a request may start; gives the time from which its answer is waited for.
+    /// Waits until a request may start, and returns the time from which its latency counts; `None` once the run is over.
     ///
-    /// That is when it was due, if it had to wait for a free connection. If a connection had to wait for it, it is now: that
-    /// this client woke up late is not the server's fault.
-    pub(super) async fn turn(&self) -> Instant {
-        let Self::Open(schedule) = self else {
-            return Instant::now();
-        };
+    /// If the request had to wait for a connection, that is the time at which it was due, so a slow server cannot hide latency by
+    /// delaying the requests (coordinated omission). If a connection was free, it is now: the delay until this thread woke up is
+    /// not the server's.
+    pub(super) async fn turn(&self, over: &CancellationToken) -> Option<Instant> {
         let came = Instant::now();
-        let permit = schedule
-            .due
-            .acquire()
-            .await
-            .expect("the semaphore is never closed");
+        let Self::Open(schedule) = self else {
+            return (!over.is_cancelled()).then_some(came);
+        };
+        let permit = tokio::select! {
+            biased;
+            () = over.cancelled() => return None,
+            permit = schedule.due.acquire() => permit.ok()?,
+        };
         permit.forget();
         let number = schedule.started.get() + 1;
         schedule.started.set(number);
         let due = schedule.start + schedule.interval * number;
-        if due < came { due } else { Instant::now() }
+        Some(if due < came { due } else { Instant::now() })
     }
 
-    /// Requests that were due and found no free connection yet.
+    /// Requests that are due and have no connection yet.
     pub(super) fn backlog(&self) -> usize {
         match self {
             Self::Closed => 0,
@@ -99,13 +101,13 @@ fn timer(interval: Duration) -> Result<AsyncFd<OwnedFd>> {
     timerfd_settime(&timer, TimerfdTimerFlags::empty(), &each)?;
     #[expect(
         deprecated,
-        reason = "what takes its place is unsafe, since a descriptor may be closed behind its back; an owned one is not"
+        reason = "its replacement is unsafe, because others may close a descriptor; this one is owned"
     )]
     let timer = AsyncFd::new(timer)?;
     Ok(timer)
 }
 
-/// Makes requests due until nobody is left to send them.
+/// Makes requests due until the schedule is dropped.
 async fn keep(timer: AsyncFd<OwnedFd>, due: Weak<Semaphore>) {
     let mut fired = [0; size_of::<u64>()];
     while let Ok(mut ready) = timer.readable().await {
@@ -114,7 +116,7 @@ async fn keep(timer: AsyncFd<OwnedFd>, due: Weak<Semaphore>) {
             Err(Errno::AGAIN) => 0,
             Err(_) => return,
         };
-        // Where it has fired again meanwhile, it is readable again.
+        // If it has fired again meanwhile, it is readable again.
         ready.clear_ready();
         let Some(due) = due.upgrade() else { return };
         due.add_permits(usize::try_from(times).unwrap_or(usize::MAX));
@@ -130,7 +132,7 @@ mod tests {
         let begin = Instant::now();
         let pace = Pace::start(Some(2_000.0)).unwrap();
         for number in 1..=100 {
-            let start = pace.turn().await;
+            let start = pace.turn(&CancellationToken::new()).await.unwrap();
             assert!(
                 start >= begin + Duration::from_micros(500) * number,
                 "{number}"
@@ -144,13 +146,29 @@ mod tests {
         while pace.backlog() < 20 {
             tokio::task::yield_now().await;
         }
-        assert!(pace.turn().await.elapsed() >= Duration::from_millis(19));
+        assert!(
+            pace.turn(&CancellationToken::new())
+                .await
+                .unwrap()
+                .elapsed()
+                >= Duration::from_millis(19)
+        );
     }
 
     #[tokio::test]
-    async fn without_a_rate_nobody_waits() {
+    async fn without_a_rate_no_request_waits() {
         let pace = Pace::start(None).unwrap();
         let begin = Instant::now();
-        assert!(pace.turn().await >= begin && pace.backlog() == 0);
+        let start = pace.turn(&CancellationToken::new()).await.unwrap();
+        assert!(start >= begin && pace.backlog() == 0);
+    }
+
+    #[tokio::test(flavor = "local")]
+    async fn nothing_starts_once_the_run_is_over() {
+        let over = CancellationToken::new();
+        over.cancel();
+        for rate in [None, Some(1_000_000.0)] {
+            assert_eq!(Pace::start(rate).unwrap().turn(&over).await, None);
+        }
     }
 }

@@ -1,41 +1,39 @@
-//! One HTTP/1.1 connection: bytes out, one answer in. It knows nothing of pictures or of what is right.
+//! One HTTP/1.1 connection: sends a request, receives its response. It knows nothing of images.
 
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// More headers than any server measured here sends.
-const MAX_HEADERS: usize = 32;
-/// An answer larger than this is not one of ours.
-const MAX_ANSWER_BYTES: usize = 1 << 20;
+/// More headers than any server sends.
+const MAX_HEADERS: usize = 64;
+/// Responses of predictions are far smaller.
+const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
-/// An open connection without a request under way.
+/// An open connection without a request in progress.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
     received: BytesMut,
 }
 
-/// One complete answer.
+/// One complete response.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct Response {
     pub(super) status: u16,
     pub(super) body: BytesMut,
-    /// Head and body together.
-    pub(super) total_bytes: usize,
     /// The server closes the connection after it.
     pub(super) is_last: bool,
 }
 
-/// What an answer's head says.
+/// What the head of a response says.
 #[derive(Clone, Copy, Debug)]
 struct Head {
     status: u16,
     head_bytes: usize,
-    body_bytes: usize,
+    total_bytes: usize,
     is_last: bool,
 }
 
@@ -43,7 +41,7 @@ impl Connection {
     /// Connects.
     ///
     /// # Errors
-    /// When nobody listens there.
+    /// If the server does not accept the connection.
     pub(super) async fn open(server: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(server)
             .await
@@ -55,92 +53,82 @@ impl Connection {
         })
     }
 
-    /// Sends a whole request and receives its answer.
+    /// Sends a whole request and receives its response.
     ///
     /// # Errors
-    /// When the connection breaks or the answer is not understood; the connection is of no use then.
-    pub(super) async fn exchange(&mut self, request: &[u8]) -> Result<Answer> {
-        self.stream
-            .write_all(request)
-            .await
-            .context("the request was not taken")?;
+    /// If the connection breaks or the response is not valid; do not use the connection again.
+    pub(super) async fn exchange(&mut self, request: &[u8]) -> Result<Response> {
+        let sent = self.stream.write_all(request).await;
+        let response = self.receive().await;
+        // A server may reject a request and close the connection before it has read the body.
+        sent.context("cannot send the request").or_else(|error| {
+            let rejected = response.as_ref().is_ok_and(|response| response.is_last);
+            if rejected { Ok(()) } else { Err(error) }
+        })?;
+        response
+    }
+
+    async fn receive(&mut self) -> Result<Response> {
         let head = loop {
-            if self
-                .stream
-                .read_buf(&mut self.received)
-                .await
-                .context("no answer came")?
-                == 0
-            {
-                bail!("the server closed the connection instead of answering");
-            }
+            self.read_some().await?;
             if let Some(head) = parse_head(&self.received)? {
                 break head;
             }
         };
-        let total_bytes = head.head_bytes + head.body_bytes;
-        while self.received.len() < total_bytes {
-            if self
-                .stream
-                .read_buf(&mut self.received)
-                .await
-                .context("the answer was cut off")?
-                == 0
-            {
-                bail!("the server closed the connection within an answer");
-            }
+        while self.received.len() < head.total_bytes {
+            self.read_some().await?;
         }
         ensure!(
-            self.received.len() == total_bytes,
-            "more came than the answer"
+            self.received.len() == head.total_bytes,
+            "the server sent more than the response"
         );
         let mut body = self.received.split();
         body.advance(head.head_bytes);
         self.received.reserve(4096);
-        Ok(Answer {
+        Ok(Response {
             status: head.status,
             body,
-            total_bytes,
             is_last: head.is_last,
         })
     }
+
+    async fn read_some(&mut self) -> Result<()> {
+        let read = self.stream.read_buf(&mut self.received).await;
+        let count = read.context("the connection broke")?;
+        ensure!(
+            count > 0,
+            "the server closed the connection before the end of the response"
+        );
+        Ok(())
+    }
 }
 
-/// Reads a head if it has arrived whole.
+/// Reads the head, once it is complete.
 fn parse_head(bytes: &[u8]) -> Result<Option<Head>> {
-    ensure!(
-        bytes.len() <= MAX_ANSWER_BYTES,
-        "the answer is larger than any of ours"
-    );
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(head_bytes) = response
-        .parse(bytes)
-        .context("the answer is not HTTP/1.1")?
+    let parsed = response.parse(bytes);
+    let httparse::Status::Complete(head_bytes) = parsed.context("the response is not HTTP/1.1")?
     else {
+        ensure!(
+            bytes.len() <= MAX_RESPONSE_BYTES,
+            "the response is too large"
+        );
         return Ok(None);
     };
     let value = |name: &str| {
-        let header = response
-            .headers
-            .iter()
-            .find(|header| header.name.eq_ignore_ascii_case(name))?;
+        let mut headers = response.headers.iter();
+        let header = headers.find(|header| header.name.eq_ignore_ascii_case(name))?;
         std::str::from_utf8(header.value).ok()
     };
-    let body_bytes = value("content-length")
-        .and_then(|text| text.parse().ok())
-        .context("the answer has no length")?;
-    ensure!(
-        body_bytes <= MAX_ANSWER_BYTES,
-        "the answer is larger than any of ours"
-    );
-    let is_last = value("connection").is_some_and(|text| text.eq_ignore_ascii_case("close"));
-    let status = response.code.context("the answer has no status")?;
+    let length = value("content-length").and_then(|text| text.parse::<usize>().ok());
+    let length = length.context("the response has no content-length")?;
+    ensure!(length <= MAX_RESPONSE_BYTES, "the response is too large");
     Ok(Some(Head {
-        status,
+        status: response.code.context("the response has no status")?,
         head_bytes,
-        body_bytes,
-        is_last,
+        total_bytes: head_bytes + length,
+        is_last: value("connection").is_some_and(|text| text.eq_ignore_ascii_case("close")),
     }))
 }
 
@@ -181,7 +169,6 @@ mod tests {
                     (answer.status, &answer.body[..], answer.is_last),
                     (200, &b"hello"[..], false)
                 );
-                assert_eq!(answer.total_bytes, ANSWER.len());
             }
         };
         tokio::join!(server, client);
@@ -210,11 +197,31 @@ mod tests {
         }
     }
 
+    /// A gateway without a free place answers before it has read a large image.
+    #[tokio::test]
+    async fn a_rejection_before_the_end_of_the_body_is_received() {
+        const REJECTED: &[u8] = b"HTTP/1.1 429 X\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.readable().await.unwrap();
+            stream.write_all(REJECTED).await.unwrap();
+            // Closed with unread bytes, so the client cannot send the rest.
+        };
+        let client = async {
+            let mut connection = Connection::open(address).await.unwrap();
+            let rejected = connection.exchange(&vec![0; 32 << 20]).await.unwrap();
+            assert!(rejected.is_last && rejected.status == 429);
+        };
+        tokio::join!(server, client);
+    }
+
     #[test]
-    fn a_server_that_will_close_is_noticed() {
+    fn a_connection_that_will_close_is_marked() {
         let head = parse_head(b"HTTP/1.1 503 X\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
             .unwrap()
             .unwrap();
-        assert!(head.is_last && head.status == 503 && head.body_bytes == 0);
+        assert!(head.is_last && head.status == 503 && head.total_bytes == head.head_bytes);
     }
 }

@@ -1,4 +1,4 @@
-//! Processor time out of `/proc`: of this process, of watched ones by name, of the whole machine. Linux only.
+//! Processor time from `/proc`: of this process, of watched processes by name, and of the whole machine.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use serde::Serialize;
 /// Units of `/proc` times: `USER_HZ` is 100 on every Linux that Rust runs on (proc(5), `sysconf(_SC_CLK_TCK)`).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// A process whose time is to be recorded, as `NAME=PID`; several may share a name and are added up.
+/// A process whose processor time is recorded, as `NAME=PID`; processes of one name are added up.
 #[derive(Clone, Debug)]
 pub(crate) struct Watched {
     name: String,
@@ -33,7 +33,7 @@ impl FromStr for Watched {
 
 /// Processor seconds used so far.
 #[derive(Debug)]
-pub(crate) struct Sample {
+pub(super) struct Sample {
     at: Instant,
     own: f64,
     watched: BTreeMap<String, f64>,
@@ -43,21 +43,21 @@ pub(crate) struct Sample {
 
 /// Processor seconds used between two samples.
 #[derive(Debug, Serialize)]
-pub(crate) struct Usage {
+pub(super) struct Usage {
     /// Seconds by name; this process is `client`.
-    pub(crate) seconds: BTreeMap<String, f64>,
-    /// Cores kept busy by processes that are neither this one nor watched.
-    pub(crate) foreign_cores: f64,
-    /// Cores the hypervisor gave to somebody else.
-    pub(crate) stolen_cores: f64,
+    pub(super) seconds: BTreeMap<String, f64>,
+    /// Cores used by processes that are neither this one nor watched.
+    pub(super) foreign_cores: f64,
+    /// Cores that the hypervisor gave to other machines.
+    pub(super) stolen_cores: f64,
 }
 
 impl Sample {
     /// Reads the counters.
     ///
     /// # Errors
-    /// When a watched process has ended.
-    pub(crate) fn take(watched: &[Watched]) -> Result<Self> {
+    /// If a watched process has ended.
+    pub(super) fn take(watched: &[Watched]) -> Result<Self> {
         let mut by_name: BTreeMap<String, f64> = BTreeMap::new();
         for Watched { name, pid } in watched {
             let seconds = process_seconds(&pid.to_string())
@@ -74,8 +74,8 @@ impl Sample {
         })
     }
 
-    /// What was used since an earlier sample of the same processes.
-    pub(crate) fn since(&self, earlier: &Self) -> Usage {
+    /// What has been used since an earlier sample of the same processes.
+    pub(super) fn since(&self, earlier: &Self) -> Usage {
         let elapsed = (self.at - earlier.at).as_secs_f64().max(1e-9);
         let mut seconds: BTreeMap<String, f64> = self
             .watched
@@ -104,7 +104,7 @@ fn process_seconds(pid: &str) -> Result<f64> {
     let text = fs::read_to_string(&path).with_context(|| format!("{path} cannot be read"))?;
     process_ticks(&text)
         .map(|ticks| ticks / TICKS_PER_SECOND)
-        .with_context(|| format!("{path} is not understood"))
+        .with_context(|| format!("{path} cannot be parsed"))
 }
 
 /// Fields 14 and 15 of `/proc/<pid>/stat`; the second field is a name in brackets that may hold anything.
@@ -119,7 +119,7 @@ fn process_ticks(stat: &str) -> Option<f64> {
 /// Busy and stolen time of all processors together.
 fn machine_seconds() -> Result<(f64, f64)> {
     let text = fs::read_to_string("/proc/stat").context("/proc/stat cannot be read")?;
-    let (busy, stolen) = machine_ticks(&text).context("/proc/stat is not understood")?;
+    let (busy, stolen) = machine_ticks(&text).context("/proc/stat cannot be parsed")?;
     Ok((busy / TICKS_PER_SECOND, stolen / TICKS_PER_SECOND))
 }
 
