@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
@@ -12,13 +13,14 @@ import tempfile
 import threading
 import time
 import unittest
+import unittest.mock
 import xml.etree.ElementTree as xml
 from pathlib import Path
 
 BENCH = Path(__file__).resolve().parent
 sys.path[:0] = [str(BENCH), str(BENCH.parent / "scripts")]
 
-from harness import plot, procs, summary, table
+from harness import measure, plot, procs, summary, table
 from harness.plan import loads
 from harness.procs import Problem, Program
 from harness.systems import FastApi, Setup
@@ -164,6 +166,30 @@ class Processes(unittest.TestCase):
         program.wait_for(lambda: "]" in program.output() or program.process.poll() is not None, "it has printed", 30)
         self.assertIn("'OWN'", program.output())
         self.assertNotIn("SELVAGE_SURPRISE", program.output())
+
+
+class Measured(unittest.TestCase):
+    def load(self, kind: str, errors: dict) -> dict:
+        """Measures this kind of load with a client that reports these errors."""
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        printed = report(100.0) | {"errors": errors}
+        client = unittest.mock.patch.object(measure, "call", return_value=json.dumps([printed]))
+        self.command = self.enterContext(client)
+        setup = Setup(folder, folder, folder, folder, "model", 2, images=folder)
+        return measure.load(setup, FastApi(setup, "test"), measure.Point(kind, 64), measure.Length(0, 1), folder / "answers.json")
+
+    def test_a_wrong_answer_ends_the_run(self):
+        wrong = {"wrong_label": {"count": 1, "example": "expected Coat"}}
+        for kind in ("unique", "repeated", "jobs"):
+            with self.assertRaisesRegex(Problem, "expected Coat"):
+                self.load(kind, wrong)
+
+    def test_a_full_queue_is_right_for_jobs_only(self):
+        full = {"queue_full": {"count": 9, "example": "429"}}
+        self.assertEqual(self.load("jobs", full)["report"]["requests_per_second"], 100.0)
+        self.assertIn("--submit", self.command.call_args.args[0])
+        with self.assertRaises(Problem):
+            self.load("unique", full)
 
 
 class Loads(unittest.TestCase):

@@ -60,7 +60,7 @@ def load(setup: Setup, system: System, point: Point, length: Length, answers: Pa
     for name, pid in system.watched():
         command += ["--watch", f"{name}={pid}"]
     what = f"{system.name}, {point.kind}, {point.connections} connections"
-    (report,) = json.loads(call(command, setup.project, what, fine=(0, 1)))["runs"]
+    (report,) = json.loads(call(command, setup.project, what, fine=(0, 1)))
     wrong = {code: errors["example"] for code, errors in report["errors"].items() if code not in point.allowed_errors()}
     if wrong or not report["requests_per_second"]:
         raise Problem(f"{what}: {wrong or 'no response'}")

@@ -10,11 +10,10 @@ mod report;
 mod requests;
 mod tally;
 
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -22,10 +21,10 @@ pub(crate) use self::cpu::Watched;
 use self::load::Plan;
 use self::report::Report;
 use self::tally::Rules;
-use crate::arguments::{Bench, Format};
+use crate::arguments::Bench;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
-use crate::output::{self, Row};
+use crate::output::List;
 
 /// Longest time for the first connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -33,14 +32,14 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Measures every combination of concurrency and rate, one after the other.
 pub(crate) async fn run(asked: &Bench, context: &Context) -> Result<Exit, Failure> {
     let console = &context.console;
-    let (plans, format) = (plans(asked).await?, asked.output.format());
-    let (mut reports, mut exit) = (Vec::new(), Exit::Success);
-    for plan in &plans {
+    let plans = plans(asked).await?;
+    let (mut output, mut exit) = (List::new(asked.output.format()), Exit::Success);
+    for (number, plan) in plans.iter().enumerate() {
         console.note(format_args!("{plan}"));
         let measured = tokio::select! {
             measured = load::run(plan, &asked.watch) => measured,
             () = context.interrupt.comes() => {
-                let left = plans.len() - reports.len();
+                let left = plans.len() - number;
                 console.say(format_args!("interrupted; {left} of {} runs not done", plans.len()));
                 exit = Exit::Interrupted;
                 break;
@@ -54,12 +53,9 @@ pub(crate) async fn run(asked: &Bench, context: &Context) -> Result<Exit, Failur
         if !report.is_good() {
             exit = Exit::Failed;
         }
-        if format == Format::Ndjson {
-            writeln!(io::stdout(), "{}", json!(report))?;
-        }
-        reports.push(report);
+        output.add(&report, vec![report.row()])?;
     }
-    write(format, &reports)?;
+    output.end()?;
     Ok(exit)
 }
 
@@ -100,17 +96,4 @@ async fn server(asked: &Bench) -> Result<SocketAddr, Failure> {
     let connected = timeout(CONNECT_LIMIT, connecting).await;
     let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     connected.map_err(|cause| Failure::unreachable(asked.url.as_str(), false, cause.to_string()))
-}
-
-fn write(format: Format, reports: &[Report]) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    match format {
-        Format::Table => {
-            let rows: Vec<Row> = reports.iter().map(Report::row).collect();
-            output::write(&rows, &mut out)?;
-        }
-        Format::Json => writeln!(out, "{}", json!({"runs": reports}))?,
-        Format::Ndjson => {}
-    }
-    Ok(out.flush()?)
 }

@@ -12,7 +12,7 @@ use crate::console::Topic;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::job::Job;
-use crate::output;
+use crate::output::{List, Row};
 
 /// The most jobs the server lists in one answer.
 const LARGEST_PART: usize = 100;
@@ -32,7 +32,11 @@ pub(super) async fn run(asked: &ListedJobs, context: &Context) -> Result<Exit, F
     let topic = context.console.about(client.url());
     let jobs = read(&client, asked, bounds.deadline, topic);
     let jobs = bounds.run(Duration::ZERO, jobs).await?;
-    output::jobs(asked.output.format(), &jobs)?;
+    let mut output = List::new(asked.output.format());
+    for job in &jobs {
+        output.add(&job.raw, vec![Row::of_job(job)])?;
+    }
+    output.end()?;
     Ok(Exit::Success)
 }
 

@@ -1,13 +1,9 @@
-//! What became of each image, in the order the images were named in.
-
-use std::io::{self, Write as _};
+//! The result of one image, as JSON and as rows.
 
 use serde::Serialize;
-use serde_json::Value;
-use serde_json::value::RawValue;
+use serde::ser::{SerializeMap as _, Serializer};
 
 use super::Row;
-use crate::arguments::Format;
 use crate::failure::Failure;
 use crate::job::Job;
 
@@ -20,108 +16,49 @@ pub(crate) struct Predicted {
     pub(crate) result: Result<Job, Failure>,
 }
 
-/// One image in JSON: `job` is the server's object, unchanged.
-#[derive(Serialize)]
-struct Item<'a> {
-    image: &'a str,
-    job: Option<&'a RawValue>,
-    error: Option<Value>,
-}
-
-/// Writes results as they come, or at the end where their form needs all of them.
-#[derive(Debug)]
-pub(crate) struct Predictions {
-    format: Format,
-    /// Labels listed for each image.
-    top: usize,
-    written: usize,
-    rows: Vec<Row>,
-}
-
-impl Predictions {
-    pub(crate) const fn new(format: Format, top: usize) -> Self {
-        Self {
-            format,
-            top,
-            written: 0,
-            rows: Vec::new(),
-        }
+/// `job` is the server's object, unchanged.
+impl Serialize for Predicted {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(3))?;
+        map.serialize_entry("image", &self.image)?;
+        map.serialize_entry("job", &self.result.as_ref().ok().map(|job| &job.raw))?;
+        map.serialize_entry("error", &self.result.as_ref().err().map(Failure::to_json))?;
+        map.end()
     }
+}
 
-    /// Takes one more result.
-    pub(crate) fn add(&mut self, predicted: &Predicted) -> Result<(), Failure> {
-        let before = match self.format {
-            Format::Table => {
-                self.rows.extend(rows(predicted, self.top));
-                return Ok(());
+impl Predicted {
+    /// A row for the image, and one for each further label of it.
+    pub(crate) fn rows(&self, top: usize) -> Vec<Row> {
+        let image = &self.image;
+        let row =
+            |image: &str, status: &str| Row::new().with("IMAGE", image).with("STATUS", status);
+        let job = match &self.result {
+            Ok(job) => job,
+            Err(failure) => {
+                let (status, note) = match failure {
+                    Failure::NotSent(_) => ("not_sent", ""),
+                    _ => ("failed", failure.code()),
+                };
+                let row = row(image, status).label(None).with("NOTE", note);
+                return vec![row.with("JOB", failure.job().unwrap_or_default())];
             }
-            Format::Json if self.written == 0 => "[",
-            Format::Json => ",\n ",
-            Format::Ndjson => "",
         };
-        let item = Item {
-            image: &predicted.image,
-            job: predicted.result.as_ref().ok().map(|job| job.raw.as_ref()),
-            error: predicted.result.as_ref().err().map(Failure::to_json),
-        };
-        let item = serde_json::to_string(&item).map_err(io::Error::from)?;
-        let after = if self.format == Format::Ndjson {
-            "\n"
-        } else {
-            ""
-        };
-        self.written += 1;
-        let mut out = io::stdout().lock();
-        write!(out, "{before}{item}{after}")?;
-        Ok(out.flush()?)
+        let seen = &job.seen;
+        let labels = seen.output.iter().flat_map(|output| &output.top);
+        let mut labels = labels.take(top);
+        let note = seen.error.as_ref().map_or("", |problem| &problem.code);
+        let id = if job.has_ended() { "" } else { &seen.id };
+        let first = row(image, seen.status.as_str()).label(labels.next());
+        let mut rows = vec![first.with("NOTE", note).with("JOB", id)];
+        rows.extend(labels.map(|label| {
+            row("", "")
+                .label(Some(label))
+                .with("NOTE", "")
+                .with("JOB", "")
+        }));
+        rows
     }
-
-    /// Writes what is left.
-    pub(crate) fn end(self) -> Result<(), Failure> {
-        let mut out = io::stdout().lock();
-        match self.format {
-            Format::Table => super::write(&self.rows, &mut out)?,
-            Format::Json if self.written == 0 => writeln!(out, "[]")?,
-            Format::Json => writeln!(out, "]")?,
-            Format::Ndjson => {}
-        }
-        Ok(out.flush()?)
-    }
-}
-
-/// A row for the image, and one for each further label of it.
-fn rows(predicted: &Predicted, top: usize) -> Vec<Row> {
-    let image = &predicted.image;
-    let row = |image: &str, status: &str| Row::new().with("IMAGE", image).with("STATUS", status);
-    let job = match &predicted.result {
-        Ok(job) => job,
-        Err(failure) => {
-            let (status, note) = match failure {
-                Failure::NotSent(_) => ("not_sent", ""),
-                _ => ("failed", failure.code()),
-            };
-            let row = row(image, status).label(None).with("NOTE", note);
-            return vec![row.with("JOB", failure.job().unwrap_or_default())];
-        }
-    };
-    let labels = job
-        .seen
-        .output
-        .iter()
-        .flat_map(|output| &output.top)
-        .take(top);
-    let mut labels = labels;
-    let note = job.seen.error.as_ref().map_or("", |problem| &problem.code);
-    let id = if job.has_ended() { "" } else { &job.seen.id };
-    let first = row(image, job.seen.status.as_str()).label(labels.next());
-    let mut rows = vec![first.with("NOTE", note).with("JOB", id)];
-    rows.extend(labels.map(|label| {
-        row("", "")
-            .label(Some(label))
-            .with("NOTE", "")
-            .with("JOB", "")
-    }));
-    rows
 }
 
 #[cfg(test)]
@@ -132,16 +69,14 @@ mod tests {
         let mut all = Vec::new();
         for (image, result) in results {
             let result = result.map(|text| serde_json::from_str(text).unwrap());
-            all.extend(rows(
-                &Predicted {
-                    image: image.to_owned(),
-                    result,
-                },
-                top,
-            ));
+            let predicted = Predicted {
+                image: image.to_owned(),
+                result,
+            };
+            all.extend(predicted.rows(top));
         }
         let mut out = Vec::new();
-        super::write(&all, &mut out).unwrap();
+        crate::output::table::write(&all, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 

@@ -13,7 +13,7 @@ use crate::console::Console;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::images::{self, Image};
-use crate::output::{Predicted, Predictions};
+use crate::output::{List, Predicted};
 
 /// Classifies all images; a bad image does not affect the others.
 pub(crate) async fn run(asked: &Predict, context: &Context) -> Result<Exit, Failure> {
@@ -37,12 +37,12 @@ pub(crate) async fn run(asked: &Predict, context: &Context) -> Result<Exit, Fail
         .map(|image| one(&asking, image, &given_up));
     let mut results = stream::iter(results).buffered(asked.concurrency.into());
     let top = asked.top.unwrap_or(1).into();
-    let mut output = Predictions::new(asked.output.format(), top);
+    let mut output = List::new(asked.output.format());
     let mut count = Count::default();
     while let Some(predicted) = results.next().await {
         count.take(&predicted, console);
         console.step();
-        output.add(&predicted)?;
+        output.add(&predicted, predicted.rows(top))?;
     }
     console.clear();
     output.end()?;
@@ -92,23 +92,19 @@ impl Count {
     /// Counts a result, and prints why it is a failure.
     fn take(&mut self, predicted: &Predicted, console: &Console) {
         let topic = console.about(&predicted.image);
-        let exit = match &predicted.result {
+        let (exit, count) = match &predicted.result {
             Ok(job) if !job.is_lost() => return,
             Ok(job) => {
                 topic.say(job.reason());
-                Exit::Failed
+                (Exit::Failed, &mut self.failed)
             }
-            Err(failure @ Failure::NotSent(_)) => {
-                self.not_sent += 1;
-                self.exit = self.exit.max(failure.exit());
-                return;
-            }
+            Err(Failure::NotSent(why)) => (*why, &mut self.not_sent),
             Err(failure) => {
                 topic.say(failure);
-                failure.exit()
+                (failure.exit(), &mut self.failed)
             }
         };
-        self.failed += 1;
+        *count += 1;
         self.exit = self.exit.max(exit);
     }
 }
