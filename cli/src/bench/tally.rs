@@ -12,6 +12,8 @@ use super::connection::Response;
 
 /// Bytes of a response that an example quotes.
 const QUOTED_BYTES: usize = 300;
+/// What the first label of a response follows.
+const LABEL: &[u8] = b"\"label\":";
 /// The longest latency that is distinguished, in microseconds: an hour. Latencies are kept to within a thousandth.
 const LONGEST_US: u64 = 3_600_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
@@ -76,11 +78,19 @@ impl Rules {
 
 /// Whether the first `"label":` is followed by this label; by any text if none is given.
 fn has_label(body: &[u8], label: Option<&str>) -> bool {
-    const KEY: &[u8] = b"\"label\":";
-    memmem::find(body, KEY).is_some_and(|at| {
-        let value = body[at + KEY.len()..].trim_ascii_start();
+    memmem::find(body, LABEL).is_some_and(|at| {
+        let value = body[at + LABEL.len()..].trim_ascii_start();
         value.starts_with(label.unwrap_or("\"").as_bytes())
     })
+}
+
+/// A wrong response in words: from its label on, if another label was expected.
+fn quote(response: &Response, label: Option<&str>) -> String {
+    let from = label.and_then(|_| memmem::find(&response.body, LABEL));
+    let body = &response.body[from.unwrap_or(0)..];
+    let body = String::from_utf8_lossy(&body[..body.len().min(QUOTED_BYTES)]);
+    let expected = label.map_or(String::new(), |label| format!("expected {label}: "));
+    format!("{expected}{} {body}", response.status)
 }
 
 impl Tally {
@@ -112,15 +122,7 @@ impl Tally {
                 self.cached += u64::from(is_cached);
                 self.body_bytes += response.body.len() as u64;
             }
-            Ok((response, Err(code))) => self.error(&code, 1, || {
-                let body = &response.body[..response.body.len().min(QUOTED_BYTES)];
-                let expected = label.map_or(String::new(), |label| format!("expected {label}: "));
-                format!(
-                    "{expected}{} {}",
-                    response.status,
-                    String::from_utf8_lossy(body)
-                )
-            }),
+            Ok((response, Err(code))) => self.error(&code, 1, || quote(response, label)),
             Err(error) => self.error("connection", 1, || format!("{error:#}")),
         }
     }
@@ -222,8 +224,21 @@ mod tests {
         ] {
             let tally = count(PREDICT, status, body);
             assert_eq!(errors(&tally), [(code, 1)], "{status} {body}");
-            assert!(tally.errors[code].example.contains(body) && tally.latencies.is_empty());
+            assert!(tally.latencies.is_empty());
+            let quoted = &body[body.find("\"label\":").unwrap_or(0)..];
+            let example = format!("expected \"Coat\": {status} {quoted}");
+            assert_eq!(tally.errors[code].example, example);
         }
+    }
+
+    #[test]
+    fn the_label_of_a_long_response_is_quoted() {
+        let body = format!(
+            r#"{{"digest":"{}","label":"Bag"}}"#,
+            "0".repeat(QUOTED_BYTES)
+        );
+        let tally = count(PREDICT, 200, &body);
+        assert!(tally.errors["wrong_label"].example.contains("\"Bag\""));
     }
 
     #[test]
