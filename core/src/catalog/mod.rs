@@ -3,14 +3,18 @@
 //! The gateway reads descriptions and digests only; nothing here opens a model with ONNX Runtime.
 
 mod description;
+mod files;
 pub mod follow;
+mod onnx_file;
 mod watch;
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use description::{Channels, Input, Layout, Output, Polarity, Resize};
+pub use files::ModelFiles;
+use onnx_file::OnnxFile;
 
 use crate::job::ModelName;
 use crate::key::{Digest, PredictionKey};
@@ -33,7 +37,9 @@ pub struct Model {
     pub description: String,
     /// The ONNX file.
     pub file: PathBuf,
-    /// Digest of the ONNX file.
+    /// Locations of external data, relative to the ONNX file's folder.
+    pub external: Vec<String>,
+    /// Digest of the ONNX file and its external data.
     pub digest: Digest,
     /// Labels, in the order of the model's scores.
     pub labels: Arc<[String]>,
@@ -63,6 +69,7 @@ impl Model {
             version,
             description,
             file: _,
+            external: _,
             digest,
             labels,
             max_batch,
@@ -212,15 +219,17 @@ fn read_model(description: &Path) -> Result<Model, CatalogError> {
     };
     let parsed = description::parse(&text).map_err(invalid)?;
     let file = description.with_file_name(&parsed.file);
-    let digest = File::open(&file)
-        .and_then(Digest::of_reader)
-        .map_err(|source| invalid(format!("file: `{}` cannot be read: {source}", parsed.file)))?;
+    let unreadable =
+        |source| invalid(format!("file: `{}` cannot be read: {source}", parsed.file));
+    let graph = OnnxFile::read(&file).map_err(unreadable)?;
+    let digest = files::digest(&file, &graph).map_err(unreadable)?;
     Ok(Model {
         preprocessing: parsed.preparation(PREPARATION_VERSION),
         name: parsed.name,
         version: parsed.version,
         description: parsed.description,
         file,
+        external: graph.external.into_iter().collect(),
         digest,
         labels: parsed.labels.into(),
         max_batch: usize::from(parsed.max_batch),
@@ -264,6 +273,44 @@ mod tests {
         assert_eq!(model.digest, Digest::of(b"weights"));
         assert_eq!(&*model.labels, ["a", "b"]);
         assert!(catalog.get("other").is_none());
+    }
+
+    /// A models folder with one model whose weights lie in `model.onnx.data`.
+    pub(super) fn folder_with_external_data() -> tempfile::TempDir {
+        let folder = folder_with(GOOD);
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/variants/external");
+        for file in ["model.onnx", "model.onnx.data"] {
+            fs::copy(fixture.join(file), folder.path().join("tiny").join(file)).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn external_data_is_part_of_the_digest() {
+        let folder = folder_with_external_data();
+        let read = || Catalog::read(folder.path()).map(|catalog| catalog.models()[0].digest);
+        let (data, digest) = (folder.path().join("tiny/model.onnx.data"), read().unwrap());
+        assert_ne!(digest, Digest::of(&fs::read(data.with_file_name("model.onnx")).unwrap()));
+        fs::write(&data, [0; 36]).unwrap();
+        assert_ne!(read().unwrap(), digest);
+        fs::remove_file(&data).unwrap();
+        let message = read().unwrap_err().to_string();
+        assert!(message.contains("`model.onnx.data`"), "{message}");
+    }
+
+    #[test]
+    fn external_data_outside_of_the_models_folder_is_refused() {
+        let folder = folder_with_external_data();
+        let file = folder.path().join("tiny/model.onnx");
+        let text = fs::read(&file).unwrap();
+        for elsewhere in [b"../el/onnx.data", b"/etc/other.data", b"below/../../abc"] {
+            let at = text.windows(15).position(|part| part == b"model.onnx.data").unwrap();
+            let mut changed = text.clone();
+            changed[at..at + 15].copy_from_slice(elsewhere);
+            fs::write(&file, changed).unwrap();
+            let message = Catalog::read(folder.path()).unwrap_err().to_string();
+            assert!(message.contains("outside of the model's folder"), "{message}");
+        }
     }
 
     #[test]

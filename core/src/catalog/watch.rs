@@ -146,7 +146,7 @@ fn looks(folder: &Path) -> Option<Looks> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::tests::{GOOD, folder_with};
+    use crate::catalog::tests::{GOOD, folder_with, folder_with_external_data};
     use crate::key::Digest;
 
     fn digests(findings: &[Finding]) -> Vec<Digest> {
@@ -184,6 +184,16 @@ mod tests {
         fs::rename(&other, &file).unwrap();
         assert!(watch.look().is_empty());
         assert_eq!(digests(&watch.look()), [Digest::of(b"weighty")]);
+    }
+
+    #[test]
+    fn a_change_of_external_data_is_seen() {
+        let folder = folder_with_external_data();
+        let mut watch = Watch::new(folder.path().to_owned());
+        let settled = (watch.look(), watch.look()).1;
+        fs::write(folder.path().join("tiny/model.onnx.data"), [0; 36]).unwrap();
+        assert!(watch.look().is_empty());
+        assert_ne!(digests(&watch.look()), digests(&settled));
     }
 
     #[test]

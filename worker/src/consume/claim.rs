@@ -135,6 +135,7 @@ mod tests {
             version: "1".to_owned(),
             description: String::new(),
             file: "tiny.onnx".into(),
+            external: Vec::new(),
             digest: Digest::of(b"model"),
             labels: vec!["a".to_owned()].into(),
             max_batch: 1,

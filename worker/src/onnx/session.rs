@@ -11,7 +11,7 @@ use ort::environment::Environment;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{RunOptions, Session, SessionOutputs};
 use ort::value::{Outlet, TensorElementType, TensorRef};
-use selvage_core::catalog::{Layout, Model};
+use selvage_core::catalog::{Layout, Model, ModelFiles};
 
 use super::{BreakOff, ModelError, Predictor};
 
@@ -79,21 +79,21 @@ impl fmt::Debug for OnnxPredictor {
 }
 
 impl OnnxPredictor {
-    /// Opens a session from a model file's bytes, checks it and warms it.
+    /// Opens a session from the bytes of a model's files, checks it and warms it.
     ///
     /// # Errors
     /// [`ModelError::Unfit`] names the file and the field of `model.toml` that does not fit it.
     pub fn open(
         runtime: &Runtime,
         model: &Model,
-        bytes: &[u8],
+        files: &ModelFiles,
         intra_threads: usize,
     ) -> Result<Self, ModelError> {
         let unfit = |problem| ModelError::Unfit {
             file: model.file.clone(),
             problem,
         };
-        let session = commit(runtime, bytes, intra_threads)
+        let session = commit(runtime, files, intra_threads)
             .map_err(|error| unfit(format!("file: not a usable ONNX model: {error}")))?;
         let input = pick(session.inputs(), model.input.name.as_deref(), "input").map_err(unfit)?;
         if session.inputs().len() > 1 {
@@ -212,15 +212,24 @@ fn extract<'o>(outputs: &'o SessionOutputs<'_>, name: &str) -> Result<&'o [f32],
 }
 
 /// Opens a session that computes on the calling thread and never spins.
-fn commit(runtime: &Runtime, bytes: &[u8], intra_threads: usize) -> Result<Session, ort::Error> {
-    Session::builder(&runtime.0)?
+///
+/// External data is given to it too: ONNX Runtime would look for it in the current directory, where another model's may lie.
+fn commit(
+    runtime: &Runtime,
+    files: &ModelFiles,
+    intra_threads: usize,
+) -> Result<Session, ort::Error> {
+    let mut builder = Session::builder(&runtime.0)?
         .with_intra_threads(intra_threads)?
         .with_intra_op_spinning(false)?
         .with_inter_op_spinning(false)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         // The pattern is kept per batch size: with varying sizes it is memory for nothing.
-        .with_memory_pattern(false)?
-        .commit_from_memory(bytes)
+        .with_memory_pattern(false)?;
+    for (location, bytes) in &files.external {
+        builder = builder.with_external_initializer_file_in_memory(location, Arc::clone(bytes))?;
+    }
+    builder.commit_from_memory(&files.graph)
 }
 
 fn names(outlets: &[Outlet]) -> String {

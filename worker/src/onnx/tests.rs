@@ -24,8 +24,8 @@ fn model(source: &Path) -> (tempfile::TempDir, Arc<Model>) {
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("model");
     fs::create_dir(&copy).unwrap();
-    for file in ["model.toml", "model.onnx"] {
-        fs::copy(source.join(file), copy.join(file)).unwrap();
+    for file in fs::read_dir(source).unwrap().map(Result::unwrap) {
+        fs::copy(file.path(), copy.join(file.file_name())).unwrap();
     }
     let catalog = Catalog::read(folder.path()).unwrap();
     (folder, Arc::clone(&catalog.models()[0]))
@@ -60,6 +60,7 @@ fn pictures_are_distinguished_in_either_layout_and_any_batch() {
         ("variants/nchw", true),
         ("variants/free-sides", false),
         ("variants/batch-of-two", false),
+        ("variants/external", false),
     ] {
         let mut predictor = open(&fixtures().join(source)).unwrap();
         for images in 1..=predictor.max_batch() {
@@ -153,6 +154,14 @@ fn names_of_tensors_that_are_not_there_are_refused() {
 fn a_file_that_is_replaced_while_it_is_loaded_is_refused() {
     let (_folder, model) = model(&fixtures().join("rgb-tiny"));
     fs::copy(fixtures().join("variants/nchw/model.onnx"), &model.file).unwrap();
+    let error = recipe(runtime(), model, 1).err().unwrap();
+    assert!(error.to_string().contains("was replaced"), "{error}");
+}
+
+#[test]
+fn external_data_that_is_replaced_while_it_is_loaded_is_refused() {
+    let (folder, model) = model(&fixtures().join("variants/external"));
+    fs::write(folder.path().join("model/model.onnx.data"), [0; 36]).unwrap();
     let error = recipe(runtime(), model, 1).err().unwrap();
     assert!(error.to_string().contains("was replaced"), "{error}");
 }

@@ -141,6 +141,7 @@ pub(super) fn model(max_batch: usize) -> Model {
         version: "1".to_owned(),
         description: String::new(),
         file: "fake.onnx".into(),
+        external: Vec::new(),
         digest: Digest::of(b"fake"),
         labels: vec!["a".to_owned(), "b".to_owned()].into(),
         max_batch,
