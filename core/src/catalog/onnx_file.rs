@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, BufReader, Read as _, Seek as _};
+use std::io::{self, BufReader, Read as _};
 use std::path::Path;
 
 /// Longest text that is read: metadata may hold thousands of labels.
@@ -48,10 +48,17 @@ impl OnnxFile {
         match reader.model(end) {
             Ok(()) => {
                 let mut found = reader.found;
-                found.inputs.retain(|input| !found.weights.contains(&input.name));
+                found
+                    .inputs
+                    .retain(|input| !found.weights.contains(&input.name));
                 Ok(found)
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+                ) =>
+            {
                 Ok(Self::default())
             }
             Err(error) => Err(error),
@@ -81,10 +88,12 @@ impl Reader {
                 reader.found.metadata.push(pair);
                 Ok(())
             }
-            (25, Value::Part(end)) => reader.each(end, |reader, field, value| match (field, value) {
-                (7, Value::Part(end)) => reader.node(end, 0),
-                _ => Ok(()),
-            }),
+            (25, Value::Part(end)) => {
+                reader.each(end, |reader, field, value| match (field, value) {
+                    (7, Value::Part(end)) => reader.node(end, 0),
+                    _ => Ok(()),
+                })
+            }
             _ => Ok(()),
         })
     }
@@ -110,12 +119,14 @@ impl Reader {
     /// The attributes of a node: tensors and graphs, one or several.
     fn node(&mut self, end: u64, depth: u32) -> io::Result<()> {
         self.each(end, |reader, field, value| match (field, value) {
-            (5, Value::Part(end)) => reader.each(end, |reader, field, value| match (field, value) {
-                (5 | 10, Value::Part(end)) => reader.tensor(end),
-                (6 | 11, Value::Part(end)) => reader.graph(end, depth + 1),
-                (22 | 23, Value::Part(end)) => reader.sparse(end),
-                _ => Ok(()),
-            }),
+            (5, Value::Part(end)) => {
+                reader.each(end, |reader, field, value| match (field, value) {
+                    (5 | 10, Value::Part(end)) => reader.tensor(end),
+                    (6 | 11, Value::Part(end)) => reader.graph(end, depth + 1),
+                    (22 | 23, Value::Part(end)) => reader.sparse(end),
+                    _ => Ok(()),
+                })
+            }
             _ => Ok(()),
         })
     }
@@ -154,10 +165,12 @@ impl Reader {
                 Ok(())
             }
             // A type, which holds a tensor's type.
-            (2, Value::Part(end)) => reader.each(end, |reader, field, value| match (field, value) {
-                (1, Value::Part(end)) => reader.tensor_type(end, &mut info),
-                _ => Ok(()),
-            }),
+            (2, Value::Part(end)) => {
+                reader.each(end, |reader, field, value| match (field, value) {
+                    (1, Value::Part(end)) => reader.tensor_type(end, &mut info),
+                    _ => Ok(()),
+                })
+            }
             _ => Ok(()),
         })?;
         Ok(info)
@@ -283,7 +296,11 @@ mod tests {
     fn what_is_no_model_has_nothing_to_say() {
         for case in ["truncated", "not-a-model", "empty"] {
             let path = fixture("broken-models").join(case).join("model.onnx");
-            assert_eq!(OnnxFile::read(&path).unwrap(), OnnxFile::default(), "{case}");
+            assert_eq!(
+                OnnxFile::read(&path).unwrap(),
+                OnnxFile::default(),
+                "{case}"
+            );
         }
     }
 
@@ -293,7 +310,13 @@ mod tests {
         let wrap = |field: u8, inner: &[u8]| {
             let length = inner.len();
             let bytes = [0, 7, 14, 21].map(|shift| ((length >> shift) as u8 & 0x7F) | 0x80);
-            [&[field << 3 | 2][..], &bytes, &[(length >> 28) as u8], inner].concat()
+            [
+                &[field << 3 | 2][..],
+                &bytes,
+                &[(length >> 28) as u8],
+                inner,
+            ]
+            .concat()
         };
         let mut graph = Vec::new();
         for _ in 0..2000 {
