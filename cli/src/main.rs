@@ -1,4 +1,4 @@
-//! The program `selvage`: a client of Selvage's HTTP API for people and scripts, and of nothing else of this workspace.
+//! The program `selvage`: a client of Selvage's HTTP API for people and scripts. It imports nothing else of this workspace.
 //!
 //! `arguments/` has the command line; `predict/`, `jobs` and `server` the commands; `client/` one call of the API, `wait` a
 //! job to its end. Results go to standard output by `output/`, what happens meanwhile to standard error by `console`.
@@ -10,6 +10,7 @@ mod console;
 mod failure;
 mod job;
 mod jobs;
+mod model;
 mod output;
 mod predict;
 #[cfg(test)]
@@ -54,6 +55,7 @@ async fn run(command: Command) -> Result<Exit, Failure> {
             Command::Predict(asked) => predict::run(&asked, &interrupt).await,
             Command::Jobs(asked) => jobs::run(&asked, &interrupt).await,
             Command::Models(asked) => server::models(&asked, &interrupt).await,
+            Command::Model { arguments } => model::run(&arguments),
             Command::Status(asked) => server::status(&asked, &interrupt).await,
             Command::Completions { shell } => arguments::completions(shell),
         }

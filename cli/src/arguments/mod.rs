@@ -41,6 +41,18 @@ pub(crate) enum Command {
     Jobs(Jobs),
     /// List the models that can be asked.
     Models(Look),
+    /// Check a model's folder (`check FOLDER`), or write its model.toml (`init FOLDER`); needs selvage-worker on this machine.
+    #[command(disable_help_flag = true)]
+    Model {
+        /// What selvage-worker is to do; `help` lists it.
+        #[arg(
+            required = true,
+            allow_hyphen_values = true,
+            trailing_var_arg = true,
+            value_name = "ARGUMENTS"
+        )]
+        arguments: Vec<OsString>,
+    },
     /// Tell whether the server is ready.
     Status(Look),
     /// Print the completions of a shell.
