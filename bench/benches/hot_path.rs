@@ -10,7 +10,7 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
-use selvage_core::catalog::{Channels, Input, Layout, Polarity, Resize};
+use selvage_core::catalog::{Channels, Input, Polarity, Resize};
 use selvage_core::clock::UnixMillis;
 use selvage_core::job::{CachePolicy, Job, JobId, Priority, ReplyAddress};
 use selvage_core::key::{Digest, PredictionKey};
@@ -146,16 +146,12 @@ fn batch(criterion: &mut Criterion) {
 /// The `[input]` of the Fashion-MNIST model.
 fn input() -> Input {
     Input {
-        name: None,
-        width: 28,
-        height: 28,
-        channels: Channels::Gray,
-        layout: Layout::Nchw,
         resize: Resize::Fit,
         polarity: Polarity::Auto,
         trim: true,
         mean: vec![0.286],
         std: vec![0.353],
+        ..Input::new(28, 28, Channels::Gray)
     }
 }
 

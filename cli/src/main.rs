@@ -13,6 +13,7 @@ mod failure;
 mod images;
 mod job;
 mod jobs;
+mod model;
 mod output;
 mod predict;
 mod server;
@@ -61,6 +62,7 @@ async fn run(arguments: Arguments) -> Result<Exit, Failure> {
             Command::Predict(asked) => predict::run(&asked, &context).await,
             Command::Jobs(asked) => jobs::run(&asked, &context).await,
             Command::Models(asked) => server::models(&asked, &context).await,
+            Command::Model { arguments } => model::run(&arguments),
             Command::Status(asked) => server::status(&asked, &context).await,
             Command::Bench(asked) => bench::run(&asked, &context).await,
             Command::Completions { shell } => arguments::completions(shell),

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use selvage_core::key::Digest;
 use selvage_tests::cli::Ran;
 use selvage_tests::keys::ANN;
+use selvage_tests::program::project;
 use selvage_tests::{Cli, Deployment, Settings, eventually, pictures};
 use serde_json::Value;
 use tokio::net::{TcpSocket, TcpStream};
@@ -480,6 +481,23 @@ pub(super) async fn models_and_readiness_are_shown(on: Arc<Deployment>) -> anyho
     assert_eq!(status["status"], "ready", "{status}");
     let status = cli.run(&["status"]).await.expect(0);
     assert!(status.stdout.contains(on.shape.as_str()), "{status:?}");
+    Ok(())
+}
+
+pub(super) async fn a_models_folder_is_checked_before_it_is_served(
+    on: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let (cli, fixtures) = (cli(&on), project().join("tests/fixtures"));
+    let folder = fixtures.join("exports/hf-vit").display().to_string();
+    let check = ["model", "check", &folder, "--image", "boot.png"];
+    let checked = cli.run(&check).await.expect(0);
+    for words in ["preprocessor_config.json", "best labels", "MiB"] {
+        assert!(checked.stdout.contains(words), "{checked:?}");
+    }
+    let folder = fixtures.join("broken-models/transposed");
+    let folder = folder.display().to_string();
+    let refused = cli.run(&["model", "check", &folder]).await.expect(1);
+    assert!(refused.stderr.contains("transposed"), "{refused:?}");
     Ok(())
 }
 

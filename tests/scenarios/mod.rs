@@ -113,6 +113,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         cli::a_benchmark_ends_early_in_good_order;
         cli::a_key_is_sent_and_never_printed with keys::guarded;
         cli::models_and_readiness_are_shown;
+        cli::a_models_folder_is_checked_before_it_is_served;
         cli::completions_are_scripts_of_their_shells;
         jobs::an_accepted_job_finishes_and_can_be_polled_anywhere;
         jobs::prefer_decides_how_long_to_wait;

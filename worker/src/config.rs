@@ -64,10 +64,31 @@ pub struct Config {
 }
 
 /// What the program does instead of working.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Ask the worker that runs here, by the same settings, whether it is ready; for health checks.
     Check,
+    /// Look into a model's folder before it is served.
+    #[command(subcommand)]
+    Model(ModelCommand),
+}
+
+/// What to do with a model's folder.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ModelCommand {
+    /// Say what is understood of a model's folder, and run the model on an image.
+    Check {
+        /// The model's folder.
+        folder: PathBuf,
+        /// The image; a grey one if left out.
+        #[arg(long, value_name = "FILE")]
+        image: Option<PathBuf>,
+    },
+    /// Write model.toml with all that is understood of a model's folder.
+    Init {
+        /// The model's folder.
+        folder: PathBuf,
+    },
 }
 
 /// How models are run; the same in a worker and in a gateway that runs one in its own process.

@@ -9,8 +9,10 @@
 //! | [`image`] | encoded bytes to pixels to tensors |
 //! | [`onnx`] | sessions of ONNX Runtime; the only import of `ort` |
 //! | [`config`], [`start`] | settings, and from settings to a running worker |
+//! | [`check_model`] | the command that looks into a model's folder |
 //! | [`ops`], [`metrics`] | what others see of this worker |
 
+pub mod check_model;
 pub mod config;
 pub mod consume;
 pub mod engine;

@@ -1,11 +1,15 @@
 //! The program `selvage-worker`.
 
+use std::fmt::Display;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use selvage_core::config::{EXIT_USAGE, OpsListen};
 use selvage_core::{config, probe, shutdown, telemetry, trace};
+use selvage_worker::check_model;
 use selvage_worker::config::{Command, Config};
+use selvage_worker::image::decode::Limits;
 use selvage_worker::start::{self, StartError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,21 +19,28 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(code) => return code,
     };
-    if let Some(Command::Check) = settings.command {
-        return probe::answer(match settings.ops_listen {
-            OpsListen::At(address) => probe::ready(address),
-            OpsListen::Off => Err(probe::NotReady::Said(
-                "--ops-listen / SELVAGE_OPS_LISTEN is off: nobody can be asked".to_owned(),
-            )),
-        });
+    match &settings.command {
+        Some(Command::Check) => {
+            return probe::answer(match settings.ops_listen {
+                OpsListen::At(address) => probe::ready(address),
+                OpsListen::Off => Err(probe::NotReady::Said(
+                    "--ops-listen / SELVAGE_OPS_LISTEN is off: nobody can be asked".to_owned(),
+                )),
+            });
+        }
+        Some(Command::Model(command)) => {
+            let limits = Limits::with_pixels(settings.shared.max_pixels);
+            return match check_model::run(command, &settings.engine, limits, std::io::stdout()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => complain(&error),
+            };
+        }
+        None => {}
     }
     let started = telemetry::start(&settings.shared.log)
         .and_then(|()| trace::start(&settings.shared.trace, "selvage-worker"));
     if let Err(error) = started {
-        use std::io::Write as _;
-        // Without a log, this is the last place to report an error.
-        writeln!(std::io::stderr(), "error: {error:#}").ok();
-        return ExitCode::from(EXIT_USAGE);
+        return complain(&error);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -46,6 +57,12 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// Without a log, standard error is the last place to report an error.
+fn complain(error: &dyn Display) -> ExitCode {
+    writeln!(std::io::stderr(), "error: {error:#}").ok();
+    ExitCode::from(EXIT_USAGE)
 }
 
 async fn run(settings: Config) -> Result<(), StartError> {

@@ -46,6 +46,18 @@ pub(crate) enum Command {
     Jobs(Jobs),
     /// List the models.
     Models(Look),
+    /// Check a model's folder (`check FOLDER`), or write its model.toml (`init FOLDER`); needs selvage-worker on this machine.
+    #[command(disable_help_flag = true)]
+    Model {
+        /// What selvage-worker is to do; `help` lists it.
+        #[arg(
+            required = true,
+            allow_hyphen_values = true,
+            trailing_var_arg = true,
+            value_name = "ARGUMENTS"
+        )]
+        arguments: Vec<OsString>,
+    },
     /// Show whether the server is ready.
     Status(Look),
     /// Measure throughput and latency of a server.

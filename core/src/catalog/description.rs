@@ -1,231 +1,353 @@
-//! `model.toml`: its fields, their defaults, and what makes one wrong.
+//! The fields of a description: `model.toml`'s own vocabulary, which files of other tools are translated into.
+//!
+//! Each file of a folder is a layer that sets some fields; later layers overrule earlier ones. What no layer sets has a
+//! default or is an error.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
+use super::input::{Channels, Filter, Input, Layout, Output, Place, Polarity, Resize, UNIT_SCALE};
 use crate::job::ModelName;
 
-/// `model.toml` as it is written.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Description {
-    pub(super) name: ModelName,
-    pub(super) version: String,
-    #[serde(default)]
-    pub(super) description: String,
-    pub(super) file: String,
-    pub(super) labels: Vec<String>,
-    #[serde(default = "default_max_batch")]
-    pub(super) max_batch: u16,
-    pub(super) input: Input,
-    #[serde(default)]
-    pub(super) output: Output,
+/// Fields that one file sets.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Fields {
+    pub(super) name: Option<ModelName>,
+    pub(super) version: Option<String>,
+    pub(super) description: Option<String>,
+    pub(super) file: Option<String>,
+    pub(super) labels: Option<Labels>,
+    pub(super) max_batch: Option<u16>,
+    pub(super) input: InputFields,
+    pub(super) output: OutputFields,
 }
 
-const fn default_max_batch() -> u16 {
-    16
+/// Labels, or the file in the folder that lists them.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "must be a list of texts, or the name of a file with one label a line"
+)]
+pub(super) enum Labels {
+    Listed(Vec<String>),
+    File(String),
 }
 
-/// What a model takes: a tensor of float32, shape `[N, channels, height, width]` or `[N, height, width, channels]`.
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "schema", schema(as = ModelInput))]
-pub struct Input {
-    /// The tensor's name; the model's only input where it is left out.
-    #[serde(default)]
-    pub name: Option<String>,
-    /// Width in pixels.
-    pub width: u32,
-    /// Height in pixels.
-    pub height: u32,
-    /// Grey or colour.
-    pub channels: Channels,
-    /// Order of the tensor's axes.
-    #[serde(default)]
-    pub layout: Layout,
-    /// How an image of another size becomes one of this size.
-    #[serde(default)]
-    pub resize: Resize,
-    /// Whether light and dark are exchanged.
-    #[serde(default)]
-    pub polarity: Polarity,
-    /// Edges of the background's colour are cut off first.
-    #[serde(default)]
-    pub trim: bool,
-    /// Subtracted from each channel after scaling pixels to 0..1.
-    pub mean: Vec<f32>,
-    /// Each channel is divided by it after the subtraction.
-    pub std: Vec<f32>,
+/// The section `[input]`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct InputFields {
+    pub(super) name: Option<String>,
+    pub(super) width: Option<u32>,
+    pub(super) height: Option<u32>,
+    pub(super) channels: Option<Channels>,
+    pub(super) layout: Option<Layout>,
+    pub(super) resize: Option<Resize>,
+    pub(super) resize_to: Option<u32>,
+    pub(super) crop_pct: Option<f64>,
+    pub(super) filter: Option<Filter>,
+    pub(super) antialias: Option<bool>,
+    pub(super) pad: Option<Vec<u8>>,
+    pub(super) place: Option<Place>,
+    pub(super) polarity: Option<Polarity>,
+    pub(super) trim: Option<bool>,
+    pub(super) scale: Option<f64>,
+    pub(super) mean: Option<Vec<f64>>,
+    pub(super) std: Option<Vec<f64>>,
 }
 
-impl Input {
-    /// Values of one image's tensor: one per pixel and channel.
-    #[must_use]
-    pub const fn values(&self) -> usize {
-        self.width as usize * self.height as usize * self.channels.count()
+/// The section `[output]`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct OutputFields {
+    pub(super) name: Option<String>,
+    pub(super) softmax: Option<bool>,
+}
+
+/// What is wrong with a field.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub(super) field: &'static str,
+    pub(super) text: String,
+    /// The file it is in, where that is not the one that set the field.
+    pub(super) source: Option<String>,
+}
+
+impl Problem {
+    pub(super) fn new(field: &'static str, text: impl Into<String>) -> Self {
+        Self {
+            field,
+            text: text.into(),
+            source: None,
+        }
     }
-}
 
-/// Colours of an input.
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Channels {
-    /// One channel of luminance.
-    Gray,
-    /// Red, green, blue.
-    Rgb,
-}
-
-impl Channels {
-    /// How many there are.
-    #[must_use]
-    pub const fn count(self) -> usize {
-        match self {
-            Self::Gray => 1,
-            Self::Rgb => 3,
+    /// A file as a whole, or a field that is not `model.toml`'s.
+    pub(super) fn of_file(source: &str, text: String) -> Self {
+        let source = Some(source.to_owned());
+        Self {
+            field: "",
+            text,
+            source,
         }
     }
 }
 
-/// Order of an input tensor's axes.
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Layout {
-    /// `[N, channels, height, width]`.
-    #[default]
-    Nchw,
-    /// `[N, height, width, channels]`.
-    Nhwc,
+/// Longest quote of a wrong line: labels may be thousands.
+const MAX_QUOTE: usize = 80;
+
+/// Reads `model.toml`; the error names the line.
+pub(super) fn parse(text: &str) -> Result<Fields, String> {
+    toml::from_str(text).map_err(|error| {
+        let before = error
+            .span()
+            .and_then(|span| text.get(..span.start))
+            .unwrap_or_default();
+        let at = before.matches('\n').count();
+        let line = text.lines().nth(at).unwrap_or_default().trim();
+        let quote: String = line.chars().take(MAX_QUOTE).collect();
+        let more = if quote.len() < line.len() { "…" } else { "" };
+        format!("line {} (`{quote}{more}`): {}", at + 1, error.message())
+    })
 }
 
-/// How an image of another size becomes one of the model's size.
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Resize {
-    /// Each side for itself; the picture is distorted.
-    #[default]
-    Stretch,
-    /// The whole picture, its proportions kept, padded with its background.
-    Fit,
-    /// The largest part of the picture's middle that has the model's proportions.
-    Cover,
+/// The line of `model.toml` that sets a field, such as `input.width`.
+pub(super) fn line_of(text: &str, field: &str) -> Option<usize> {
+    let mut section = String::new();
+    let sets = |line: &str| {
+        let line = line.trim();
+        if let Some(name) = line
+            .strip_prefix('[')
+            .and_then(|rest| rest.split(']').next())
+        {
+            section = format!("{}.", name.trim());
+        }
+        let key = line.split('=').next().unwrap_or_default().trim();
+        format!("{section}{key}") == field
+    };
+    text.lines().position(sets).map(|at| at + 1)
 }
 
-/// Whether light and dark are exchanged before the model sees an image.
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Polarity {
-    /// Never.
-    #[default]
-    Keep,
-    /// Always.
-    Invert,
-    /// Where the background is light: for models that were trained on light objects before black.
-    Auto,
-}
+/// All fields that are set, by name, with the value and the file that it came from.
+#[derive(Debug, Default)]
+pub(super) struct Merged(pub(super) BTreeMap<String, (Value, String)>);
 
-/// What a model gives: a tensor of float32, shape `[N, labels]`.
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "schema", schema(as = ModelOutput))]
-pub struct Output {
-    /// The tensor's name; the model's only output where it is left out.
-    #[serde(default)]
-    pub name: Option<String>,
-    /// The scores are logits and become probabilities by a softmax.
-    #[serde(default)]
-    pub softmax: bool,
+impl Merged {
+    /// Adds the fields of one more file, which overrule what is known.
+    pub(super) fn add(&mut self, source: &str, fields: &Fields) {
+        let Ok(Value::Object(fields)) = serde_json::to_value(fields) else {
+            return;
+        };
+        if fields["input"]["resize"] != Value::Null {
+            // They belong to the other way of resizing.
+            for field in [
+                "input.resize_to",
+                "input.crop_pct",
+                "input.pad",
+                "input.place",
+            ] {
+                self.0.remove(field);
+            }
+        }
+        for (field, value) in fields {
+            match value {
+                Value::Null => {}
+                Value::Object(section) => {
+                    for (name, value) in section.into_iter().filter(|(_, value)| !value.is_null()) {
+                        self.0
+                            .insert(format!("{field}.{name}"), (value, source.to_owned()));
+                    }
+                }
+                value => {
+                    self.0.insert(field, (value, source.to_owned()));
+                }
+            }
+        }
+    }
+
+    /// The file that set the field.
+    pub(super) fn source(&self, field: &str) -> Option<&str> {
+        self.0.get(field).map(|(_, source)| source.as_str())
+    }
+
+    /// The fields together.
+    pub(super) fn fields(&self) -> Fields {
+        let mut all = Map::new();
+        for (field, (value, _)) in &self.0 {
+            let place = match field.split_once('.') {
+                Some((section, name)) => {
+                    &mut all.entry(section).or_insert_with(|| Map::new().into())[name]
+                }
+                None => all.entry(field).or_insert(Value::Null),
+            };
+            *place = value.clone();
+        }
+        serde_json::from_value(all.into()).expect("these fields were serialised before")
+    }
 }
 
 /// Largest side of an input, in pixels; beyond it a description is a mistake.
 const MAX_SIDE: u32 = 4096;
+/// Most that a model's values may span: 255 for pixels as they are. More are pixels of 0 to 255 with the `mean` and `std` of
+/// pixels from 0 to 1.
+const MAX_SPAN: f64 = 300.0;
+/// Least that they may span: about 2 is usual.
+const MIN_SPAN: f64 = 0.1;
 
-/// Reads a description; the error names the field.
-pub(super) fn parse(text: &str) -> Result<Description, String> {
-    let description: Description = toml::from_str(text).map_err(|error| {
-        let at = error
-            .span()
-            .map_or(0, |span| text[..span.start.min(text.len())].lines().count());
-        let line = text
-            .lines()
-            .nth(at.saturating_sub(1))
-            .unwrap_or_default()
-            .trim();
-        format!("line {at} (`{line}`): {}", error.message())
-    })?;
-    description.check()?;
-    Ok(description)
+impl InputFields {
+    /// The input, with every default.
+    pub(super) fn finish(self) -> Result<Input, Problem> {
+        let missing = |field| Problem::new(field, "is missing: no file in the folder says it");
+        let width = self.width.ok_or_else(|| missing("input.width"))?;
+        let height = self.height.ok_or_else(|| missing("input.height"))?;
+        let channels = self.channels.ok_or_else(|| missing("input.channels"))?;
+        if self.scale.is_none() && self.mean.is_none() && self.std.is_none() {
+            return Err(Problem::new(
+                "input.mean",
+                "no file in the folder says how pixels become numbers: set scale, mean and std in model.toml as the training \
+                 code does (pixels from 0 to 1 are scale = 0.00392156862745098, mean = [0, 0, 0], std = [1, 1, 1])",
+            ));
+        }
+        let defaults = Input::new(width, height, channels);
+        let narrow = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect();
+        let resize_to = self
+            .crop_pct
+            .map(|part| f64::from(width.min(height)) / part);
+        let input = Input {
+            name: self.name,
+            layout: self.layout.unwrap_or_default(),
+            resize: self.resize.unwrap_or_default(),
+            resize_to: self.resize_to.or(resize_to.map(|side| side.floor() as u32)),
+            filter: self.filter.unwrap_or_default(),
+            antialias: self.antialias.unwrap_or(defaults.antialias),
+            pad: self.pad,
+            place: self.place.unwrap_or_default(),
+            polarity: self.polarity.unwrap_or_default(),
+            trim: self.trim.unwrap_or_default(),
+            scale: self.scale.unwrap_or(UNIT_SCALE),
+            mean: self.mean.map_or_else(|| defaults.mean.clone(), narrow),
+            std: self.std.map_or_else(|| defaults.std.clone(), narrow),
+            ..defaults
+        };
+        input.check_sides()?;
+        input.check_padding()?;
+        input.check_values()?;
+        Ok(input)
+    }
 }
 
-impl Description {
-    fn check(&self) -> Result<(), String> {
-        let input = &self.input;
-        let plain_file =
-            !self.file.is_empty() && !self.file.contains(['/', '\\']) && self.file != "..";
-        let mut sorted = self.labels.clone();
-        sorted.sort();
-        let channels = input.channels.count();
-        let side = |name: &str, side: u32| {
-            ensure((1..=MAX_SIDE).contains(&side), || {
-                format!("input.{name}: must be 1 to {MAX_SIDE}, is {side}")
-            })
+impl Input {
+    fn check_sides(&self) -> Result<(), Problem> {
+        let (width, height) = (self.width, self.height);
+        for (field, side) in [("input.width", width), ("input.height", height)] {
+            ensure((1..=MAX_SIDE).contains(&side), field, || {
+                format!("must be 1 to {MAX_SIDE}, is {side}")
+            })?;
+        }
+        let Some(side) = self.resize_to else {
+            return Ok(());
         };
-        let per_channel = |name: &str, values: &[f32]| {
-            ensure(
-                values.len() == channels && values.iter().all(|v| v.is_finite()),
-                || {
-                    format!(
-                        "input.{name}: must be {channels} numbers, one per channel, is {values:?}"
-                    )
-                },
-            )
-        };
-        ensure(!self.version.is_empty() && self.version.len() <= 64, || {
-            "version: must be 1 to 64 characters".to_owned()
-        })?;
-        ensure(plain_file, || {
-            format!(
-                "file: must be a file's name within the model's folder, is `{}`",
-                self.file
-            )
-        })?;
-        ensure(!self.labels.is_empty(), || {
-            "labels: must name at least one label".to_owned()
-        })?;
-        ensure(sorted.windows(2).all(|pair| pair[0] != pair[1]), || {
-            "labels: two labels are equal".to_owned()
-        })?;
-        ensure((1..=1024).contains(&self.max_batch), || {
-            format!("max_batch: must be 1 to 1024, is {}", self.max_batch)
-        })?;
-        side("width", input.width)?;
-        side("height", input.height)?;
-        per_channel("mean", &input.mean)?;
-        per_channel("std", &input.std)?;
-        ensure(input.std.iter().all(|v| *v != 0.0), || {
-            "input.std: must not be 0".to_owned()
+        let least = width.max(height);
+        ensure(
+            matches!(self.resize, Resize::Stretch | Resize::ShortestSide),
+            "input.resize_to",
+            || "is for resize = \"shortest_side\" and \"stretch\" only".to_owned(),
+        )?;
+        ensure(
+            (least..=MAX_SIDE).contains(&side),
+            "input.resize_to",
+            || {
+                format!(
+                    "must be {least} to {MAX_SIDE}, so that the crop lies within the image, is {side}"
+                )
+            },
+        )
+    }
+
+    fn check_padding(&self) -> Result<(), Problem> {
+        let channels = self.channels.count();
+        ensure(
+            self.pad.as_ref().is_none_or(|pad| pad.len() == channels),
+            "input.pad",
+            || format!("must be {channels} values from 0 to 255, one per channel"),
+        )?;
+        let pads = self.resize == Resize::Fit;
+        ensure(pads || self.pad.is_none(), "input.pad", || {
+            "is for resize = \"fit\" only".to_owned()
         })
     }
 
-    /// A number that changes whenever preparation or output settings change the answers.
-    pub(super) fn preparation(&self, code_version: u32) -> u64 {
-        let mut hasher = Sha256::new();
-        hasher.update(code_version.to_le_bytes());
-        let settings =
-            serde_json::to_vec(&(&self.input, &self.output)).expect("plain data serialises");
-        hasher.update(settings);
-        let digest: [u8; 32] = hasher.finalize().into();
-        let [a, b, c, d, e, f, g, h, ..] = digest;
-        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    fn check_values(&self) -> Result<(), Problem> {
+        let channels = self.channels.count();
+        for (field, values) in [("input.mean", &self.mean), ("input.std", &self.std)] {
+            let good = values.len() == channels && values.iter().all(|value| value.is_finite());
+            ensure(good, field, || {
+                format!("must be {channels} numbers, one per channel, is {values:?}")
+            })?;
+        }
+        ensure(self.std.iter().all(|std| *std > 0.0), "input.std", || {
+            "must be above 0".to_owned()
+        })?;
+        let scale = self.scale;
+        ensure(scale.is_finite() && scale > 0.0, "input.scale", || {
+            format!("must be above 0, is {scale}")
+        })?;
+        let largest = 255.0 * scale;
+        for (mean, std) in self.mean.iter().zip(&self.std) {
+            let (mean, std) = (f64::from(*mean), f64::from(*std));
+            ensure(
+                (-largest..=1.5 * largest).contains(&mean),
+                "input.mean",
+                || {
+                    format!(
+                        "{mean} lies outside of the pixels' values, which scale = {scale} makes 0 to {largest:.3}: {}",
+                        if mean > largest {
+                            "it is meant for pixels from 0 to 255, so set scale = 1"
+                        } else {
+                            "check its sign and unit"
+                        }
+                    )
+                },
+            )?;
+            let span = largest / std;
+            ensure(span >= MIN_SPAN, "input.std", || {
+                format!(
+                    "{std} leaves values that span {span:.4} only: it is meant for pixels from 0 to 255, so set scale = 1"
+                )
+            })?;
+            ensure(span <= MAX_SPAN, "input.std", || {
+                format!(
+                    "{std} with scale = {scale} gives values that span {span:.0}: it is meant for pixels from 0 to 1, so set \
+                         scale = {UNIT_SCALE} or leave it out"
+                )
+            })?;
+        }
+        Ok(())
     }
 }
 
-fn ensure(condition: bool, problem: impl FnOnce() -> String) -> Result<(), String> {
-    if condition { Ok(()) } else { Err(problem()) }
+fn ensure(
+    condition: bool,
+    field: &'static str,
+    problem: impl FnOnce() -> String,
+) -> Result<(), Problem> {
+    if condition {
+        Ok(())
+    } else {
+        Err(Problem::new(field, problem()))
+    }
+}
+
+/// A number that changes whenever preparation or output settings change the answers.
+pub(super) fn preparation(input: &Input, output: &Output, code_version: u32) -> u64 {
+    let mut hasher = Sha256::new();
+    hasher.update(code_version.to_le_bytes());
+    hasher.update(serde_json::to_vec(&(input, output)).expect("plain data serialises"));
+    let digest: [u8; 32] = hasher.finalize().into();
+    let [a, b, c, d, e, f, g, h, ..] = digest;
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }

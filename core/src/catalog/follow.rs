@@ -126,10 +126,7 @@ async fn hangup(hangups: Option<&mut Signal>) {
 
 impl Latest {
     fn of(catalog: &Catalog) -> Self {
-        let folder = |model: &Arc<Model>| {
-            let folder = model.file.parent().unwrap_or(&model.file);
-            (folder.to_owned(), Arc::clone(model))
-        };
+        let folder = |model: &Arc<Model>| (model.folder.clone(), Arc::clone(model));
         Self(catalog.models().iter().map(folder).collect())
     }
 

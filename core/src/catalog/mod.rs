@@ -1,113 +1,41 @@
-//! The models folder: one folder per model, each with a `model.toml` and the file it names.
+//! The models folder: one folder per model, as a tool exported it or with a `model.toml`.
 //!
 //! The gateway reads descriptions and digests only; nothing here opens a model with ONNX Runtime.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `package` | a model's folder: its files, and what they say together |
+//! | `description` | the fields of `model.toml`, merged and checked |
+//! | `exports/` | files of other tools, translated into these fields |
+//! | `onnx_file`, `files` | what the ONNX file says of itself; external data and the digest |
+//! | `model`, `input` | what the rest of the program knows of a model |
+//! | `watch`, `follow` | changes while a program runs |
 
 mod description;
+mod exports;
+mod files;
 pub mod follow;
+mod input;
+mod model;
+mod onnx_file;
+mod package;
 mod watch;
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use description::{Channels, Input, Layout, Output, Polarity, Resize};
+pub use files::ModelFiles;
+pub use input::{Channels, Filter, Input, Layout, Output, Place, Polarity, Resize};
+pub use model::{CatalogError, DESCRIPTION, Model, PREPARATION_VERSION};
+pub use package::{FieldValue, Package};
 
 use crate::job::ModelName;
-use crate::key::{Digest, PredictionKey};
-
-/// The file that makes a folder a model's.
-const DESCRIPTION: &str = "model.toml";
-
-/// Raised whenever the preparation code changes what a model sees, or what it can read: cached answers of the old code are
-/// then misses, and workers of the old code pass on what they would not understand.
-pub const PREPARATION_VERSION: u32 = 3;
-
-/// One model: its description, its file and the file's digest.
-#[derive(Clone, Debug)]
-pub struct Model {
-    /// Name, as requests and queues spell it.
-    pub name: ModelName,
-    /// Version, as clients see it.
-    pub version: String,
-    /// One sentence for people.
-    pub description: String,
-    /// The ONNX file.
-    pub file: PathBuf,
-    /// Digest of the ONNX file.
-    pub digest: Digest,
-    /// Labels, in the order of the model's scores.
-    pub labels: Arc<[String]>,
-    /// Most images in one inference.
-    pub max_batch: usize,
-    /// What the model takes.
-    pub input: Input,
-    /// What the model gives.
-    pub output: Output,
-    /// Identifies how images are prepared and scores finished: [`PREPARATION_VERSION`] and the `[input]` and `[output]`
-    /// sections. Part of every cache key.
-    pub preprocessing: u64,
-}
-
-impl Model {
-    /// Whether an answer under this key is an answer of this model.
-    #[must_use]
-    pub fn answers(&self, key: &PredictionKey) -> bool {
-        key.model == self.digest && key.preprocessing == self.preprocessing
-    }
-
-    /// Whether nothing would change with the other one in its place; where the file lies is nothing.
-    #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
-        let Self {
-            name,
-            version,
-            description,
-            file: _,
-            digest,
-            labels,
-            max_batch,
-            input,
-            output,
-            preprocessing,
-        } = self;
-        (name, version, description) == (&other.name, &other.version, &other.description)
-            && (digest, preprocessing) == (&other.digest, &other.preprocessing)
-            && (labels, max_batch) == (&other.labels, &other.max_batch)
-            && (input, output) == (&other.input, &other.output)
-    }
-}
 
 /// The models of one folder, by name.
 #[derive(Clone, Debug)]
 pub struct Catalog {
     models: Vec<Arc<Model>>,
-}
-
-/// Why the models folder cannot be used. Each message names the file and, where one is to blame, the field.
-#[derive(Debug, thiserror::Error)]
-pub enum CatalogError {
-    /// A file or folder cannot be read.
-    #[error("{}: cannot be read: {source}", path.display())]
-    Unreadable {
-        /// The file or folder.
-        path: PathBuf,
-        /// The reason.
-        source: std::io::Error,
-    },
-    /// A description is wrong.
-    #[error("{}: {problem}", path.display())]
-    Invalid {
-        /// The `model.toml`.
-        path: PathBuf,
-        /// The field and what is wrong with it.
-        problem: String,
-    },
-    /// No folder holds a `model.toml`.
-    #[error("{}: no folder in it holds a model.toml", path.display())]
-    Empty {
-        /// The models folder.
-        path: PathBuf,
-    },
 }
 
 impl Catalog {
@@ -117,8 +45,13 @@ impl Catalog {
     /// The first folder, file or field that is wrong: a service that silently leaves a model out is worse than none.
     pub fn read(folder: &Path) -> Result<Self, CatalogError> {
         let mut models: Vec<Arc<Model>> = Vec::new();
-        for folder in model_folders(folder)? {
-            models.push(Arc::new(read_model(&folder.join(DESCRIPTION))?));
+        let (folders, others) = model_folders(folder)?;
+        for other in others {
+            let reason = package::why_no_model(&other);
+            tracing::warn!("{} is not a model: {reason}", other.display());
+        }
+        for folder in folders {
+            models.push(Arc::new(Package::read(&folder)?.model));
         }
         models.sort_by(|a, b| a.name.cmp(&b.name));
         if let Some(pair) = models.windows(2).find(|pair| pair[0].name == pair[1].name) {
@@ -185,53 +118,33 @@ impl Catalog {
     }
 }
 
-/// The folders below this one that hold a description.
-fn model_folders(folder: &Path) -> Result<Vec<PathBuf>, CatalogError> {
+/// The folders below this one that are meant to be models, and the others. A folder that is a model itself, because the path
+/// is one level too deep, holds that model only.
+fn model_folders(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), CatalogError> {
     let unreadable = |source| CatalogError::Unreadable {
         path: folder.to_owned(),
         source,
     };
-    let mut found = Vec::new();
+    if package::is_described(folder) {
+        return Ok((vec![folder.to_owned()], Vec::new()));
+    }
+    let (mut found, mut others) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(folder).map_err(unreadable)? {
-        let model = entry.map_err(unreadable)?.path();
-        if model.join(DESCRIPTION).is_file() {
-            found.push(model);
+        let entry = entry.map_err(unreadable)?;
+        let path = entry.path();
+        if package::is_model(&path) {
+            found.push(path);
+        } else if path.is_dir() && !entry.file_name().to_string_lossy().starts_with(['.', '_']) {
+            others.push(path);
         }
     }
-    Ok(found)
-}
-
-fn read_model(description: &Path) -> Result<Model, CatalogError> {
-    let text = fs::read_to_string(description).map_err(|source| CatalogError::Unreadable {
-        path: description.to_owned(),
-        source,
-    })?;
-    let invalid = |problem| CatalogError::Invalid {
-        path: description.to_owned(),
-        problem,
-    };
-    let parsed = description::parse(&text).map_err(invalid)?;
-    let file = description.with_file_name(&parsed.file);
-    let digest = File::open(&file)
-        .and_then(Digest::of_reader)
-        .map_err(|source| invalid(format!("file: `{}` cannot be read: {source}", parsed.file)))?;
-    Ok(Model {
-        preprocessing: parsed.preparation(PREPARATION_VERSION),
-        name: parsed.name,
-        version: parsed.version,
-        description: parsed.description,
-        file,
-        digest,
-        labels: parsed.labels.into(),
-        max_batch: usize::from(parsed.max_batch),
-        input: parsed.input,
-        output: parsed.output,
-    })
+    Ok((found, others))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::Digest;
 
     pub(super) const GOOD: &str = r#"
         name = "tiny"
@@ -266,6 +179,54 @@ mod tests {
         assert!(catalog.get("other").is_none());
     }
 
+    /// A models folder with one model whose weights lie in `model.onnx.data`.
+    pub(super) fn folder_with_external_data() -> tempfile::TempDir {
+        let folder = folder_with(GOOD);
+        let fixture =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/variants/external");
+        for file in ["model.onnx", "model.onnx.data"] {
+            fs::copy(fixture.join(file), folder.path().join("tiny").join(file)).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn external_data_is_part_of_the_digest() {
+        let folder = folder_with_external_data();
+        let read = || Catalog::read(folder.path()).map(|catalog| catalog.models()[0].digest);
+        let (data, digest) = (folder.path().join("tiny/model.onnx.data"), read().unwrap());
+        assert_ne!(
+            digest,
+            Digest::of(&fs::read(data.with_file_name("model.onnx")).unwrap())
+        );
+        fs::write(&data, [0; 36]).unwrap();
+        assert_ne!(read().unwrap(), digest);
+        fs::remove_file(&data).unwrap();
+        let message = read().unwrap_err().to_string();
+        assert!(message.contains("`model.onnx.data`"), "{message}");
+    }
+
+    #[test]
+    fn external_data_outside_of_the_models_folder_is_refused() {
+        let folder = folder_with_external_data();
+        let file = folder.path().join("tiny/model.onnx");
+        let text = fs::read(&file).unwrap();
+        for elsewhere in [b"../el/onnx.data", b"/etc/other.data", b"below/../../abc"] {
+            let at = text
+                .windows(15)
+                .position(|part| part == b"model.onnx.data")
+                .unwrap();
+            let mut changed = text.clone();
+            changed[at..at + 15].copy_from_slice(elsewhere);
+            fs::write(&file, changed).unwrap();
+            let message = Catalog::read(folder.path()).unwrap_err().to_string();
+            assert!(
+                message.contains("outside of the model's folder"),
+                "{message}"
+            );
+        }
+    }
+
     #[test]
     fn whatever_changes_an_answer_changes_the_preparation() {
         let preprocessing =
@@ -294,37 +255,155 @@ mod tests {
     }
 
     #[test]
-    fn wrong_descriptions_name_their_file_and_field() {
+    fn wrong_descriptions_name_their_file_line_and_field() {
         let cases = [
-            ("name = \"tiny\"", "name = \"Tiny!\"", "name"),
-            ("labels = [\"a\", \"b\"]", "labels = []", "labels"),
+            ("name = \"tiny\"", "name = \"Tiny!\"", 2, "name"),
+            ("labels = [\"a\", \"b\"]", "labels = []", 6, "labels"),
             (
                 "labels = [\"a\", \"b\"]",
-                "labels = [\"a\", \"a\"]",
+                "labels = [\"a\" \"b\"]",
+                6,
                 "labels",
             ),
-            ("labels = [\"a\", \"b\"]", "", "labels"),
-            ("max_batch = 4", "max_batch = 0", "max_batch"),
-            ("width = 2", "width = 0", "width"),
-            ("gray", "grey-ish", "channels"),
-            ("mean = [0.5]", "mean = [0.5, 0.5]", "mean"),
-            ("std = [0.5]", "std = [0.0]", "std"),
-            ("file = \"model.onnx\"", "file = \"../model.onnx\"", "file"),
-            ("file = \"model.onnx\"", "file = \"absent.onnx\"", "file"),
             (
-                "version = \"1\"",
-                "version = \"1\"\nsurprise = 1",
-                "surprise",
+                "labels = [\"a\", \"b\"]",
+                "labels = [1, 2]",
+                6,
+                "list of texts",
             ),
+            (
+                "labels = [\"a\", \"b\"]",
+                "labels = \"../l.txt\"",
+                6,
+                "labels",
+            ),
+            ("max_batch = 4", "max_batch = 0", 5, "max_batch"),
+            ("width = 2", "width = 0", 8, "input.width"),
+            ("width = 2", "width = \"2\"", 8, "width"),
+            ("gray", "grey-ish", 10, "channels"),
+            ("mean = [0.5]", "mean = [0.5, 0.5]", 11, "input.mean"),
+            ("std = [0.5]", "std = [0.0]", 12, "input.std"),
+            (
+                "file = \"model.onnx\"",
+                "file = \"../model.onnx\"",
+                4,
+                "file",
+            ),
+            ("file = \"model.onnx\"", "file = \"absent.onnx\"", 4, "file"),
+            ("version = \"1\"", "surprise = 1", 3, "surprise"),
+            (
+                "height = 2",
+                "height = 2\nresize_to = 1\nresize = \"stretch\"",
+                10,
+                "resize_to",
+            ),
+            ("height = 2", "height = 2\npad = [1]", 10, "input.pad"),
         ];
-        for (from, to, field) in cases {
+        for (from, to, line, field) in cases {
             let folder = folder_with(&GOOD.replacen(from, to, 1));
             let message = Catalog::read(folder.path()).unwrap_err().to_string();
+            let place = format!("model.toml: line {line}");
             assert!(
-                message.contains("model.toml") && message.contains(field),
+                message.contains(&place) && message.contains(field),
                 "{to}: {message}"
             );
         }
+        let folder = folder_with(&GOOD.replacen("labels = [\"a\", \"b\"]", "", 1));
+        let message = Catalog::read(folder.path()).unwrap_err().to_string();
+        assert!(message.contains("labels: are missing"), "{message}");
+        let long = format!("labels = [\"{}\" \"b\"]", "a".repeat(10_000));
+        let folder = folder_with(&GOOD.replacen("labels = [\"a\", \"b\"]", &long, 1));
+        let message = Catalog::read(folder.path()).unwrap_err().to_string();
+        assert!(message.len() < 400, "{message}");
+    }
+
+    #[test]
+    fn equal_labels_are_allowed() {
+        let folder = folder_with(&GOOD.replace("[\"a\", \"b\"]", "[\"crane\", \"crane\"]"));
+        assert_eq!(
+            &*Catalog::read(folder.path()).unwrap().models()[0].labels,
+            ["crane", "crane"]
+        );
+    }
+
+    #[test]
+    fn numbers_that_were_meant_for_another_scale_are_refused_with_what_was_meant() {
+        let values = |text: &str| GOOD.replace("mean = [0.5]\n        std = [0.5]", text);
+        for (text, words) in [
+            ("mean = [123.7]", "set scale = 1"),
+            ("mean = [0.5]\nstd = [58.4]", "set scale = 1"),
+            ("scale = 1\nmean = [0.5]\nstd = [0.5]", "leave it out"),
+            ("scale = 0", "above 0"),
+            ("mean = [-300]", "sign"),
+            ("description = \"\"", "unknown field"),
+            ("", "how pixels become numbers"),
+        ] {
+            let message = Catalog::read(folder_with(&values(text)).path())
+                .unwrap_err()
+                .to_string();
+            assert!(message.contains(words), "{text}: {message}");
+        }
+        for text in [
+            "mean = [0.485]\nstd = [0.229]",
+            "scale = 1\nmean = [123.7]\nstd = [58.4]",
+            "scale = 0.00784313725490196\nmean = [1]",
+            "scale = 1",
+            "scale = 0.015625\nmean = [2]",
+        ] {
+            Catalog::read(folder_with(&values(text)).path()).unwrap();
+        }
+    }
+
+    #[test]
+    fn files_that_are_no_model_are_recognised() {
+        let folder = folder_with(GOOD);
+        for (bytes, word) in [
+            (&b"\n<!DOCTYPE html><html>"[..], "HTML"),
+            (
+                b"version https://git-lfs.github.com/spec/v1\noid sha256:0",
+                "git lfs pull",
+            ),
+            (b"PK\x03\x04archive/data.pkl", ".pth"),
+            (b"\x80\x02}q\x00", "pickle"),
+            (b"\x89HDF\r\n", "Keras"),
+            (b"\x1c\0\0\0TFL3", "TensorFlow Lite"),
+            (b"\x40\0\0\0\0\0\0\0{\"weight\"", "safetensors"),
+        ] {
+            fs::write(folder.path().join("tiny/model.onnx"), bytes).unwrap();
+            let message = Catalog::read(folder.path()).unwrap_err().to_string();
+            assert!(
+                message.contains("file: `model.onnx` is") && message.contains(word),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_one_level_too_deep_is_the_model() {
+        let folder = folder_with(GOOD);
+        let catalog = Catalog::read(&folder.path().join("tiny")).unwrap();
+        assert_eq!(catalog.models().len(), 1);
+        assert!(catalog.get("tiny").is_some());
+    }
+
+    #[test]
+    fn folders_that_are_no_model_have_a_reason() {
+        let folder = folder_with(GOOD);
+        for (file, reason) in [
+            ("notes/readme.txt", "neither"),
+            ("torch/best.pt", "`best.pt`, which must be exported"),
+            ("several/a.onnx", "several"),
+            ("several/b.onnx", "several"),
+        ] {
+            let path = folder.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "").unwrap();
+            if file != "several/a.onnx" {
+                let why = package::why_no_model(path.parent().unwrap());
+                assert!(why.contains(reason), "{file}: {why}");
+            }
+        }
+        assert_eq!(Catalog::read(folder.path()).unwrap().models().len(), 1);
     }
 
     #[test]

@@ -3,13 +3,13 @@
 //! in a row is read.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fs, io};
 
-use super::{CatalogError, DESCRIPTION, Model, model_folders, read_model};
+use super::package::is_model;
+use super::{CatalogError, Model, Package, model_folders};
 
 /// The models of a folder as they were last looked at. Blocks on the disk.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ struct Seen {
 
 /// Whatever changes when a file is written, replaced or touched; following links, as a mounted configuration consists of
 /// them.
-type Looks = Vec<(OsString, [i128; 4])>;
+type Looks = Vec<(PathBuf, [i128; 4])>;
 
 impl Watch {
     /// A watch that has seen nothing yet, so that whatever changed since the folder was read is found.
@@ -67,7 +67,7 @@ impl Watch {
     #[must_use]
     pub(super) fn look(&mut self) -> Vec<Finding> {
         let folders = match model_folders(&self.folder) {
-            Ok(folders) => folders,
+            Ok((folders, _)) => folders,
             Err(error) => return self.unreadable(error),
         };
         self.unreadable = false;
@@ -105,7 +105,7 @@ impl Seen {
         if self.read {
             return None;
         }
-        let found = read_model(&folder.join(DESCRIPTION)).map(Arc::new);
+        let found = Package::read(folder).map(|package| Arc::new(package.model));
         // Written while it was read: the next look says when it is still.
         let after = self::looks(folder);
         if after != self.looks {
@@ -120,33 +120,39 @@ impl Seen {
     }
 }
 
-/// How a folder looks; `None` where it is no model's any more.
+/// How a folder and those directly below look; `None` where it is no model's any more.
 fn looks(folder: &Path) -> Option<Looks> {
-    let look = |entry: io::Result<fs::DirEntry>| {
-        let entry = entry.ok()?;
-        let data = fs::metadata(entry.path()).ok()?;
-        let number =
-            |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
-        let facts = [
-            i128::from(data.ino()),
-            i128::from(data.len()),
-            number(data.mtime(), data.mtime_nsec()),
-            number(data.ctime(), data.ctime_nsec()),
-        ];
-        data.is_file().then(|| (entry.file_name(), facts))
-    };
-    let mut looks: Looks = fs::read_dir(folder).ok()?.filter_map(look).collect();
+    let mut looks = Looks::new();
+    for entry in fs::read_dir(folder).ok()?.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            let below = fs::read_dir(&path).into_iter().flatten().flatten();
+            looks.extend(below.filter_map(|entry| look(entry.path())));
+        } else {
+            looks.extend(look(path));
+        }
+    }
     looks.sort();
-    looks
-        .iter()
-        .any(|(name, _)| name == DESCRIPTION)
-        .then_some(looks)
+    is_model(folder).then_some(looks)
+}
+
+fn look(path: PathBuf) -> Option<(PathBuf, [i128; 4])> {
+    let data = fs::metadata(&path).ok()?;
+    let number = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+    let facts = [
+        i128::from(data.ino()),
+        i128::from(data.len()),
+        number(data.mtime(), data.mtime_nsec()),
+        number(data.ctime(), data.ctime_nsec()),
+    ];
+    data.is_file().then_some((path, facts))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::tests::{GOOD, folder_with};
+    use crate::catalog::DESCRIPTION;
+    use crate::catalog::tests::{GOOD, folder_with, folder_with_external_data};
     use crate::key::Digest;
 
     fn digests(findings: &[Finding]) -> Vec<Digest> {
@@ -184,6 +190,16 @@ mod tests {
         fs::rename(&other, &file).unwrap();
         assert!(watch.look().is_empty());
         assert_eq!(digests(&watch.look()), [Digest::of(b"weighty")]);
+    }
+
+    #[test]
+    fn a_change_of_external_data_is_seen() {
+        let folder = folder_with_external_data();
+        let mut watch = Watch::new(folder.path().to_owned());
+        let settled = (watch.look(), watch.look()).1;
+        fs::write(folder.path().join("tiny/model.onnx.data"), [0; 36]).unwrap();
+        assert!(watch.look().is_empty());
+        assert_ne!(digests(&watch.look()), digests(&settled));
     }
 
     #[test]

@@ -122,7 +122,7 @@ pub(crate) fn gone() -> End {
 mod tests {
     use std::time::Duration;
 
-    use selvage_core::catalog::{Channels, Input, Layout, Output, Polarity, Resize};
+    use selvage_core::catalog::{Channels, Input, Output};
     use selvage_core::job::{CachePolicy, JobId};
     use selvage_core::key::{Digest, PredictionKey};
     use selvage_core::outcome::Scores;
@@ -134,22 +134,13 @@ mod tests {
             name: "tiny".parse().unwrap(),
             version: "1".to_owned(),
             description: String::new(),
+            folder: "tiny".into(),
             file: "tiny.onnx".into(),
+            external: Vec::new(),
             digest: Digest::of(b"model"),
             labels: vec!["a".to_owned()].into(),
             max_batch: 1,
-            input: Input {
-                name: None,
-                width: 1,
-                height: 1,
-                channels: Channels::Gray,
-                layout: Layout::Nchw,
-                resize: Resize::Stretch,
-                polarity: Polarity::Keep,
-                trim: false,
-                mean: vec![0.0],
-                std: vec![1.0],
-            },
+            input: Input::new(1, 1, Channels::Gray),
             output: Output::default(),
             preprocessing: 7,
         }

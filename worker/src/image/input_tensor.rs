@@ -31,18 +31,22 @@ pub(super) fn read(
     }
     match datatype {
         Datatype::Uint8 => {
-            let raster = Raster {
+            let mut raster = Raster {
                 width: input.width,
                 height: input.height,
                 colour: match input.channels {
                     Channels::Gray => Colour::Gray,
-                    Channels::Rgb => Colour::Rgb,
+                    Channels::Rgb | Channels::Bgr => Colour::Rgb,
                 },
                 pixels: match input.layout {
                     Layout::Nhwc => values.to_vec(),
                     Layout::Nchw => interleave(values, channels),
                 },
             };
+            if input.channels == Channels::Bgr {
+                let (pixels, _) = raster.pixels.as_chunks_mut::<3>();
+                pixels.iter_mut().for_each(|pixel| pixel.reverse());
+            }
             Ok(InputTensor::Picture(Decoded {
                 raster,
                 orientation: Orientation::NoTransforms,

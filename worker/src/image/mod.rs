@@ -14,7 +14,7 @@ pub mod tensor;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use selvage_core::catalog::{Input, Polarity, Resize};
+use selvage_core::catalog::{Channels, Input, Polarity, Resize};
 
 use content::Background;
 use decode::{DecodeTarget, Decoded, Limits};
@@ -73,11 +73,12 @@ impl Preparer {
         let looks = input.trim || input.polarity == Polarity::Auto;
         DecodeTarget {
             channels: input.channels,
-            side: (!looks).then(|| input.width.max(input.height)),
+            side: (!looks).then(|| input.resize_to.unwrap_or(input.width.max(input.height))),
         }
     }
 
-    /// An image that already has the model's size is taken as prepared: nothing is cut off and nothing is scaled.
+    /// An image that already has the model's size is taken as prepared, unless the model crops what it has scaled: nothing is
+    /// cut off and nothing is scaled.
     ///
     /// Such an image is only negated where its edge is lighter than half on average. Measured on all 70,000 images of
     /// Fashion-MNIST: not one is altered, and each one's negative is turned back into the original.
@@ -87,7 +88,7 @@ impl Preparer {
             orientation,
         } = decoded;
         let model = Size::new(self.input.width, self.input.height);
-        if Size::of(&raster).oriented(orientation) == model {
+        if Size::of(&raster).oriented(orientation) == model && self.input.resize_to.is_none() {
             let mut raster = raster.oriented(orientation);
             let negate = match self.input.polarity {
                 Polarity::Keep => false,
@@ -105,16 +106,25 @@ impl Preparer {
         } else {
             resize::Region::whole(&raster)
         };
-        let plan = resize::plan(region, self.input.resize, model, orientation);
+        let input = &self.input;
+        let plan = resize::plan(region, input, orientation);
         let mut scaled = self
             .resizer
-            .scale(&raster, &plan.region, plan.size)
+            .scale(&raster, &plan, input)
             .oriented(orientation);
-        let margin = content::polarise(&mut scaled, &background, self.input.polarity);
-        match self.input.resize {
-            Resize::Fit => scaled.centred_in(model.width, model.height, &margin).pixels,
-            Resize::Stretch | Resize::Cover => scaled.pixels,
+        let background = content::polarise(&mut scaled, &background, input.polarity);
+        if input.resize != Resize::Fit {
+            return scaled.pixels;
         }
+        let mut margin = background.to_vec();
+        if let Some(pad) = &input.pad {
+            margin.clone_from(pad);
+            if input.channels == Channels::Bgr {
+                margin.reverse();
+            }
+        }
+        let padded = scaled.placed_in(model.width, model.height, &margin, input.place);
+        padded.pixels
     }
 }
 

@@ -1,7 +1,7 @@
 //! Decoded pixels and what is done to all of them alike: channels, orientation, negation, margins.
 
 use image::metadata::Orientation;
-use selvage_core::catalog::Channels;
+use selvage_core::catalog::{Channels, Place};
 
 /// Eight bits per channel, row by row, channels together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Colour {
 }
 
 impl Raster {
-    /// The same picture in a model's channels.
+    /// The same picture in a model's colours; red, green and blue stay in this order whatever the model's is.
     ///
     /// Transparent parts become white: a cut-out picture is meant to be seen on a page, and that is how product pictures
     /// look that were never cut out.
@@ -51,28 +51,28 @@ impl Raster {
     pub fn into_channels(self, channels: Channels) -> Self {
         let colour = match channels {
             Channels::Gray => Colour::Gray,
-            Channels::Rgb => Colour::Rgb,
+            Channels::Rgb | Channels::Bgr => Colour::Rgb,
         };
         if self.colour == colour {
             return self;
         }
-        let pixels = match (self.colour, channels) {
-            (Colour::Gray, Channels::Rgb) => convert(&self.pixels, |[v]: [u8; 1]| [v, v, v]),
-            (Colour::GrayAlpha, Channels::Rgb) => convert(&self.pixels, |[v, a]: [u8; 2]| {
+        let pixels = match (self.colour, colour) {
+            (Colour::Gray, Colour::Rgb) => convert(&self.pixels, |[v]: [u8; 1]| [v, v, v]),
+            (Colour::GrayAlpha, Colour::Rgb) => convert(&self.pixels, |[v, a]: [u8; 2]| {
                 let v = over_white(v, a);
                 [v, v, v]
             }),
-            (Colour::Rgba, Channels::Rgb) => convert(&self.pixels, |[r, g, b, a]: [u8; 4]| {
+            (Colour::Rgba, Colour::Rgb) => convert(&self.pixels, |[r, g, b, a]: [u8; 4]| {
                 [over_white(r, a), over_white(g, a), over_white(b, a)]
             }),
-            (Colour::GrayAlpha, Channels::Gray) => {
+            (Colour::GrayAlpha, Colour::Gray) => {
                 convert(&self.pixels, |[v, a]: [u8; 2]| [over_white(v, a)])
             }
-            (Colour::Rgb, Channels::Gray) => convert(&self.pixels, |rgb: [u8; 3]| [luma(rgb)]),
-            (Colour::Rgba, Channels::Gray) => convert(&self.pixels, |[r, g, b, a]: [u8; 4]| {
+            (Colour::Rgb, Colour::Gray) => convert(&self.pixels, |rgb: [u8; 3]| [luma(rgb)]),
+            (Colour::Rgba, Colour::Gray) => convert(&self.pixels, |[r, g, b, a]: [u8; 4]| {
                 [luma([over_white(r, a), over_white(g, a), over_white(b, a)])]
             }),
-            (Colour::Gray, Channels::Gray) | (Colour::Rgb, Channels::Rgb) => self.pixels,
+            _ => self.pixels,
         };
         Self {
             colour,
@@ -131,16 +131,19 @@ impl Raster {
         }
     }
 
-    /// The picture in the middle of a larger area of one colour; an odd margin's extra pixel goes right and below.
+    /// The picture within a larger area of one colour.
     #[must_use]
-    pub fn centred_in(self, width: u32, height: u32, margin: &[u8]) -> Self {
+    pub fn placed_in(self, width: u32, height: u32, margin: &[u8], place: Place) -> Self {
         if (self.width, self.height) == (width, height) {
             return self;
         }
         let channels = self.colour.channels();
         let mut pixels: Vec<u8> = margin[..channels].repeat(width as usize * height as usize);
-        let left = (width - self.width) as usize / 2;
-        let top = (height - self.height) as usize / 2;
+        let before = |area: u32, side: u32| match place {
+            Place::Center => (area - side) as usize / 2,
+            Place::TopLeft => 0,
+        };
+        let (left, top) = (before(width, self.width), before(height, self.height));
         let row = self.width as usize * channels;
         for (y, line) in self.pixels.chunks_exact(row).enumerate() {
             let at = ((top + y) * width as usize + left) * channels;
@@ -253,7 +256,9 @@ mod tests {
 
     #[test]
     fn margins_are_even_and_the_odd_pixel_goes_right_and_below() {
-        let centred = gray(1, 1, &[9]).centred_in(2, 4, &[0]);
+        let centred = gray(1, 1, &[9]).placed_in(2, 4, &[0], Place::Center);
         assert_eq!(centred.pixels, [0, 0, 9, 0, 0, 0, 0, 0]);
+        let first = gray(1, 1, &[9]).placed_in(2, 2, &[0], Place::TopLeft);
+        assert_eq!(first.pixels, [9, 0, 0, 0]);
     }
 }

@@ -3,7 +3,7 @@
 use fast_image_resize as fir;
 use fir::images::{Image, ImageRef};
 use image::metadata::Orientation;
-use selvage_core::catalog::Resize;
+use selvage_core::catalog::{Filter, Input, Resize};
 
 use super::raster::{Colour, Raster, swaps_sides};
 
@@ -80,6 +80,35 @@ impl Region {
         }
     }
 
+    /// The part that becomes the centre of `size` pixels where the whole becomes `scaled`. The centre is rounded as
+    /// torchvision and Pillow round it, in the picture that is turned upright.
+    fn centre(self, scaled: Size, size: Size, orientation: Orientation) -> Self {
+        let (flipped_x, flipped_y) = flips(orientation);
+        let axis = |start: f64, length: f64, scaled: u32, side: u32, flipped: bool| {
+            let rest = f64::from(scaled) - f64::from(side);
+            let before = (rest / 2.0).round_ties_even();
+            let before = if flipped { rest - before } else { before };
+            let pixel = length / f64::from(scaled);
+            let cut = f64::from(side) * pixel;
+            (start + (before * pixel).min(length - cut), cut)
+        };
+        let (left, width) = axis(self.left, self.width, scaled.width, size.width, flipped_x);
+        let (top, height) = axis(self.top, self.height, scaled.height, size.height, flipped_y);
+        Self {
+            left,
+            top,
+            width,
+            height,
+        }
+    }
+
+    /// The size with the shorter side `side` long; the longer one is rounded down.
+    fn shortest_side(&self, side: u32) -> Size {
+        let shortest = self.width.min(self.height);
+        let scaled = |length: f64| (f64::from(side) * length / shortest) as u32;
+        Size::new(scaled(self.width), scaled(self.height))
+    }
+
     /// The largest size within `size` that keeps the proportions; at least one pixel each way.
     fn fitted(&self, size: Size) -> Size {
         let scale = (f64::from(size.width) / self.width).min(f64::from(size.height) / self.height);
@@ -99,21 +128,41 @@ pub struct Plan {
 
 /// Plans the scaling of a region to a model's size.
 #[must_use]
-pub fn plan(region: Region, resize: Resize, model: Size, orientation: Orientation) -> Plan {
-    let lying = model.oriented(orientation);
-    match resize {
-        Resize::Stretch => Plan {
+pub fn plan(region: Region, input: &Input, orientation: Orientation) -> Plan {
+    let size = Size::new(input.width, input.height).oriented(orientation);
+    let longest = size.width.max(size.height);
+    match (input.resize, input.resize_to) {
+        (Resize::Stretch, None) => Plan { region, size },
+        (Resize::Stretch, Some(side)) => {
+            let shortest = size.width.min(size.height);
+            let scaled = |length: u32| side * length / shortest;
+            let scaled = Size::new(scaled(size.width), scaled(size.height));
+            let region = region.centre(scaled, size, orientation);
+            Plan { region, size }
+        }
+        (Resize::ShortestSide, side) => {
+            let scaled = region.shortest_side(side.unwrap_or(longest));
+            let region = region.centre(scaled, size, orientation);
+            Plan { region, size }
+        }
+        (Resize::Cover, _) => Plan {
+            region: region.covered(size),
+            size,
+        },
+        (Resize::Fit, _) => Plan {
             region,
-            size: lying,
+            size: region.fitted(size),
         },
-        Resize::Cover => Plan {
-            region: region.covered(lying),
-            size: lying,
-        },
-        Resize::Fit => Plan {
-            region,
-            size: region.fitted(lying),
-        },
+    }
+}
+
+/// Whether the axes of a stored picture run backwards in the upright one.
+const fn flips(orientation: Orientation) -> (bool, bool) {
+    match orientation {
+        Orientation::NoTransforms | Orientation::Rotate90FlipH => (false, false),
+        Orientation::FlipHorizontal | Orientation::Rotate270 => (true, false),
+        Orientation::FlipVertical | Orientation::Rotate90 => (false, true),
+        Orientation::Rotate180 | Orientation::Rotate270FlipH => (true, true),
     }
 }
 
@@ -122,21 +171,20 @@ pub fn plan(region: Region, resize: Resize, model: Size, orientation: Orientatio
 pub struct Resizer(fir::Resizer);
 
 impl Resizer {
-    /// Scales a part of a picture, each new pixel the weighted mean of all it covers.
+    /// Scales a part of a picture.
     ///
     /// # Panics
     /// When the region leaves the picture, which is a fault of the caller.
-    pub fn scale(&mut self, raster: &Raster, region: &Region, size: Size) -> Raster {
+    pub fn scale(&mut self, raster: &Raster, plan: &Plan, input: &Input) -> Raster {
+        let Plan { region, size } = plan;
         let pixel = match raster.colour {
             Colour::Gray => fir::PixelType::U8,
             Colour::GrayAlpha => fir::PixelType::U8x2,
             Colour::Rgb => fir::PixelType::U8x3,
             Colour::Rgba => fir::PixelType::U8x4,
         };
-        // Dropping pixels between samples, as the dataset's authors did with their small pictures, makes noise of the
-        // texture of large ones; the triangle filter weighs all of them.
         let options = fir::ResizeOptions::new()
-            .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear))
+            .resize_alg(algorithm(input.filter, input.antialias))
             .crop(region.left, region.top, region.width, region.height)
             .use_alpha(false);
         let source = ImageRef::new(raster.width, raster.height, &raster.pixels, pixel)
@@ -154,15 +202,54 @@ impl Resizer {
     }
 }
 
+fn algorithm(filter: Filter, antialias: bool) -> fir::ResizeAlg {
+    let kind = match filter {
+        Filter::Nearest => return fir::ResizeAlg::Nearest,
+        Filter::Bilinear => fir::FilterType::Bilinear,
+        Filter::Bicubic if antialias => fir::FilterType::CatmullRom,
+        Filter::Bicubic => fir::FilterType::Custom(
+            fir::Filter::new("opencv", cubic, 2.0).expect("its support is finite and above 0"),
+        ),
+        Filter::Lanczos => fir::FilterType::Lanczos3,
+    };
+    if antialias {
+        fir::ResizeAlg::Convolution(kind)
+    } else {
+        fir::ResizeAlg::Interpolation(kind)
+    }
+}
+
+/// Cubic convolution (Keys 1981) with the parameter -0.75 of OpenCV and torch; Pillow has -0.5.
+fn cubic(x: f64) -> f64 {
+    const A: f64 = -0.75;
+    let x = x.abs();
+    if x < 1.0 {
+        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        A * (((x - 5.0) * x + 8.0) * x - 4.0)
+    } else {
+        0.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use selvage_core::catalog::Channels;
+
     use super::*;
+
+    fn input(width: u32, height: u32, resize: Resize) -> Input {
+        Input {
+            resize,
+            ..Input::new(width, height, Channels::Gray)
+        }
+    }
 
     const UPRIGHT: Orientation = Orientation::NoTransforms;
 
     #[test]
     fn fit_keeps_proportions_and_at_least_one_pixel() {
-        let model = Size::new(28, 28);
+        let model = input(28, 28, Resize::Fit);
         for (width, height, expected) in [
             (56, 56, (28, 28)),
             (100, 50, (28, 14)),
@@ -170,13 +257,7 @@ mod tests {
             (1, 16_384, (1, 28)),
             (1, 1, (28, 28)),
         ] {
-            let size = plan(
-                Region::new(0, 0, width, height),
-                Resize::Fit,
-                model,
-                UPRIGHT,
-            )
-            .size;
+            let size = plan(Region::new(0, 0, width, height), &model, UPRIGHT).size;
             assert_eq!((size.width, size.height), expected, "{width}x{height}");
         }
     }
@@ -185,8 +266,7 @@ mod tests {
     fn cover_takes_the_middle() {
         let plan = plan(
             Region::new(0, 0, 200, 100),
-            Resize::Cover,
-            Size::new(10, 10),
+            &input(10, 10, Resize::Cover),
             UPRIGHT,
         );
         assert_eq!(plan.region, Region::new(50, 0, 100, 100));
@@ -194,11 +274,37 @@ mod tests {
     }
 
     #[test]
+    fn the_crop_after_scaling_is_rounded_in_the_upright_picture() {
+        // 64 × 41 scaled to 32 × 20 would be too small for the crop: the shorter side becomes 32, the longer 49.
+        let model = Input {
+            resize_to: Some(32),
+            ..input(28, 28, Resize::ShortestSide)
+        };
+        let left = |width, height, orientation| {
+            let plan = plan(Region::new(0, 0, width, height), &model, orientation);
+            (
+                plan.region.left / plan.region.width * 28.0,
+                plan.region.top / plan.region.height * 28.0,
+            )
+        };
+        let close = |(a, b): (f64, f64), (c, d): (f64, f64)| {
+            assert!(
+                (a - c).abs() < 1e-9 && (b - d).abs() < 1e-9,
+                "{a} {b}, not {c} {d}"
+            );
+        };
+        // (49 - 28) / 2 = 10.5 is rounded to 10, (32 - 28) / 2 is 2.
+        close(left(64, 41, UPRIGHT), (10.0, 2.0));
+        close(left(64, 41, Orientation::FlipHorizontal), (11.0, 2.0));
+        close(left(41, 64, Orientation::Rotate90FlipH), (2.0, 10.0));
+        close(left(41, 64, Orientation::Rotate90), (2.0, 11.0));
+    }
+
+    #[test]
     fn a_picture_that_lies_is_scaled_lying() {
         let plan = plan(
             Region::new(0, 0, 300, 100),
-            Resize::Stretch,
-            Size::new(8, 20),
+            &input(8, 20, Resize::Stretch),
             Orientation::Rotate90,
         );
         assert_eq!(plan.size, Size::new(20, 8));
@@ -214,7 +320,9 @@ mod tests {
                 .map(|i| if (i + i / 64) % 2 == 0 { 0 } else { 200 })
                 .collect(),
         };
-        let small = Resizer::default().scale(&checks, &Region::whole(&checks), Size::new(8, 8));
+        let input = input(8, 8, Resize::Stretch);
+        let plan = plan(Region::whole(&checks), &input, UPRIGHT);
+        let small = Resizer::default().scale(&checks, &plan, &input);
         assert!(small.pixels.iter().all(|v| v.abs_diff(100) <= 2));
     }
 }

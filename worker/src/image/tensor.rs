@@ -1,13 +1,14 @@
 //! Pixels to the floats a model takes.
 
-use selvage_core::catalog::{Input, Layout};
+use selvage_core::catalog::{Channels, Input, Layout};
 
 use super::Prepared;
 
-/// Writes pixels into tensors as `(pixel / 255 - mean) / std`, by a table of the 256 possible results per channel.
+/// Writes pixels into tensors as `(pixel × scale - mean) / std`, by a table of the 256 possible results per channel.
 #[derive(Clone, Debug)]
 pub struct Normaliser {
-    tables: Vec<[f32; 256]>,
+    /// Of each of the tensor's channels: where it is within a pixel, and the results.
+    tables: Vec<(usize, [f32; 256])>,
     layout: Layout,
 }
 
@@ -15,11 +16,19 @@ impl Normaliser {
     /// The normaliser of a model's `[input]`.
     #[must_use]
     pub fn new(input: &Input) -> Self {
-        let table = |(mean, std): (&f32, &f32)| {
-            std::array::from_fn(|pixel| (pixel as f32 / 255.0 - mean) / std)
+        let channels = input.channels.count();
+        let table = |channel| {
+            let within = if input.channels == Channels::Bgr {
+                channels - 1 - channel
+            } else {
+                channel
+            };
+            let result =
+                |pixel: usize| input.normalise(channel, u8::try_from(pixel).unwrap_or(u8::MAX));
+            (within, std::array::from_fn(result))
         };
         Self {
-            tables: input.mean.iter().zip(&input.std).map(table).collect(),
+            tables: (0..channels).map(table).collect(),
             layout: input.layout,
         }
     }
@@ -41,13 +50,10 @@ impl Normaliser {
         match self.layout {
             Layout::Nchw => {
                 let plane = tensor.len() / channels;
-                for ((channel, table), plane) in self
-                    .tables
-                    .iter()
-                    .enumerate()
-                    .zip(tensor.chunks_exact_mut(plane))
+                for ((within, table), plane) in
+                    self.tables.iter().zip(tensor.chunks_exact_mut(plane))
                 {
-                    let values = pixels.iter().skip(channel).step_by(channels);
+                    let values = pixels.iter().skip(*within).step_by(channels);
                     for (out, pixel) in plane.iter_mut().zip(values) {
                         *out = table[usize::from(*pixel)];
                     }
@@ -58,8 +64,8 @@ impl Normaliser {
                     .chunks_exact_mut(channels)
                     .zip(pixels.chunks_exact(channels))
                 {
-                    for ((out, pixel), table) in out.iter_mut().zip(pixel).zip(&self.tables) {
-                        *out = table[usize::from(*pixel)];
+                    for (out, (within, table)) in out.iter_mut().zip(&self.tables) {
+                        *out = table[usize::from(pixel[*within])];
                     }
                 }
             }
@@ -69,47 +75,42 @@ impl Normaliser {
 
 #[cfg(test)]
 mod tests {
-    use selvage_core::catalog::{Channels, Polarity, Resize};
-
     use super::*;
 
     fn input(channels: Channels, layout: Layout, mean: &[f32], std: &[f32]) -> Input {
         Input {
-            name: None,
-            width: 2,
-            height: 1,
-            channels,
             layout,
-            resize: Resize::Stretch,
-            polarity: Polarity::Keep,
-            trim: false,
             mean: mean.to_vec(),
             std: std.to_vec(),
+            ..Input::new(2, 1, channels)
         }
     }
 
     #[test]
     fn grey_is_normalised_exactly() {
-        let normaliser = Normaliser::new(&input(Channels::Gray, Layout::Nchw, &[0.286], &[0.353]));
+        let (mean, std) = (0.286_f32, 0.353_f32);
+        let normaliser = Normaliser::new(&input(Channels::Gray, Layout::Nchw, &[mean], &[std]));
         for pixel in 0..=255_u8 {
             let mut out = [0.0];
             normaliser.normalise(&[pixel], &mut out);
-            let exact = (f32::from(pixel) / 255.0 - 0.286) / 0.353;
-            assert_eq!(out[0].to_bits(), exact.to_bits());
+            let exact = (f64::from(pixel) / 255.0 - f64::from(mean)) / f64::from(std);
+            assert_eq!(out[0].to_bits(), (exact as f32).to_bits());
         }
     }
 
     #[test]
-    fn channels_go_where_the_layout_wants_them() {
+    fn channels_go_where_the_layout_and_the_order_want_them() {
         let (mean, std) = ([0.0, 0.5, 1.0], [1.0, 0.5, 0.25]);
         let pixels = [0, 255, 255, 255, 0, 0];
-        let fill = |layout| {
+        let fill = |channels, layout| {
             let mut out = [0.0; 6];
-            Normaliser::new(&input(Channels::Rgb, layout, &mean, &std))
-                .normalise(&pixels, &mut out);
+            Normaliser::new(&input(channels, layout, &mean, &std)).normalise(&pixels, &mut out);
             out
         };
-        assert_eq!(fill(Layout::Nhwc), [0.0, 1.0, 0.0, 1.0, -1.0, -4.0]);
-        assert_eq!(fill(Layout::Nchw), [0.0, 1.0, 1.0, -1.0, 0.0, -4.0]);
+        let (rgb, bgr) = (Channels::Rgb, Channels::Bgr);
+        assert_eq!(fill(rgb, Layout::Nhwc), [0.0, 1.0, 0.0, 1.0, -1.0, -4.0]);
+        assert_eq!(fill(rgb, Layout::Nchw), [0.0, 1.0, 1.0, -1.0, 0.0, -4.0]);
+        assert_eq!(fill(bgr, Layout::Nhwc), [1.0, 1.0, -4.0, 0.0, -1.0, 0.0]);
+        assert_eq!(fill(bgr, Layout::Nchw), [1.0, 0.0, 1.0, -1.0, -4.0, 0.0]);
     }
 }

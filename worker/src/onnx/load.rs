@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use selvage_core::catalog::Model;
-use selvage_core::key::Digest;
+use selvage_core::catalog::{Model, ModelFiles};
 
 use super::session::{OnnxPredictor, Runtime};
 use super::{ModelError, Open};
@@ -49,8 +48,8 @@ pub fn find_library(setting: Option<&Path>) -> Result<PathBuf, ModelError> {
         })
 }
 
-/// A recipe for sessions of one model. The file is read once, and only if it has the digest that answers are cached under;
-/// a session that must be replaced later does not depend on the disk.
+/// A recipe for sessions of one model. Its files are read once, and only if they have the digest that answers are cached
+/// under; a session that must be replaced later does not depend on the disk.
 ///
 /// # Errors
 /// [`ModelError::Unfit`] where the file cannot be read or was replaced.
@@ -63,14 +62,14 @@ pub fn recipe(
         file: model.file.clone(),
         problem,
     };
-    let bytes = std::fs::read(&model.file)
+    let files = ModelFiles::read(&model.file, &model.external)
         .map_err(|error| unfit(format!("file: cannot be read: {error}")))?;
-    if Digest::of(&bytes) != model.digest {
+    if files.digest() != model.digest {
         let problem = "file: was replaced while this program started; start it again";
         return Err(unfit(problem.to_owned()));
     }
     Ok(Arc::new(move || {
-        let predictor = OnnxPredictor::open(&runtime, &model, &bytes, intra_threads)?;
+        let predictor = OnnxPredictor::open(&runtime, &model, &files, intra_threads)?;
         Ok(Box::new(predictor))
     }))
 }

@@ -7,6 +7,7 @@ pub mod scores;
 pub mod session;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 use std::path::PathBuf;
 use std::sync::Arc;

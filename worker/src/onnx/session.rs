@@ -2,17 +2,20 @@
 //!
 //! Every call into `ort` needs the library loaded, else it panics; so a [`Runtime`] is the proof that it is.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use half::f16;
 use ort::environment::Environment;
 use ort::session::builder::GraphOptimizationLevel;
-use ort::session::{RunOptions, Session, SessionOutputs};
-use ort::value::{Outlet, TensorElementType, TensorRef};
-use selvage_core::catalog::{Layout, Model};
+use ort::session::{RunOptions, Session, SessionInputValue, SessionOutputs};
+use ort::value::{Outlet, Tensor, TensorElementType, TensorRef};
+use selvage_core::catalog::{Layout, Model, ModelFiles};
 
+use super::trial::{check_alone, check_shape, noise};
 use super::{BreakOff, ModelError, Predictor};
 
 /// How long a session may be warmed beyond its largest and smallest batch.
@@ -58,6 +61,8 @@ impl Runtime {
 pub struct OnnxPredictor {
     session: Session,
     input_name: String,
+    /// What the input's values are; they come as float32.
+    element: TensorElementType,
     output_name: String,
     /// Dimensions after the first.
     shape: [usize; 3],
@@ -79,21 +84,21 @@ impl fmt::Debug for OnnxPredictor {
 }
 
 impl OnnxPredictor {
-    /// Opens a session from a model file's bytes, checks it and warms it.
+    /// Opens a session from the bytes of a model's files, checks it and warms it.
     ///
     /// # Errors
     /// [`ModelError::Unfit`] names the file and the field of `model.toml` that does not fit it.
     pub fn open(
         runtime: &Runtime,
         model: &Model,
-        bytes: &[u8],
+        files: &ModelFiles,
         intra_threads: usize,
     ) -> Result<Self, ModelError> {
         let unfit = |problem| ModelError::Unfit {
             file: model.file.clone(),
             problem,
         };
-        let session = commit(runtime, bytes, intra_threads)
+        let session = commit(runtime, files, intra_threads)
             .map_err(|error| unfit(format!("file: not a usable ONNX model: {error}")))?;
         let input = pick(session.inputs(), model.input.name.as_deref(), "input").map_err(unfit)?;
         if session.inputs().len() > 1 {
@@ -105,11 +110,15 @@ impl OnnxPredictor {
         }
         let output =
             pick(session.outputs(), model.output.name.as_deref(), "output").map_err(unfit)?;
-        check_type(output, "output").map_err(unfit)?;
+        check_type(output, "output", OUTPUTS).map_err(unfit)?;
         let fixed_batch = check_input(input, model).map_err(unfit)?;
         let options = RunOptions::new().map_err(|error| ModelError::Runtime(error.to_string()))?;
         let mut predictor = Self {
             input_name: input.name().to_owned(),
+            element: input
+                .dtype()
+                .tensor_type()
+                .unwrap_or(TensorElementType::Float32),
             output_name: output.name().to_owned(),
             shape: dimensions(model),
             labels: model.labels.len(),
@@ -119,40 +128,46 @@ impl OnnxPredictor {
             options: Arc::new(options),
             session,
         };
-        predictor.warm(model.output.softmax).map_err(unfit)?;
+        predictor.warm(model).map_err(unfit)?;
         Ok(predictor)
     }
 
-    /// Runs zeros in every batch size, the largest and the smallest first: the first one sizes the arena, and each checks
-    /// the output. A slow model skips the sizes between, which cost it the same later.
-    fn warm(&mut self, softmax: bool) -> Result<(), String> {
+    /// Runs noise in the largest batch and alone, then zeros in every size between: the first run sizes the arena, and each
+    /// checks the output. A slow model skips the sizes between, which cost it the same later.
+    fn warm(&mut self, model: &Model) -> Result<(), String> {
+        let images = self.max_batch;
         let image: usize = self.shape.iter().product();
-        let zeros = vec![0.0; self.max_batch * image];
+        let noise = noise(model, images);
         let started = Instant::now();
-        let ends = [self.max_batch, 1];
-        let between = (2..self.max_batch).rev();
-        for (done, images) in ends.into_iter().chain(between).enumerate() {
-            if done >= ends.len() && started.elapsed() > WARM_UP {
+        let together = self.test_run(&noise, images)?;
+        for at in [0, images - 1] {
+            let own = &noise[at * image..(at + 1) * image];
+            let (alone, again) = (self.test_run(own, 1)?, self.test_run(own, 1)?);
+            let in_batch = &together[at * self.labels..(at + 1) * self.labels];
+            check_alone(&alone, &again, in_batch, &together)?;
+        }
+        let zeros = vec![0.0; images * image];
+        for images in std::iter::once(1).chain((2..images).rev()) {
+            let scores = self.test_run(&zeros[..images * image], images)?;
+            if !model.output.softmax && scores.iter().any(|score| !score.is_finite()) {
+                return Err("output: an image of zeros gives scores that are no numbers".to_owned());
+            }
+            if started.elapsed() > WARM_UP {
                 break;
-            }
-            let scores = self
-                .run(&zeros[..images * image], images)
-                .map_err(|error| format!("a test run with {images} images failed: {error}"))?;
-            if scores.len() != images * self.labels {
-                return Err(format!(
-                    "labels: model.toml names {}, the model gives {} scores per image",
-                    self.labels,
-                    scores.len() as f64 / images as f64
-                ));
-            }
-            if !softmax && scores.iter().any(|score| !score.is_finite()) {
-                return Err("output: a black image gives scores that are no numbers".to_owned());
             }
         }
         Ok(())
     }
 
-    fn run(&mut self, input: &[f32], images: usize) -> Result<Vec<f32>, ort::Error> {
+    fn test_run(&mut self, input: &[f32], images: usize) -> Result<Vec<f32>, String> {
+        let (shape, scores) = self
+            .run(input, images)
+            .map_err(|error| format!("a test run with {images} images failed: {error}"))?;
+        check_shape(&shape, self.fixed_batch.unwrap_or(images), self.labels)?;
+        Ok(scores)
+    }
+
+    fn run(&mut self, input: &[f32], images: usize) -> Result<(Vec<i64>, Vec<f32>), ort::Error> {
         let [a, b, c] = self.shape;
         let batch = self.fixed_batch.unwrap_or(images);
         let input = if batch == images {
@@ -163,15 +178,35 @@ impl OnnxPredictor {
             self.padded.resize(batch * a * b * c, 0.0);
             &self.padded
         };
-        let tensor = TensorRef::from_array_view(([batch, a, b, c], input))?;
+        let tensor = tensor([batch, a, b, c], input, self.element)?;
         // A run before this one may have been broken off.
         self.options.unterminate()?;
         let inputs = ort::inputs![self.input_name.as_str() => tensor];
         let outputs = self.session.run_with_options(inputs, &self.options)?;
-        let scores = extract(&outputs, &self.output_name)?;
+        let (shape, scores) = extract(&outputs, &self.output_name)?;
         let wanted = scores.len() / batch * images;
-        Ok(scores[..wanted].to_vec())
+        Ok((shape.to_vec(), scores[..wanted].to_vec()))
     }
+}
+
+/// The values as the model takes them.
+fn tensor(
+    shape: [usize; 4],
+    values: &[f32],
+    element: TensorElementType,
+) -> Result<SessionInputValue<'_>, ort::Error> {
+    Ok(match element {
+        TensorElementType::Float16 => {
+            let values: Vec<f16> = values.iter().map(|value| f16::from_f32(*value)).collect();
+            Tensor::from_array((shape, values))?.into()
+        }
+        TensorElementType::Uint8 => {
+            // A float becomes the nearest number from 0 to 255.
+            let values: Vec<u8> = values.iter().map(|value| value.round() as u8).collect();
+            Tensor::from_array((shape, values))?.into()
+        }
+        _ => TensorRef::from_array_view((shape, values))?.into(),
+    })
 }
 
 impl Predictor for OnnxPredictor {
@@ -180,7 +215,7 @@ impl Predictor for OnnxPredictor {
     }
 
     fn predict(&mut self, input: &[f32], images: usize) -> Result<Vec<f32>, ModelError> {
-        let scores = self
+        let (_, scores) = self
             .run(input, images)
             .map_err(|error| ModelError::Run(error.to_string()))?;
         if scores.len() == images * self.labels {
@@ -204,23 +239,44 @@ impl Predictor for OnnxPredictor {
     }
 }
 
-fn extract<'o>(outputs: &'o SessionOutputs<'_>, name: &str) -> Result<&'o [f32], ort::Error> {
+/// An output's shape and values.
+fn extract<'o>(
+    outputs: &'o SessionOutputs<'_>,
+    name: &str,
+) -> Result<(&'o [i64], Cow<'o, [f32]>), ort::Error> {
     let output = outputs
         .get(name)
         .ok_or_else(|| ort::Error::new(format!("the output `{name}` is missing")))?;
-    Ok(output.try_extract_tensor::<f32>()?.1)
+    if output.dtype().tensor_type() == Some(TensorElementType::Float16) {
+        let (shape, values) = output.try_extract_tensor::<f16>()?;
+        return Ok((
+            &shape[..],
+            values.iter().map(|value| value.to_f32()).collect(),
+        ));
+    }
+    let (shape, values) = output.try_extract_tensor::<f32>()?;
+    Ok((&shape[..], values.into()))
 }
 
 /// Opens a session that computes on the calling thread and never spins.
-fn commit(runtime: &Runtime, bytes: &[u8], intra_threads: usize) -> Result<Session, ort::Error> {
-    Session::builder(&runtime.0)?
+///
+/// External data is given to it too: ONNX Runtime would look for it in the current directory, where another model's may lie.
+fn commit(
+    runtime: &Runtime,
+    files: &ModelFiles,
+    intra_threads: usize,
+) -> Result<Session, ort::Error> {
+    let mut builder = Session::builder(&runtime.0)?
         .with_intra_threads(intra_threads)?
         .with_intra_op_spinning(false)?
         .with_inter_op_spinning(false)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         // The pattern is kept per batch size: with varying sizes it is memory for nothing.
-        .with_memory_pattern(false)?
-        .commit_from_memory(bytes)
+        .with_memory_pattern(false)?;
+    for (location, bytes) in &files.external {
+        builder = builder.with_external_initializer_file_in_memory(location, Arc::clone(bytes))?;
+    }
+    builder.commit_from_memory(&files.graph)
 }
 
 fn names(outlets: &[Outlet]) -> String {
@@ -252,23 +308,33 @@ fn pick<'o>(
     }
 }
 
-fn check_type(outlet: &Outlet, section: &str) -> Result<(), String> {
+const INPUTS: &[TensorElementType] = &[
+    TensorElementType::Float32,
+    TensorElementType::Float16,
+    TensorElementType::Uint8,
+];
+const OUTPUTS: &[TensorElementType] = &[TensorElementType::Float32, TensorElementType::Float16];
+
+fn check_type(outlet: &Outlet, section: &str, allowed: &[TensorElementType]) -> Result<(), String> {
+    let kinds: Vec<String> = allowed
+        .iter()
+        .map(|kind| format!("{kind:?}").to_lowercase())
+        .collect();
+    let wanted = format!(
+        "{section}: `{}` must be a tensor of {}",
+        outlet.name(),
+        kinds.join(" or ")
+    );
     match outlet.dtype().tensor_type() {
-        Some(TensorElementType::Float32) => Ok(()),
-        Some(other) => Err(format!(
-            "{section}: `{}` must be a tensor of float32, it is of {other}",
-            outlet.name()
-        )),
-        None => Err(format!(
-            "{section}: `{}` must be a tensor of float32, it is no tensor",
-            outlet.name()
-        )),
+        Some(kind) if allowed.contains(&kind) => Ok(()),
+        Some(other) => Err(format!("{wanted}; it is of {other}")),
+        None => Err(format!("{wanted}; it is no tensor")),
     }
 }
 
 /// Checks the input tensor, and returns the batch size if the model takes exactly one.
 fn check_input(input: &Outlet, model: &Model) -> Result<Option<usize>, String> {
-    check_type(input, "input")?;
+    check_type(input, "input", INPUTS)?;
     let shape: Vec<i64> = input
         .dtype()
         .tensor_shape()

@@ -4,11 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use selvage_core::catalog::{Catalog, Model};
+use half::f16;
+use selvage_core::catalog::{Catalog, Model, Package};
 
 use super::load::{find_library, recipe};
 use super::session::Runtime;
-use super::{ModelError, Predictor};
+use super::{ModelError, Predictor, scores};
+use crate::image::Preparer;
+use crate::image::decode::Limits;
+use crate::image::tensor::Normaliser;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures")
@@ -24,8 +28,8 @@ fn model(source: &Path) -> (tempfile::TempDir, Arc<Model>) {
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("model");
     fs::create_dir(&copy).unwrap();
-    for file in ["model.toml", "model.onnx"] {
-        fs::copy(source.join(file), copy.join(file)).unwrap();
+    for file in fs::read_dir(source).unwrap().map(Result::unwrap) {
+        fs::copy(file.path(), copy.join(file.file_name())).unwrap();
     }
     let catalog = Catalog::read(folder.path()).unwrap();
     (folder, Arc::clone(&catalog.models()[0]))
@@ -60,6 +64,7 @@ fn pictures_are_distinguished_in_either_layout_and_any_batch() {
         ("variants/nchw", true),
         ("variants/free-sides", false),
         ("variants/batch-of-two", false),
+        ("variants/external", false),
     ] {
         let mut predictor = open(&fixtures().join(source)).unwrap();
         for images in 1..=predictor.max_batch() {
@@ -78,6 +83,74 @@ fn pictures_are_distinguished_in_either_layout_and_any_batch() {
             }
         }
     }
+}
+
+/// The folders of `tests/fixtures/make_exports.py`: the tools' own code wrote what must come out.
+#[test]
+fn folders_as_tools_write_them_give_the_scores_of_the_tools() {
+    let exports = fixtures().join("exports");
+    let picture = fs::read(exports.join("picture.png")).unwrap();
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for entry in fs::read_dir(&exports).unwrap().map(Result::unwrap) {
+        let folder = entry.path();
+        if !folder.is_dir() {
+            continue;
+        }
+        seen += 1;
+        let model = Arc::new(Package::read(&folder).unwrap().model);
+        let input = &model.input;
+        let mut preparer = Preparer::new(input.clone(), Limits::with_pixels(1_000_000));
+        let prepared = preparer.prepare(&picture).unwrap();
+        let mut tensor = vec![0.0; prepared.len()];
+        Normaliser::new(input).fill(&prepared, &mut tensor);
+
+        let theirs = fs::read(folder.join("expected.f16")).unwrap();
+        let (theirs, _) = theirs.as_chunks::<2>();
+        assert_eq!(theirs.len(), tensor.len(), "{}", folder.display());
+        let theirs = theirs
+            .iter()
+            .map(|bytes| f16::from_le_bytes(*bytes).to_f32());
+        // One grey level of the channel with the largest steps, and the precision of the file.
+        let level = input.scale as f32 / input.std.iter().copied().fold(f32::MAX, f32::min);
+        let apart = |(a, b): (&f32, f32)| (a - b).abs() > level * 1.01 + b.abs() / 1024.0;
+        let far = tensor
+            .iter()
+            .zip(theirs)
+            .filter(|pair| apart(*pair))
+            .count();
+
+        let expected = fs::read(folder.join("expected.json")).unwrap();
+        let expected: serde_json::Value = serde_json::from_slice(&expected).unwrap();
+        let expected = expected["scores"].as_array().unwrap();
+        let mut found = recipe(runtime(), Arc::clone(&model), 1).unwrap()()
+            .unwrap()
+            .predict(&tensor, 1)
+            .unwrap();
+        if model.output.softmax {
+            scores::softmax(&mut found);
+        }
+        let difference = found
+            .iter()
+            .zip(expected)
+            .map(|(a, b)| (f64::from(*a) - b.as_f64().unwrap()).abs());
+        let difference = difference.fold(0.0, f64::max);
+        // OpenCV's own resizing cuts fractions of a grey level off, a tenth of a level on average.
+        let opencv = model.name.as_str().starts_with("opencv");
+        let allowed = if opencv { 2e-3 } else { 1e-3 };
+        if far * 1000 > tensor.len() || difference > allowed {
+            wrong.push(format!(
+                "{}: {far} of {} values, scores {difference}",
+                folder.display(),
+                tensor.len()
+            ));
+        }
+    }
+    assert!(
+        wrong.is_empty() && seen >= 20,
+        "{seen} models; {}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -105,7 +178,7 @@ fn broken_models_are_refused_by_file_and_field() {
         }
         seen += 1;
     }
-    assert!(seen >= 9, "{seen}");
+    assert!(seen >= 13, "{seen}");
 }
 
 #[test]
@@ -153,6 +226,14 @@ fn names_of_tensors_that_are_not_there_are_refused() {
 fn a_file_that_is_replaced_while_it_is_loaded_is_refused() {
     let (_folder, model) = model(&fixtures().join("rgb-tiny"));
     fs::copy(fixtures().join("variants/nchw/model.onnx"), &model.file).unwrap();
+    let error = recipe(runtime(), model, 1).err().unwrap();
+    assert!(error.to_string().contains("was replaced"), "{error}");
+}
+
+#[test]
+fn external_data_that_is_replaced_while_it_is_loaded_is_refused() {
+    let (folder, model) = model(&fixtures().join("variants/external"));
+    fs::write(folder.path().join("model/model.onnx.data"), [0; 36]).unwrap();
     let error = recipe(runtime(), model, 1).err().unwrap();
     assert!(error.to_string().contains("was replaced"), "{error}");
 }

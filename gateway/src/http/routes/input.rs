@@ -110,7 +110,7 @@ fn encode(input: &Input, values: &Scores) -> Result<Vec<u8>, png::EncodingError>
     encoder.set_depth(png::BitDepth::Eight);
     encoder.set_color(match input.channels {
         Channels::Gray => png::ColorType::Grayscale,
-        Channels::Rgb => png::ColorType::Rgb,
+        Channels::Rgb | Channels::Bgr => png::ColorType::Rgb,
     });
     let pixels: Vec<u8> = values.as_slice().iter().map(|value| *value as u8).collect();
     let mut writer = encoder.write_header()?;

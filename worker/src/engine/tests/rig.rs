@@ -7,7 +7,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 use prometheus::Registry;
-use selvage_core::catalog::{Channels, Input, Layout, Model, Output, Polarity, Resize};
+use selvage_core::catalog::{Channels, Input, Model, Output};
 use selvage_core::clock::{Clock, UnixMillis};
 use selvage_core::job::{CachePolicy, Job, JobId, Priority, Submission};
 use selvage_core::key::{Digest, PredictionKey};
@@ -140,22 +140,13 @@ pub(super) fn model(max_batch: usize) -> Model {
         name: "fake".parse().unwrap(),
         version: "1".to_owned(),
         description: String::new(),
+        folder: "tiny".into(),
         file: "fake.onnx".into(),
+        external: Vec::new(),
         digest: Digest::of(b"fake"),
         labels: vec!["a".to_owned(), "b".to_owned()].into(),
         max_batch,
-        input: Input {
-            name: None,
-            width: 1,
-            height: 1,
-            channels: Channels::Gray,
-            layout: Layout::Nchw,
-            resize: Resize::Stretch,
-            polarity: Polarity::Keep,
-            trim: false,
-            mean: vec![0.0],
-            std: vec![1.0],
-        },
+        input: Input::new(1, 1, Channels::Gray),
         output: Output::default(),
         preprocessing: 1,
     }

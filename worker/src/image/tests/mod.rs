@@ -13,7 +13,6 @@ use image::{
     DynamicImage, ExtendedColorType, Frame, GrayImage, ImageBuffer, ImageEncoder, ImageFormat,
     Luma, LumaA, Rgb, RgbImage, Rgba,
 };
-use selvage_core::catalog::{Channels, Layout};
 use selvage_core::tensor;
 
 use super::*;
@@ -21,18 +20,7 @@ use super::*;
 const LIMITS: Limits = Limits::with_pixels(40_000_000);
 
 fn model(size: u32, channels: Channels) -> Input {
-    Input {
-        name: None,
-        width: size,
-        height: size,
-        channels,
-        layout: Layout::Nchw,
-        resize: Resize::Stretch,
-        polarity: Polarity::Keep,
-        trim: false,
-        mean: vec![0.0; channels.count()],
-        std: vec![1.0; channels.count()],
-    }
+    Input::new(size, size, channels)
 }
 
 /// Every pixel.

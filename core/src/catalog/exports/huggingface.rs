@@ -1,0 +1,219 @@
+//! Hugging Face: `config.json` names the labels, `preprocessor_config.json` says what an image processor does.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::super::description::{Fields, InputFields, OutputFields};
+use super::super::input::{Channels, Resize};
+use super::values::{filter, numbered};
+
+/// Image processors that resize, crop, scale and normalise in this order and by their fields alone.
+const PLAIN: [&str; 8] = [
+    "ViT",
+    "DeiT",
+    "Beit",
+    "Siglip",
+    "CLIP",
+    "Bit",
+    "MobileNetV1",
+    "MobileNetV2",
+];
+/// Those that take a size of one number for the shortest side, and those with rules of their own.
+const SHORTEST: [&str; 7] = [
+    "CLIP",
+    "Bit",
+    "MobileNetV1",
+    "MobileNetV2",
+    "ConvNext",
+    "Levit",
+    "MobileViT",
+];
+const SPECIAL: [&str; 4] = ["ConvNext", "EfficientNet", "Levit", "MobileViT"];
+
+/// What `config.json` says: labels, and whether one or several of them are right.
+pub(super) fn config(config: &Value) -> Result<Fields, String> {
+    let architecture = config["architectures"][0].as_str().unwrap_or_default();
+    if !architecture.is_empty() && !architecture.contains("ForImageClassification") {
+        return Err(format!(
+            "architectures: `{architecture}` does not classify images"
+        ));
+    }
+    let labels = config["id2label"].as_object().map(|labels| {
+        numbered(labels.iter().map(|(number, label)| {
+            (
+                number.clone(),
+                label.as_str().unwrap_or_default().to_owned(),
+            )
+        }))
+    });
+    if config["problem_type"] == "multi_label_classification" {
+        return Err("problem_type: several labels at once are not supported".to_owned());
+    }
+    Ok(Fields {
+        labels: labels
+            .transpose()
+            .map_err(|problem| format!("id2label: {problem}"))?,
+        output: OutputFields {
+            softmax: Some(true),
+            ..OutputFields::default()
+        },
+        ..Fields::default()
+    })
+}
+
+#[derive(Deserialize)]
+struct Processor {
+    image_processor_type: Option<String>,
+    feature_extractor_type: Option<String>,
+    do_resize: Option<bool>,
+    size: Option<Size>,
+    resample: Option<usize>,
+    crop_pct: Option<f64>,
+    do_center_crop: Option<bool>,
+    crop_size: Option<Size>,
+    do_rescale: Option<bool>,
+    rescale_factor: Option<f64>,
+    #[serde(default)]
+    rescale_offset: bool,
+    #[serde(default)]
+    include_top: bool,
+    do_normalize: Option<bool>,
+    image_mean: Option<Vec<f64>>,
+    image_std: Option<Vec<f64>>,
+    do_flip_channel_order: Option<bool>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(untagged)]
+enum Size {
+    Side(u32),
+    Exact { height: u32, width: u32 },
+    Shortest { shortest_edge: u32 },
+}
+
+impl Size {
+    /// Width and height of a crop.
+    const fn sides(self) -> (u32, u32) {
+        match self {
+            Self::Side(side)
+            | Self::Shortest {
+                shortest_edge: side,
+            } => (side, side),
+            Self::Exact { height, width } => (width, height),
+        }
+    }
+}
+
+/// What `preprocessor_config.json` says.
+pub(super) fn preprocessor(config: Value) -> Result<Fields, String> {
+    let processor: Processor = serde_json::from_value(config).map_err(|error| error.to_string())?;
+    let kind = processor
+        .image_processor_type
+        .as_ref()
+        .or(processor.feature_extractor_type.as_ref());
+    let kind = kind.ok_or("image_processor_type is missing")?;
+    let is = |names: &[&str]| names.iter().any(|name| kind.starts_with(name));
+    if !is(&PLAIN) && !is(&SPECIAL) {
+        return Err(format!(
+            "image_processor_type: `{kind}` is not known; say in model.toml what it does, and take this file away"
+        ));
+    }
+    let mut input = processor.geometry(kind)?;
+    processor.values(&mut input)?;
+    if is(&["MobileViT"]) && processor.do_flip_channel_order != Some(false) {
+        input.channels = Some(Channels::Bgr);
+    }
+    Ok(Fields {
+        input,
+        ..Fields::default()
+    })
+}
+
+impl Processor {
+    fn geometry(&self, kind: &str) -> Result<InputFields, String> {
+        const FILTERS: [&str; 6] = [
+            "nearest", "lanczos", "bilinear", "bicubic", "box", "hamming",
+        ];
+        if self.do_resize == Some(false) {
+            return Err("do_resize: images that are not resized are not supported".to_owned());
+        }
+        let size = self.size.ok_or("size is missing")?;
+        let name = self.resample.and_then(|number| FILTERS.get(number));
+        let mut input = InputFields {
+            filter: Some(filter(name.ok_or("resample is missing")?)?),
+            resize: Some(Resize::Stretch),
+            ..InputFields::default()
+        };
+        let is = |name: &str| kind.starts_with(name);
+        let crops = self.do_center_crop.unwrap_or(self.crop_size.is_some());
+        let crop = self.crop_size.filter(|_| crops).map(Size::sides);
+        let shortest = match size {
+            Size::Shortest { shortest_edge } => Some(shortest_edge),
+            Size::Side(side) if SHORTEST.into_iter().any(is) => Some(side),
+            Size::Side(_) | Size::Exact { .. } => None,
+        };
+        let (width, height) = match shortest {
+            // Its own rule: large pictures are not cropped.
+            Some(side) if is("ConvNext") && side >= 384 => (side, side),
+            Some(side) if is("ConvNext") => {
+                let part = self.crop_pct.ok_or("crop_pct is missing")?;
+                input.resize = Some(Resize::ShortestSide);
+                input.resize_to = Some((f64::from(side) / part) as u32);
+                (side, side)
+            }
+            Some(side) => {
+                let side = if is("Levit") {
+                    (256.0 / 224.0 * f64::from(side)) as u32
+                } else {
+                    side
+                };
+                input.resize = Some(Resize::ShortestSide);
+                input.resize_to = Some(side);
+                crop.ok_or("size: images of any proportions, without a crop, are not supported")?
+            }
+            None => {
+                let (width, height) = size.sides();
+                if crop.is_some() && width != height {
+                    return Err(
+                        "size: a crop from sides of different length is not supported".to_owned(),
+                    );
+                }
+                input.resize_to = crop.map(|_| width);
+                crop.unwrap_or((width, height))
+            }
+        };
+        (input.width, input.height) = (Some(width), Some(height));
+        Ok(input)
+    }
+
+    /// Scaling and normalising, the offset of EfficientNet and its second division included.
+    fn values(&self, input: &mut InputFields) -> Result<(), String> {
+        let rescales = self.do_rescale != Some(false);
+        input.scale = Some(if rescales {
+            self.rescale_factor.unwrap_or(1.0 / 255.0)
+        } else {
+            1.0
+        });
+        let offset = if self.rescale_offset { 1.0 } else { 0.0 };
+        let normalises = self.do_normalize.unwrap_or(self.image_mean.is_some());
+        let (mean, std) = if normalises {
+            let missing = "image_mean and image_std are missing";
+            (
+                self.image_mean.clone().ok_or(missing)?,
+                self.image_std.clone().ok_or(missing)?,
+            )
+        } else {
+            (vec![0.0; 3], vec![1.0; 3])
+        };
+        input.mean = Some(mean.into_iter().map(|mean| mean + offset).collect());
+        let again = |std: f64| {
+            if self.include_top && normalises {
+                std * std
+            } else {
+                std
+            }
+        };
+        input.std = Some(std.into_iter().map(again).collect());
+        Ok(())
+    }
+}

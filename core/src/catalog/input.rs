@@ -1,0 +1,193 @@
+//! What a model takes and gives: the sections `[input]` and `[output]` of its description, with every default filled in.
+
+use serde::{Deserialize, Serialize};
+
+/// What a model takes: a tensor of shape `[N, channels, height, width]` or `[N, height, width, channels]`.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", schema(as = ModelInput))]
+pub struct Input {
+    /// The tensor's name; the model's only input where it is left out.
+    pub name: Option<String>,
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// Grey or colour, and the order of colours.
+    pub channels: Channels,
+    /// Order of the tensor's axes.
+    pub layout: Layout,
+    /// How an image of another size becomes one of this size.
+    pub resize: Resize,
+    /// The shorter side in pixels after scaling and before the centre is cropped. Without it nothing is cropped after scaling.
+    pub resize_to: Option<u32>,
+    /// How pixels are interpolated.
+    pub filter: Filter,
+    /// When an image is made smaller, the filter covers all pixels, as in Pillow; otherwise a fixed number, as in OpenCV.
+    pub antialias: bool,
+    /// Colour of the padding, one value per channel; the background of the image where it is left out.
+    pub pad: Option<Vec<u8>>,
+    /// Where the image lies within its padding.
+    pub place: Place,
+    /// Whether light and dark are exchanged.
+    pub polarity: Polarity,
+    /// Edges of the background's colour are cut off first.
+    pub trim: bool,
+    /// Pixels from 0 to 255 are multiplied by it.
+    pub scale: f64,
+    /// Subtracted from each channel after scaling.
+    pub mean: Vec<f32>,
+    /// Each channel is divided by it after the subtraction.
+    pub std: Vec<f32>,
+}
+
+impl Input {
+    /// Images of this size, with every default.
+    #[must_use]
+    pub fn new(width: u32, height: u32, channels: Channels) -> Self {
+        Self {
+            name: None,
+            width,
+            height,
+            channels,
+            layout: Layout::default(),
+            resize: Resize::default(),
+            resize_to: None,
+            filter: Filter::default(),
+            antialias: true,
+            pad: None,
+            place: Place::default(),
+            polarity: Polarity::default(),
+            trim: false,
+            scale: UNIT_SCALE,
+            mean: vec![0.0; channels.count()],
+            std: vec![1.0; channels.count()],
+        }
+    }
+
+    /// Values of one image's tensor: one per pixel and channel.
+    #[must_use]
+    pub const fn values(&self) -> usize {
+        self.width as usize * self.height as usize * self.channels.count()
+    }
+
+    /// What the model is given for a pixel's value in one of the tensor's channels.
+    #[must_use]
+    pub fn normalise(&self, channel: usize, pixel: u8) -> f32 {
+        let (mean, std) = (f64::from(self.mean[channel]), f64::from(self.std[channel]));
+        ((f64::from(pixel) * self.scale - mean) / std) as f32
+    }
+}
+
+/// Pixels from 0 to 1, which most training code uses.
+pub(super) const UNIT_SCALE: f64 = 1.0 / 255.0;
+
+/// Colours of an input, in the order of the tensor's channels.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Channels {
+    /// One channel of luminance.
+    Gray,
+    /// Red, green, blue.
+    Rgb,
+    /// Blue, green, red: what OpenCV reads.
+    Bgr,
+}
+
+impl Channels {
+    /// How many there are.
+    #[must_use]
+    pub const fn count(self) -> usize {
+        match self {
+            Self::Gray => 1,
+            Self::Rgb | Self::Bgr => 3,
+        }
+    }
+}
+
+/// Order of an input tensor's axes.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    /// `[N, channels, height, width]`.
+    #[default]
+    Nchw,
+    /// `[N, height, width, channels]`.
+    Nhwc,
+}
+
+/// How an image of another size becomes one of the model's size.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resize {
+    /// Each side for itself; the picture is distorted.
+    #[default]
+    #[serde(alias = "exact")]
+    Stretch,
+    /// The longest side is scaled to the model's; the rest is padded.
+    #[serde(alias = "longest_side", alias = "letterbox")]
+    Fit,
+    /// The largest part of the picture's middle that has the model's proportions.
+    Cover,
+    /// The shortest side is scaled to `resize_to`, in whole pixels as torchvision rounds them; then the centre is cropped.
+    ShortestSide,
+}
+
+/// How pixels are interpolated.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Filter {
+    /// The pixel in the middle.
+    Nearest,
+    /// A triangle of one pixel to each side.
+    #[default]
+    Bilinear,
+    /// A cubic of two pixels to each side: Pillow's if antialiased, OpenCV's and torch's if not.
+    Bicubic,
+    /// A windowed sinc of three pixels to each side.
+    Lanczos,
+}
+
+/// Where an image lies within its padding.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// In the middle; an odd pixel of padding is on the right and below.
+    #[default]
+    Center,
+    /// Padding is on the right and below only.
+    TopLeft,
+}
+
+/// Whether light and dark are exchanged before the model sees an image.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Polarity {
+    /// Never.
+    #[default]
+    Keep,
+    /// Always.
+    Invert,
+    /// Where the background is light: for models that were trained on light objects before black.
+    Auto,
+}
+
+/// What a model gives: a tensor of float32, shape `[N, labels]`.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", schema(as = ModelOutput))]
+pub struct Output {
+    /// The tensor's name; the model's only output where it is left out.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The scores are logits and become probabilities by a softmax.
+    #[serde(default)]
+    pub softmax: bool,
+}
