@@ -4,9 +4,10 @@
 //! Each process therefore anchors its monotonic clock to one shared clock (Redis `TIME`, see [`Clock::anchor`]) and never
 //! reads the wall clock again. Without Redis the anchor is the wall clock at start.
 
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -59,19 +60,16 @@ impl Clock {
     /// The shared time now.
     #[must_use]
     pub fn now(&self) -> UnixMillis {
-        let (instant, millis) = *self
-            .anchor
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (instant, millis) = *self.anchor.read();
         millis.after(instant.elapsed())
     }
 
-    /// Sets the shared time as of now; called with each reading of the shared clock.
+    /// Sets the shared time as of now; called with each reading of the shared clock. Readings are in whole milliseconds: one
+    /// that the clock agrees with changes nothing, or each would slow it by the part of a millisecond that is left out.
     pub fn anchor(&self, shared: UnixMillis) {
-        *self
-            .anchor
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = (Instant::now(), shared);
+        if self.now().0.abs_diff(shared.0) > 1 {
+            *self.anchor.write() = (Instant::now(), shared);
+        }
     }
 }
 
@@ -86,6 +84,18 @@ mod tests {
         clock.anchor(shared);
         let now = clock.now();
         assert!(now >= shared && now < UnixMillis::wall(), "{now:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn readings_in_whole_milliseconds_do_not_slow_a_clock() {
+        let clock = Clock::default();
+        let first = clock.now();
+        for _ in 0..100 {
+            tokio::time::advance(Duration::from_micros(900)).await;
+            clock.anchor(clock.now());
+        }
+        let passed = clock.now().since(first);
+        assert!(passed >= Duration::from_millis(89), "{passed:?}");
     }
 
     #[test]

@@ -188,7 +188,7 @@ pub struct Idempotency {
 }
 
 /// What an asynchronous job carries besides its image: all that is needed to write its record again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Submission {
     /// Version of the model, as its `model.toml` names it.
     pub version: String,

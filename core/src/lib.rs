@@ -13,20 +13,18 @@
 //! | [`dead_letters`] | trait [`dead_letters::DeadLetterStore`]: messages no worker could use, and its in-memory backend |
 //! | [`tensor`] | a tensor in the place of an image |
 //! | [`preview`] | asking what a model is given to see |
-//! | [`fleet`] | trait [`fleet::Fleet`]: which workers exist and what they hold |
-//! | [`redis`] | the Redis backends of cache, store, dead letters and fleet |
+//! | [`registry`] | trait [`registry::Fleet`]: which processes exist, and what they report |
+//! | [`redis`] | the Redis backends of cache, store, dead letters and registry |
 //! | [`clock`] | the time deadlines are measured by |
 //! | [`key_name`] | who an asynchronous job belongs to |
-//! | [`config`], [`telemetry`], [`trace`], [`shutdown`] | what both programs do the same way |
-//! | [`failpoint`] | places at which a fault test ends a process |
+//! | [`program`] | what both programs do in the same way: settings, logs, traces, start and end |
+//! | [`backends`] | opens RabbitMQ and Redis for a process of a fleet |
 
+pub mod backends;
 pub mod cache;
 pub mod catalog;
 pub mod clock;
-pub mod config;
 pub mod dead_letters;
-pub mod failpoint;
-pub mod fleet;
 pub mod job;
 pub mod job_state;
 pub mod key;
@@ -34,14 +32,12 @@ pub mod key_name;
 pub mod outcome;
 pub mod output;
 pub mod preview;
-pub mod probe;
+pub mod program;
 pub mod queue;
 pub mod redis;
-pub mod shutdown;
+pub mod registry;
 pub mod store;
-pub mod telemetry;
 pub mod tensor;
-pub mod trace;
 pub mod webhook;
 
 /// Any error behind a boundary, kept as the source of a typed one.

@@ -133,13 +133,8 @@ pub enum Outcome {
 impl Outcome {
     /// The terminal state this outcome puts a job into, as metrics and logs spell it.
     #[must_use]
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Succeeded(_) => "succeeded",
-            Self::Failed(_) => "failed",
-            Self::Canceled => "canceled",
-            Self::Expired => "expired",
-        }
+    pub fn as_str(&self) -> &'static str {
+        JobState::from(self).as_str()
     }
 }
 

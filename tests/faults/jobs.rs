@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use selvage_core::config::Prefix;
 use selvage_core::dead_letters::{Bounds, DeadLetterStore as _};
 use selvage_core::job::Priority;
 use selvage_core::key::Digest;
+use selvage_core::program::config::Prefix;
 use selvage_core::queue::rabbit::testing::Broker;
 use selvage_core::redis::RedisDeadLetters;
 use selvage_tests::load::Mix;

@@ -6,8 +6,10 @@ use std::time::Duration;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 use selvage_core::catalog::follow::Source;
-use selvage_core::config::{AmqpUrls, GuestElsewhere, OpsListen, RedisUrl, SharedSettings};
 use selvage_core::job::ModelName;
+use selvage_core::program::config::{
+    AmqpUrls, GuestElsewhere, OpsListen, RedisUrl, SharedSettings,
+};
 
 /// Most sessions or threads that can be asked for; beyond it a number is a mistake.
 const MAX_THREADS: u64 = 1024;
@@ -23,32 +25,18 @@ const DEFAULT_INFERENCE_TIMEOUT: u64 = 60;
 #[command(name = "selvage-worker", version)]
 pub struct Config {
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "a doc comment would become the program's help text"
-    )]
+    #[expect(missing_docs, reason = "a doc comment would become help text")]
     pub shared: SharedSettings,
     /// Address of /livez, /readyz and /metrics, or `off`; port 0 takes a free one and logs it.
-    #[arg(
-        long,
-        env = "SELVAGE_OPS_LISTEN",
-        default_value = "127.0.0.1:9100",
-        value_name = "ADDRESS:PORT"
-    )]
+    #[arg(long, env = "SELVAGE_OPS_LISTEN", default_value = "127.0.0.1:9100")]
+    #[arg(value_name = "ADDRESS:PORT")]
     pub ops_listen: OpsListen,
     /// Names of the models to serve, separated by commas; all of the models folder if left out.
-    #[arg(
-        long,
-        env = "SELVAGE_SERVE",
-        value_delimiter = ',',
-        value_name = "NAMES"
-    )]
+    #[arg(long, env = "SELVAGE_SERVE", value_delimiter = ',')]
+    #[arg(value_name = "NAMES")]
     pub serve: Vec<ModelName>,
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "a doc comment would become help text of the group"
-    )]
+    #[expect(missing_docs, reason = "a doc comment would become help text")]
     pub engine: EngineSettings,
     /// Messages that are taken from each queue before the first is answered; by default enough for two rounds of batches.
     #[arg(long, env = "SELVAGE_PREFETCH", value_name = "MESSAGES",

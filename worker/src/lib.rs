@@ -22,4 +22,5 @@ pub mod onnx;
 pub mod ops;
 pub mod start;
 
-pub use consume::{Backends, PrepareError, RunError, Worker, load_runtime};
+pub use consume::{Worker, load_runtime};
+pub use selvage_core::backends::Backends;

@@ -1,12 +1,14 @@
 //! What the worker counts. One struct, cheap to clone, registered once; names begin with `selvage_worker_`.
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry,
+    register_histogram_vec_with_registry, register_int_counter_vec_with_registry,
+    register_int_counter_with_registry, register_int_gauge_vec_with_registry,
 };
 use selvage_core::clock::UnixMillis;
-use selvage_core::fleet::Ends;
 use selvage_core::job::{Job, ModelName, Priority};
 use selvage_core::queue::Delivery;
+use selvage_core::registry::Ends;
 
 /// Upper bounds in seconds: a cheap inference takes a quarter of a millisecond, a large photograph tenths of a second.
 const SECONDS: [f64; 14] = [
@@ -56,62 +58,31 @@ impl Metrics {
     /// # Errors
     /// When the registry has one of the names already: two workers in one process need two registries.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let named = |name: &str| format!("selvage_worker_{name}");
         let counter = |name: &str, help: &str| {
-            let counter = IntCounter::new(format!("selvage_worker_{name}"), help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
+            register_int_counter_with_registry!(named(name), help, registry)
+        };
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            register_int_counter_vec_with_registry!(named(name), help, labels, registry)
+        };
+        let gauges = |name: &str, help: &str, label: &str| {
+            register_int_gauge_vec_with_registry!(named(name), help, &[label], registry)
         };
         let histograms = |name: &str, help: &str, bounds: &[f64], labels: &[&str]| {
-            let options =
-                HistogramOpts::new(format!("selvage_worker_{name}"), help).buckets(bounds.to_vec());
-            let histogram = HistogramVec::new(options, labels)?;
-            registry.register(Box::new(histogram.clone()))?;
-            Ok::<_, prometheus::Error>(histogram)
+            let options = HistogramOpts::new(named(name), help).buckets(bounds.to_vec());
+            register_histogram_vec_with_registry!(options, labels, registry)
         };
-        let histogram =
-            |name: &str, help: &str, bounds: &[f64]| histograms(name, help, bounds, &["model"]);
+        let seconds = |name: &str, help: &str| histograms(name, help, &SECONDS, &["model"]);
         let by_priority =
             |name: &str, help: &str| histograms(name, help, &LONG_SECONDS, &["model", "priority"]);
-        let build = Opts::new("selvage_worker_build_info", "Version of this program");
-        let build = IntGaugeVec::new(build, &["version"])?;
+        let build = gauges("build_info", "Version of this program", "version")?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        registry.register(Box::new(build))?;
-        let jobs = IntCounterVec::new(
-            Opts::new("selvage_worker_jobs_total", "Jobs this worker ended"),
-            &["model", "outcome"],
-        )?;
-        registry.register(Box::new(jobs.clone()))?;
-        let redelivered = IntCounterVec::new(
-            Opts::new(
-                "selvage_worker_redelivered_total",
-                "Messages that had been handed out before",
-            ),
-            &["model"],
-        )?;
-        registry.register(Box::new(redelivered.clone()))?;
-        let busy = IntGaugeVec::new(
-            Opts::new("selvage_worker_busy_sessions", "Sessions that compute now"),
-            &["model"],
-        )?;
-        registry.register(Box::new(busy.clone()))?;
-        let model_changes = IntCounterVec::new(
-            Opts::new(
-                "selvage_worker_model_changes_total",
-                "Models that changed in the folder, by whether the new file was taken",
-            ),
-            &["model", "result"],
-        )?;
-        registry.register(Box::new(model_changes.clone()))?;
-        let model_files = IntGaugeVec::new(
-            Opts::new(
-                "selvage_worker_model_files",
-                "Files of a model in memory: two while one takes over from the other",
-            ),
-            &["model"],
-        )?;
-        registry.register(Box::new(model_files.clone()))?;
         Ok(Self {
-            jobs,
+            jobs: counters(
+                "jobs_total",
+                "Jobs this worker ended",
+                &["model", "outcome"],
+            )?,
             queue_wait: by_priority(
                 "queue_wait_seconds",
                 "From a job's acceptance at a gateway to its arrival at a worker, in whole milliseconds",
@@ -120,21 +91,28 @@ impl Metrics {
                 "total_seconds",
                 "From a job's acceptance at a gateway to its end here, in whole milliseconds",
             )?,
-            redelivered,
-            busy,
-            model_changes,
-            model_files,
-            batch_size: histogram("batch_size", "Images per inference", &IMAGES)?,
-            decode: histogram("decode_seconds", "Decoding one image", &SECONDS)?,
-            inference: histogram(
-                "inference_seconds",
-                "One inference, whatever its batch",
-                &SECONDS,
+            redelivered: counters(
+                "redelivered_total",
+                "Messages that had been handed out before",
+                &["model"],
             )?,
-            waited: histogram(
+            busy: gauges("busy_sessions", "Sessions that compute now", "model")?,
+            model_changes: counters(
+                "model_changes_total",
+                "Models that changed in the folder, by whether the new file was taken",
+                &["model", "result"],
+            )?,
+            model_files: gauges(
+                "model_files",
+                "Files of a model in memory: two while one takes over from the other",
+                "model",
+            )?,
+            batch_size: histograms("batch_size", "Images per inference", &IMAGES, &["model"])?,
+            decode: seconds("decode_seconds", "Decoding one image")?,
+            inference: seconds("inference_seconds", "One inference, whatever its batch")?,
+            waited: seconds(
                 "waited_seconds",
                 "From a job's arrival at the worker to its start",
-                &SECONDS,
             )?,
             decoder_panics: counter("decoder_panics_total", "Images that made a decoder panic")?,
             failed_inferences: counter(

@@ -1,9 +1,9 @@
 //! Dead letters in this process's memory. They end with the process.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
 use super::{Bounds, DeadLetter, DeadLetterStore, Page};
 use crate::clock::UnixMillis;
@@ -30,13 +30,6 @@ impl MemoryDeadLetters {
             bounds,
         }
     }
-
-    /// A panic elsewhere leaves the map whole: each change is one call.
-    fn lock(&self) -> MutexGuard<'_, DeadLetters> {
-        self.dead_letters
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 fn find(dead_letters: &DeadLetters, id: JobId) -> Option<&DeadLetter> {
@@ -52,7 +45,7 @@ fn number(length: usize) -> u64 {
 #[async_trait]
 impl DeadLetterStore for MemoryDeadLetters {
     async fn add(&self, dead_letter: &DeadLetter) -> Result<(), StoreError> {
-        let mut dead_letters = self.lock();
+        let mut dead_letters = self.dead_letters.lock();
         if find(&dead_letters, dead_letter.id).is_some() {
             return Ok(());
         }
@@ -73,7 +66,7 @@ impl DeadLetterStore for MemoryDeadLetters {
     }
 
     async fn list(&self, offset: u64, limit: u64) -> Result<Page, StoreError> {
-        let dead_letters = self.lock();
+        let dead_letters = self.dead_letters.lock();
         let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         let page = dead_letters.values().skip(size(offset)).take(size(limit));
         Ok(Page {
@@ -83,21 +76,21 @@ impl DeadLetterStore for MemoryDeadLetters {
     }
 
     async fn get(&self, id: JobId) -> Result<Option<DeadLetter>, StoreError> {
-        Ok(find(&self.lock(), id).cloned())
+        Ok(find(&self.dead_letters.lock(), id).cloned())
     }
 
     async fn remove(&self, id: JobId) -> Result<bool, StoreError> {
-        let mut dead_letters = self.lock();
+        let mut dead_letters = self.dead_letters.lock();
         let key = find(&dead_letters, id).map(|dead_letter| (dead_letter.died_at, id));
         Ok(key.is_some_and(|key| dead_letters.remove(&key).is_some()))
     }
 
     async fn purge(&self) -> Result<u64, StoreError> {
-        Ok(number(std::mem::take(&mut *self.lock()).len()))
+        Ok(number(std::mem::take(&mut *self.dead_letters.lock()).len()))
     }
 
     async fn count(&self) -> Result<u64, StoreError> {
-        Ok(number(self.lock().len()))
+        Ok(number(self.dead_letters.lock().len()))
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Arrival {
 
 impl Arrival {
     /// Its dead letters are stored: it does not arrive again.
-    pub async fn ack(self) {
-        self.settle.ack().await;
+    pub fn ack(self) {
+        self.settle.ack();
     }
 }

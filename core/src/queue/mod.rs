@@ -4,7 +4,6 @@
 //! broker keeps its disk. So workers must be able to run a job twice without harm, and they are: an answer is a pure
 //! function of the job's key.
 
-mod backoff;
 pub mod dead_letters;
 pub mod memory;
 pub mod rabbit;
@@ -99,16 +98,35 @@ pub struct Delivery {
 }
 
 /// Settles one delivery, once. Dropped unsettled, it gives the delivery back.
-#[async_trait]
 pub trait Settle: Debug + Send + Sync {
+    /// Tells the broker; does not wait for it.
+    fn settle(self: Box<Self>, settlement: Settlement);
+
+    /// See [`Settlement::Ack`].
+    fn ack(self: Box<Self>) {
+        self.settle(Settlement::Ack);
+    }
+
+    /// See [`Settlement::GiveBack`].
+    fn give_back(self: Box<Self>) {
+        self.settle(Settlement::GiveBack);
+    }
+
+    /// See [`Settlement::DeadLetter`].
+    fn dead_letter(self: Box<Self>) {
+        self.settle(Settlement::DeadLetter);
+    }
+}
+
+/// What becomes of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
     /// Everything in the message is finished and stored; the broker may forget it.
-    async fn ack(self: Box<Self>);
-
-    /// Puts the message back for another worker.
-    async fn give_back(self: Box<Self>);
-
-    /// Dead-letters the message, see [`dead_letters`].
-    async fn dead_letter(self: Box<Self>);
+    Ack,
+    /// The message is requeued for another worker.
+    GiveBack,
+    /// The message is dead-lettered, see [`dead_letters`].
+    DeadLetter,
 }
 
 /// Whether publishing can be expected to work.

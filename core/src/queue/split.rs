@@ -5,9 +5,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
-use super::backoff::Backoff;
 use super::{Delivery, PublishError, Queue};
 use crate::job::Job;
+use crate::program::Backoff;
 
 /// How long a full or missing queue is waited for before the envelope goes back as it was. Far below the broker's limit
 /// on unsettled deliveries, and long enough that [`super::DELIVERY_LIMIT`] returns are not used up by a short jam.
@@ -32,15 +32,15 @@ pub async fn split(queue: &dyn Queue, delivery: Delivery) {
         job.earlier_attempts = job.earlier_attempts.saturating_add(earlier_deliveries);
     }
     let give_up = Instant::now() + PATIENCE;
-    let mut backoff = Backoff::default();
+    let mut backoff = Backoff::for_broker();
     loop {
         let (left, may_pass) = publish_all(queue, jobs).await;
         if left.is_empty() {
-            return settle.ack().await;
+            return settle.ack();
         }
         let pause = backoff.pause();
         if !may_pass || Instant::now() + pause > give_up {
-            return settle.give_back().await;
+            return settle.give_back();
         }
         sleep(pause).await;
         jobs = left;
@@ -72,7 +72,7 @@ mod tests {
     use crate::job::{JobId, ModelName, Priority, ReplyAddress};
     use crate::outcome::Report;
     use crate::queue::suite::job;
-    use crate::queue::{Consumer, Health, QueueError, Settle};
+    use crate::queue::{Consumer, Health, QueueError, Settle, Settlement};
 
     /// Refuses jobs with what it is given, then takes them.
     #[derive(Debug, Default)]
@@ -122,25 +122,16 @@ mod tests {
     }
 
     #[derive(Debug)]
-    struct Settled(std::sync::Arc<Mutex<Option<&'static str>>>);
+    struct Settled(std::sync::Arc<Mutex<Option<Settlement>>>);
 
-    #[async_trait]
     impl Settle for Settled {
-        async fn ack(self: Box<Self>) {
-            *self.0.lock().unwrap() = Some("ack");
-        }
-
-        async fn give_back(self: Box<Self>) {
-            *self.0.lock().unwrap() = Some("give back");
-        }
-
-        async fn dead_letter(self: Box<Self>) {
-            *self.0.lock().unwrap() = Some("dead letter");
+        fn settle(self: Box<Self>, settlement: Settlement) {
+            *self.0.lock().unwrap() = Some(settlement);
         }
     }
 
     /// Splits three jobs, the last of which was started twice before; what was taken, and what became of the delivery.
-    async fn split_three(answers: Vec<PublishError>) -> (Vec<u32>, &'static str) {
+    async fn split_three(answers: Vec<PublishError>) -> (Vec<u32>, Settlement) {
         let model = "first".parse().unwrap();
         let mut jobs: Vec<_> = (0..3).map(|n| job(&model, n)).collect();
         jobs[2].earlier_attempts = 2;
@@ -164,18 +155,18 @@ mod tests {
 
     #[tokio::test]
     async fn each_job_is_published_with_what_it_has_seen() {
-        assert_eq!(split_three(vec![]).await, (vec![1, 1, 3], "ack"));
+        assert_eq!(split_three(vec![]).await, (vec![1, 1, 3], Settlement::Ack));
     }
 
     #[tokio::test]
     async fn a_short_jam_is_waited_for_and_no_job_is_sent_twice() {
         let jam = vec![PublishError::Full, PublishError::Full];
-        assert_eq!(split_three(jam).await, (vec![1, 1, 3], "ack"));
+        assert_eq!(split_three(jam).await, (vec![1, 1, 3], Settlement::Ack));
     }
 
     #[tokio::test]
     async fn what_cannot_be_published_goes_back() {
         let (taken, settled) = split_three(vec![PublishError::TooLarge]).await;
-        assert_eq!((taken.len(), settled), (2, "give back"));
+        assert_eq!((taken.len(), settled), (2, Settlement::GiveBack));
     }
 }

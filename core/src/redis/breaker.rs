@@ -1,6 +1,6 @@
 //! Stops asking a server that has fallen silent, and finds out when it is back. Pure: the caller brings the time.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
 /// When to stop asking, and for how long.
@@ -11,6 +11,18 @@ pub(super) struct Rule {
     pub(super) failures: u32,
     /// After this span one call is let through to see whether the server is back.
     pub(super) rest: Duration,
+}
+
+impl Rule {
+    /// For records: two calls without an answer, after each other or at once, then callers are refused for a second.
+    pub(super) const RECORDS: Self = Self::new(2);
+    /// For cached results: three calls without an answer, then requests go on without the cache for a second.
+    pub(super) const RESULTS: Self = Self::new(3);
+
+    const fn new(failures: u32) -> Self {
+        let rest = Duration::from_secs(1);
+        Self { failures, rest }
+    }
 }
 
 /// Counts failures; open, it refuses calls at once instead of letting each wait for its timeout.
@@ -49,7 +61,7 @@ impl Breaker {
 
     /// Leave for one call, or `None` while the server rests.
     pub(super) fn admit(&self, now: Instant) -> Option<Pass<'_>> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let is_probe = match *state {
             BreakerState::Closed(_) => false,
             BreakerState::Open(until) if until <= now => {
@@ -64,17 +76,13 @@ impl Breaker {
             settled: false,
         })
     }
-
-    fn state(&self) -> MutexGuard<'_, BreakerState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Pass<'_> {
     /// The server answered, if only with an error: it is there.
     pub(super) fn succeeded(mut self) {
         self.settled = true;
-        match &mut *self.breaker.state() {
+        match &mut *self.breaker.state.lock() {
             BreakerState::Closed(failures) => *failures = 0,
             state @ (BreakerState::Open(_) | BreakerState::Probing) => {
                 *state = BreakerState::Closed(0)
@@ -86,7 +94,7 @@ impl Pass<'_> {
     pub(super) fn failed(mut self, now: Instant) -> bool {
         self.settled = true;
         let rule = self.breaker.rule;
-        let mut state = self.breaker.state();
+        let mut state = self.breaker.state.lock();
         let opens = match &mut *state {
             BreakerState::Closed(failures) => {
                 *failures += 1;
@@ -105,7 +113,7 @@ impl Pass<'_> {
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
         if self.is_probe && !self.settled {
-            let mut state = self.breaker.state();
+            let mut state = self.breaker.state.lock();
             if matches!(*state, BreakerState::Probing) {
                 *state = BreakerState::Open(Instant::now());
             }

@@ -12,18 +12,13 @@ use super::link::Link;
 use super::record::WRONG_TYPE;
 use crate::cache::{Cache, CacheError, Cached};
 use crate::clock::UnixMillis;
-use crate::config::{Prefix, RedisUrl};
 use crate::key::PredictionKey;
 use crate::outcome::{Scores, checksum};
+use crate::program::config::{Prefix, RedisUrl};
 
 /// What one call may add to a request that it cannot answer. A request makes two, the gateway's look and the worker's
 /// write, and is not to lose more than 60 ms by a cache that has fallen silent. A healthy Redis answers in under a millisecond.
 const BUDGET: Duration = Duration::from_millis(25);
-/// Three calls without an answer: then requests go on without the cache for a second.
-const RULE: Rule = Rule {
-    failures: 3,
-    rest: Duration::from_secs(1),
-};
 /// Longest time to say whether the cache is there; nobody's answer waits for it.
 const PING_BUDGET: Duration = Duration::from_millis(500);
 /// Larger values are not kept: 16 thousand labels are no classifier this cache is made for.
@@ -65,7 +60,7 @@ impl RedisCache {
         budget: Duration,
     ) -> Result<Self, OpenError> {
         Ok(Self {
-            link: Link::open(url, Content::results(prefix), budget, RULE)?,
+            link: Link::open(url, Content::results(prefix), budget, Rule::RESULTS)?,
             key_prefix: format!("{}:p:", prefix.as_str()),
             ttl,
         })

@@ -14,19 +14,14 @@ use super::fit;
 use super::link::Link;
 use super::record::Damage;
 use super::scripts::millis;
-use crate::config::{Prefix, RedisUrl};
 use crate::dead_letters::{Bounds, Content, DeadLetter, DeadLetterStore, Page, Summary};
 use crate::job::{Job, JobId};
+use crate::program::config::{Prefix, RedisUrl};
 use crate::queue::wire::{decode_jobs, encode_jobs};
 use crate::store::StoreError;
 
 /// Longest time for one call.
 const BUDGET: Duration = Duration::from_secs(2);
-/// As for the store.
-const RULE: Rule = Rule {
-    failures: 2,
-    rest: Duration::from_secs(1),
-};
 
 macro_rules! script {
     ($name:literal) => {
@@ -63,7 +58,7 @@ impl RedisDeadLetters {
         let content = fit::Content::records(prefix);
         let prefix = prefix.as_str();
         Ok(Self {
-            link: Link::open(url, content, BUDGET, RULE)?,
+            link: Link::open(url, content, BUDGET, Rule::RECORDS)?,
             bounds,
             ids: format!("{prefix}:dead_letters"),
             total: format!("{prefix}:dead_letters:bytes"),

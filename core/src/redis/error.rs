@@ -66,11 +66,7 @@ impl LinkError {
         match self {
             Self::Failed { source, .. } => !source.is_io_error(),
             Self::Damaged { .. } => true,
-            Self::Unreachable { .. }
-            | Self::Unfit(_)
-            | Self::Silent { .. }
-            | Self::Resting { .. }
-            | Self::Closed { .. } => false,
+            _ => false,
         }
     }
 }

@@ -3,9 +3,9 @@
 //! Replication is asynchronous: a primary that is lost takes its newest changes with it. So changes that somebody relies on
 //! afterwards (a job that was accepted, a message that was acked) are waited for until a replica has them too.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, RedisResult, ReplicaInfo, Role, ServerErrorKind};
 
@@ -43,7 +43,8 @@ impl Failover {
     /// # Errors
     /// The connection broke, so nobody knows whether the changes are kept; or the user may not run `WAIT` and `ROLE`.
     pub(super) async fn keep(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
-        match self.last_seen() {
+        let last_seen = *self.0.lock();
+        match last_seen {
             Replicas::None(until) if Instant::now() < until => return Ok(()),
             Replicas::None(_) | Replicas::Unknown => {
                 // A server without replicas would wait for one all the same.
@@ -57,10 +58,10 @@ impl Failover {
         let mut wait = redis::cmd("WAIT");
         wait.arg(1).arg(WAIT_MILLIS);
         if wait.query_async::<u64>(connection).await? > 0 {
-            self.saw(Replicas::KeepUp);
+            *self.0.lock() = Replicas::KeepUp;
         } else if replicas(connection).await?.iter().any(is_joining) {
             // Within a second it takes part: the next change is worth waiting for again.
-            self.saw(Replicas::Unknown);
+            *self.0.lock() = Replicas::Unknown;
         } else {
             self.found_none();
         }
@@ -68,20 +69,12 @@ impl Failover {
     }
 
     fn found_none(&self) {
-        if !matches!(self.last_seen(), Replicas::None(_)) {
+        if !matches!(*self.0.lock(), Replicas::None(_)) {
             tracing::warn!(
                 "no replica of Redis keeps up: if the primary were lost now, so would be its newest records"
             );
         }
-        self.saw(Replicas::None(Instant::now() + ALONE));
-    }
-
-    fn last_seen(&self) -> Replicas {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn saw(&self, replicas: Replicas) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = replicas;
+        *self.0.lock() = Replicas::None(Instant::now() + ALONE);
     }
 }
 

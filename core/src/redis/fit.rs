@@ -5,12 +5,10 @@ use std::sync::Arc;
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{Arg, InfoDict, Pipeline, RedisError, RedisResult, Value};
 
-use crate::config::Prefix;
+use crate::program::config::Prefix;
 
 /// Redis's code for a command, or a key, that the user's rules do not allow.
 const NO_PERMISSION: &str = "NOPERM";
-/// The lifetime of a probe's key, where it cannot be deleted.
-const PROBE_MILLIS: u64 = 1_000;
 
 /// What a connection is used for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,93 +78,54 @@ pub(super) async fn forbidden(
     has_replicas: bool,
 ) -> RedisResult<Option<String>> {
     let commands = match content {
-        Content::Records(key) => records_probe(key, has_replicas),
-        Content::Results(key) => results_probe(key),
+        Content::Records(key) if has_replicas => probe(&[RECORDS, REPLICATED].concat(), key),
+        Content::Records(key) => probe(RECORDS, key),
+        Content::Results(key) => probe(RESULTS, key),
         Content::Members => return Ok(None),
     };
     let answers = connection
         .req_packed_commands(&commands, 0, commands.len())
         .await?;
-    let refused = commands
-        .cmd_iter()
-        .zip(&answers)
-        .find_map(|(command, answer)| {
-            let Value::ServerError(error) = answer else {
-                return None;
-            };
-            let Some(Arg::Simple(name)) = command.args_iter().next() else {
-                return None;
-            };
-            (error.code() == NO_PERMISSION).then(|| {
-                (
-                    String::from_utf8_lossy(name).into_owned(),
-                    error.details().unwrap_or(NO_PERMISSION),
-                )
-            })
-        });
-    Ok(refused.map(|(name, words)| {
-        format!(
-            "the user may not run `{name}` on keys of SELVAGE_PREFIX ({words}); allow the commands and keys that \
-             docs/OPERATIONS.md lists under \"Redis users\", with `ACL SETUSER`"
-        )
-    }))
+    for (command, answer) in commands.cmd_iter().zip(&answers) {
+        if let Value::ServerError(error) = answer
+            && error.code() == NO_PERMISSION
+            && let Some(Arg::Simple(name)) = command.args_iter().next()
+        {
+            let (name, words) = (String::from_utf8_lossy(name), error.details());
+            let words = words.unwrap_or(NO_PERMISSION);
+            return Ok(Some(format!(
+                "the user may not run `{name}` on keys of SELVAGE_PREFIX ({words}); allow the commands and keys that \
+                 docs/OPERATIONS.md lists under \"Redis users\", with `ACL SETUSER`"
+            )));
+        }
+    }
+    Ok(None)
 }
 
-/// The commands of the store, its scripts and the list of processes.
-fn records_probe(key: &str, has_replicas: bool) -> Pipeline {
-    let mut probe = Pipeline::new();
-    for name in ["PING", "TIME"] {
-        probe.cmd(name);
-    }
-    probe.cmd("SCRIPT").arg("LOAD").arg("return 0");
-    probe.cmd("EVALSHA").arg("0".repeat(40)).arg(0);
-    // The one command that leaves something behind, until DEL.
-    probe.cmd("HSET").arg(key).arg("probe").arg(0);
-    probe.cmd("HINCRBY").arg(key).arg("probe").arg(0);
-    probe.cmd("PEXPIRE").arg(key).arg(PROBE_MILLIS);
-    for name in ["HGET", "HMGET", "HDEL", "ZREM"] {
-        probe.cmd(name).arg(key).arg("none");
-    }
-    for name in ["HGETALL", "PTTL", "DEL", "EXISTS", "GET", "MGET", "ZCARD"] {
-        probe.cmd(name).arg(key);
-    }
-    // From here on there is no such key.
-    probe.cmd("PEXPIREAT").arg(key).arg(1);
-    probe
-        .cmd("SET")
-        .arg(key)
-        .arg(0)
-        .arg("XX")
-        .arg("PX")
-        .arg(PROBE_MILLIS);
-    probe.cmd("ZADD").arg(key).arg("XX").arg(0).arg("none");
-    for name in [
-        "ZRANGE",
-        "ZRANGEBYSCORE",
-        "ZREMRANGEBYRANK",
-        "ZREMRANGEBYSCORE",
-    ] {
-        probe.cmd(name).arg(key).arg(0).arg(0);
-    }
-    if has_replicas {
-        probe.cmd("WAIT").arg(0).arg(0);
-        probe.cmd("ROLE");
-    }
-    probe
-}
-
+/// The commands of the store, its scripts and the list of processes. `HSET` alone leaves something behind, until `DEL`; from
+/// `PEXPIREAT` on there is no such key.
+const RECORDS: &str = "PING;TIME;SCRIPT LOAD return;EVALSHA 0000000000000000000000000000000000000000 0;\
+    HSET KEY probe 0;HINCRBY KEY probe 0;PEXPIRE KEY 1000;HGET KEY none;HMGET KEY none;HDEL KEY none;ZREM KEY none;\
+    HGETALL KEY;PTTL KEY;DEL KEY;EXISTS KEY;GET KEY;MGET KEY;ZCARD KEY;PEXPIREAT KEY 1;SET KEY 0 XX PX 1000;\
+    ZADD KEY XX 0 none;ZRANGE KEY 0 0;ZRANGEBYSCORE KEY 0 0;ZREMRANGEBYRANK KEY 0 0;ZREMRANGEBYSCORE KEY 0 0";
+/// The same where changes are waited for until a replica has them.
+const REPLICATED: &str = ";WAIT 0 0;ROLE";
 /// The commands of the cache.
-fn results_probe(key: &str) -> Pipeline {
+const RESULTS: &str = "PING;GETEX KEY PX 1000;SET KEY 0 XX PX 1000";
+
+/// Commands, separated by semicolons; `KEY` is the probe's key.
+fn probe(commands: &str, key: &str) -> Pipeline {
     let mut probe = Pipeline::new();
-    probe.cmd("PING");
-    probe.cmd("GETEX").arg(key).arg("PX").arg(PROBE_MILLIS);
-    probe
-        .cmd("SET")
-        .arg(key)
-        .arg(0)
-        .arg("XX")
-        .arg("PX")
-        .arg(PROBE_MILLIS);
+    for command in commands.split(';') {
+        let mut words = command.split(' ').map(|word| match word {
+            "KEY" => key,
+            word => word,
+        });
+        probe.cmd(words.next().unwrap_or_default());
+        for word in words {
+            probe.arg(word);
+        }
+    }
     probe
 }
 

@@ -15,7 +15,7 @@ use super::failover::Failover;
 use super::fit::{Content, Unfit};
 use super::source::Source;
 use super::supervisor::{ConnectionState, Live, supervise};
-use crate::config::RedisUrl;
+use crate::program::config::RedisUrl;
 
 /// A connection that looks after itself. Ends with its last owner.
 #[derive(Debug)]

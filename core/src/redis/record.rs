@@ -1,9 +1,11 @@
 //! A job's record as a Redis hash: reads what the scripts write (`scripts/prelude.lua` names the fields).
 
 use std::collections::HashMap;
+use std::str::FromStr;
 
 use redis::{RedisError, Value};
-use serde::de::DeserializeOwned;
+use serde::Deserialize as _;
+use serde::de::{DeserializeOwned, IntoDeserializer as _};
 
 use crate::clock::UnixMillis;
 use crate::job_state::JobState;
@@ -11,15 +13,6 @@ use crate::store::{End, Record, Seed};
 
 /// The error code of a command on a key that holds another type.
 pub(super) const WRONG_TYPE: &str = "WRONGTYPE";
-
-const STATES: [JobState; 6] = [
-    JobState::Queued,
-    JobState::Running,
-    JobState::Succeeded,
-    JobState::Failed,
-    JobState::Canceled,
-    JobState::Expired,
-];
 
 /// What is wrong with a hash that should be a record.
 #[derive(Debug, thiserror::Error)]
@@ -65,26 +58,12 @@ struct Fields(HashMap<String, String>);
 impl Fields {
     fn text(&self, field: &'static str) -> Result<&str, Damage> {
         let text = self.0.get(field).map(String::as_str);
-        text.ok_or(Damage {
-            field,
-            source: None,
-        })
+        text.ok_or(Damage::of(field))
     }
 
-    fn has(&self, field: &str) -> bool {
-        self.0.contains_key(field)
-    }
-
-    fn number<N: std::str::FromStr>(&self, field: &'static str) -> Result<N, Damage> {
-        self.text(field)?.parse().map_err(|_| Damage {
-            field,
-            source: None,
-        })
-    }
-
-    fn time(&self, field: &'static str) -> Result<Option<UnixMillis>, Damage> {
-        let time = || self.number(field).map(UnixMillis);
-        self.has(field).then(time).transpose()
+    fn number<N: FromStr>(&self, field: &'static str) -> Result<N, Damage> {
+        let number = self.text(field)?.parse();
+        number.map_err(|_| Damage::of(field))
     }
 
     fn json<T: DeserializeOwned>(&self, field: &'static str) -> Result<T, Damage> {
@@ -92,6 +71,16 @@ impl Fields {
             field,
             source: Some(source),
         })
+    }
+
+    /// What `read` reads, where there is such a field.
+    fn optional<T>(
+        &self,
+        field: &'static str,
+        read: impl FnOnce(&Self, &'static str) -> Result<T, Damage>,
+    ) -> Result<Option<T>, Damage> {
+        let is_there = self.0.contains_key(field);
+        is_there.then(|| read(self, field)).transpose()
     }
 }
 
@@ -110,43 +99,26 @@ pub(super) fn read(reply: Value) -> Result<Option<Record>, Unreadable> {
 
 /// The state of that name.
 pub(super) fn state(name: &str) -> Result<JobState, Damage> {
-    let known = STATES.into_iter().find(|state| state.as_str() == name);
-    known.ok_or(Damage {
-        field: "state",
-        source: None,
-    })
+    let state = JobState::deserialize(name.into_deserializer());
+    state.map_err(|_: serde::de::value::Error| Damage::of("state"))
 }
 
 fn record(fields: &Fields) -> Result<Record, Damage> {
     let state = state(fields.text("state")?)?;
-    let in_state = |wanted: JobState| state == wanted;
+    let (succeeded, failed) = (state == JobState::Succeeded, state == JobState::Failed);
     Ok(Record {
         seed: fields.json::<Seed>("seed")?,
-        number: fields
-            .has("number")
-            .then(|| fields.number("number"))
-            .transpose()?,
+        number: fields.optional("number", Fields::number)?,
         state,
         attempts: fields.number("attempts")?,
-        started_at: fields.time("started")?,
-        finished_at: fields.time("finished")?,
+        started_at: fields.optional("started", Fields::number)?.map(UnixMillis),
+        finished_at: fields.optional("finished", Fields::number)?.map(UnixMillis),
         expires_at: UnixMillis(fields.number("expires")?),
-        output: in_state(JobState::Succeeded)
-            .then(|| fields.json("answer"))
-            .transpose()?,
-        failure: in_state(JobState::Failed)
-            .then(|| fields.json("answer"))
-            .transpose()?,
-        cost: fields
-            .has("cost")
-            .then(|| fields.json("cost"))
-            .transpose()?
-            .unwrap_or_default(),
-        cached: fields.has("cached") && fields.number::<u8>("cached")? == 1,
-        delivery: fields
-            .has("delivery")
-            .then(|| fields.json("delivery"))
-            .transpose()?,
+        output: succeeded.then(|| fields.json("answer")).transpose()?,
+        failure: failed.then(|| fields.json("answer")).transpose()?,
+        cost: fields.optional("cost", Fields::json)?.unwrap_or_default(),
+        cached: fields.optional("cached", Fields::number::<u8>)? == Some(1),
+        delivery: fields.optional("delivery", Fields::json)?,
     })
 }
 
@@ -210,7 +182,7 @@ mod tests {
     fn stored_names_stay_what_they_were() {
         let mut seed = seed();
         let (key, fingerprint) = (Digest::of(b"key"), Digest::of(b"request"));
-        seed.idempotency = Some(Idempotency { key, fingerprint });
+        seed.submission.idempotency = Some(Idempotency { key, fingerprint });
         let json = serde_json::to_value(&seed).unwrap();
         assert!(json["once"]["key"].is_string(), "{json}");
         assert!(json["key"]["prep"].is_u64(), "{json}");

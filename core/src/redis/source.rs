@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::failover::Failover;
-use crate::config::{RedisUrl, Sentinels};
+use crate::program::config::{RedisUrl, Sentinels};
 
 /// A peer that acknowledges nothing for so long is gone (`TCP_USER_TIMEOUT`, tcp(7)).
 const PEER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -5,22 +5,23 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::{Script, ScriptInvocation};
+use tokio::time::timeout;
 
 use super::breaker::Rule;
 use super::error::{LinkError, OpenError};
 use super::fit::{Content, Unfit};
+use super::gather::Gatherer;
 use super::link::Link;
 use super::record::{self, Damage, Unreadable};
-use super::scripts::{Entry, Names, StoreScripts, millis};
-use super::shared::Shared;
+use super::scripts::{Entry, Names, StoreScripts, millis, span_millis};
 use crate::clock::UnixMillis;
-use crate::config::{Prefix, RedisUrl};
 use crate::job::{JobId, ModelName};
 use crate::job_state::JobState;
 use crate::key_name::KeyName;
+use crate::program::config::{Prefix, RedisUrl};
 use crate::store::{
-    Cancel, Claim, Completion, JobStore, MAX_ATTEMPTS, MOST_SCANNED, Page, Progress, Record, Seed,
-    StoreError, StoreFull, Submitted,
+    Cancel, Claim, Completion, JobStore, MAX_ATTEMPTS, MOST_SCANNED, Page, Progress, Record,
+    SUBMIT_LEASE, Seed, StoreError, StoreFull, Submitted,
 };
 use crate::webhook::{Delivery, Next};
 
@@ -32,11 +33,8 @@ const PING_BUDGET: Duration = Duration::from_millis(500);
 const SCANNED_AT_ONCE: usize = 100;
 /// Records of a list that are read in one call. To parse more would keep other tasks of this process waiting.
 const READ_AT_ONCE: usize = 10;
-/// Two calls without an answer, after each other or at once: then callers are refused at once for a second.
-const RULE: Rule = Rule {
-    failures: 2,
-    rest: Duration::from_secs(1),
-};
+/// Most submissions that share one script call; it then runs for about a millisecond.
+const SUBMISSIONS: usize = 256;
 
 /// Records in Redis, shared by all processes with the same prefix.
 #[derive(Debug)]
@@ -44,8 +42,9 @@ pub struct RedisStore {
     link: Arc<Link>,
     names: Names,
     retention_ms: u64,
-    scripts: Arc<StoreScripts>,
-    shared: Shared,
+    scripts: StoreScripts,
+    /// Submissions of one moment share a call.
+    submissions: Gatherer<Entry, String, Arc<LinkError>>,
 }
 
 impl RedisStore {
@@ -57,17 +56,35 @@ impl RedisStore {
     /// # Panics
     /// Outside of a Tokio runtime.
     pub fn new(url: &RedisUrl, prefix: &Prefix, retention: Duration) -> Result<Self, OpenError> {
-        let link = Arc::new(Link::open(url, Content::records(prefix), BUDGET, RULE)?);
-        let names = Names::new(prefix);
-        let scripts = Arc::new(StoreScripts::new());
-        let retention_ms = millis(UnixMillis(0).after(retention));
-        let shared = Shared::new(&link, &scripts, &names, retention_ms, BUDGET);
+        let link = Arc::new(Link::open(
+            url,
+            Content::records(prefix),
+            BUDGET,
+            Rule::RECORDS,
+        )?);
+        let (names, scripts) = (Names::new(prefix), StoreScripts::new());
+        let retention_ms = span_millis(retention);
+        let over = (
+            link.clone(),
+            scripts.submit.clone(),
+            names.deadlines.clone(),
+        );
+        let submissions = Gatherer::new(SUBMISSIONS, move |submissions: Vec<Entry>| {
+            let (link, script, deadlines) = over.clone();
+            async move {
+                let mut call = script.prepare_invoke();
+                call.key(deadlines).arg(retention_ms);
+                call.arg(span_millis(SUBMIT_LEASE));
+                submissions.iter().for_each(|one| one.add_to(&mut call));
+                link.kept_script(&call).await.map_err(Arc::new)
+            }
+        });
         Ok(Self {
             link,
             names,
             retention_ms,
             scripts,
-            shared,
+            submissions,
         })
     }
 
@@ -212,9 +229,14 @@ impl RedisStore {
 #[async_trait]
 impl JobStore for RedisStore {
     async fn submit(&self, seed: &Seed) -> Result<Submitted, StoreError> {
-        let submission = Entry::new(seed, &self.names)?;
-        let found = self.shared.submit(submission).await?;
-        self.submitted(&found)
+        let submission = self.submissions.submit(Entry::new(seed, &self.names)?);
+        // Waiting for the call before is part of the time.
+        match timeout(BUDGET, submission).await {
+            Ok(Some(Ok(found))) => self.submitted(&found),
+            Ok(Some(Err(error))) => Err(Arc::unwrap_or_clone(error).into()),
+            Ok(None) => Err(self.link.closed().into()),
+            Err(_) => Err(self.link.silent().into()),
+        }
     }
 
     async fn confirm(&self, id: JobId) -> Result<(), StoreError> {
@@ -331,7 +353,7 @@ impl JobStore for RedisStore {
     }
 
     async fn overdue(&self, limit: usize) -> Result<Vec<Record>, StoreError> {
-        let mut call = self.scripts.due.prepare_invoke();
+        let mut call = self.scripts.overdue.prepare_invoke();
         call.key(&self.names.deadlines).arg(limit);
         let ids: Vec<String> = self.link.script(&call).await?;
         let found = self.read(&ids).await?;
@@ -359,7 +381,7 @@ impl JobStore for RedisStore {
     ) -> Result<Vec<Record>, StoreError> {
         let mut call = self.scripts.lease_webhooks.prepare_invoke();
         call.key(&self.names.webhooks).arg(limit);
-        call.arg(millis(UnixMillis(0).after(lease)));
+        call.arg(span_millis(lease));
         let ids: Vec<String> = self.link.script(&call).await?;
         Ok(self.still_there(&self.names.webhooks, &ids).await?)
     }
@@ -375,7 +397,7 @@ impl JobStore for RedisStore {
         let delivery = delivery.map(serde_json::to_string).transpose()?;
         call.arg(id.to_string()).arg(delivery.unwrap_or_default());
         match next {
-            Next::After(delay) => call.arg(millis(UnixMillis(0).after(delay))),
+            Next::After(delay) => call.arg(span_millis(delay)),
             Next::Nothing => call.arg(""),
         };
         Ok(self.link.script(&call).await?)

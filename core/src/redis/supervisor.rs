@@ -14,10 +14,11 @@ use tokio::time::timeout;
 
 use super::fit::{Content, Unfit, evicts, forbidden};
 use super::source::Source;
+use crate::program::Backoff;
 
 /// Longest time to connect, TLS and authentication included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// First pause after a failed attempt; doubles up to [`LONGEST_PAUSE`].
+/// Longest first pause after a failed attempt; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause between attempts: so late at most is a server that is back noticed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -53,7 +54,7 @@ pub(super) async fn supervise(
     content: Content,
     state: watch::Sender<ConnectionState>,
 ) {
-    let mut failures: u32 = 0;
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
         let lost = Arc::new(Notify::new());
         let config = config(&lost);
@@ -80,7 +81,7 @@ pub(super) async fn supervise(
                 tracing::warn!(%redis, "the connection to Redis is lost, making another");
                 state.send_replace(ConnectionState::Connecting);
                 if since.elapsed() >= SETTLED_AFTER {
-                    failures = 0;
+                    backoff.reset();
                     continue;
                 }
             }
@@ -91,8 +92,7 @@ pub(super) async fn supervise(
                 state.send_replace(ConnectionState::Down(error));
             }
         }
-        tokio::time::sleep(pause(failures)).await;
-        failures = failures.saturating_add(1);
+        tokio::time::sleep(backoff.pause()).await;
     }
 }
 
@@ -138,29 +138,4 @@ fn config(lost: &Arc<Notify>) -> AsyncConnectionConfig {
         .set_concurrency_limit(IN_FLIGHT)
         .set_pipeline_buffer_size(IN_FLIGHT)
         .set_push_sender(on_push)
-}
-
-/// A pause that doubles with each failure, of which up to a half is left to chance, so that processes do not come together.
-fn pause(failures: u32) -> Duration {
-    let longest = FIRST_PAUSE
-        .saturating_mul(1 << failures.min(16))
-        .min(LONGEST_PAUSE);
-    longest.mul_f64(rand::random_range(0.5..=1.0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_and_have_an_end() {
-        for failures in 0..100 {
-            let pause = pause(failures);
-            assert!(
-                pause >= FIRST_PAUSE / 2 && pause <= LONGEST_PAUSE,
-                "{pause:?}"
-            );
-        }
-        assert!(pause(50) >= LONGEST_PAUSE / 2);
-    }
 }

@@ -1,14 +1,12 @@
 //! Records in this process's memory, bounded in number. They end with the process; no network here.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard};
 
-use super::abandoned::AbandonedJobs;
 use super::entry::Entry;
-use super::owners::Owners;
 use super::{
     Cancel, Claim, Completion, JobState, JobStore, MOST_SCANNED, Page, Progress, Record,
     SUBMIT_LEASE, Seed, StoreError, StoreFull, Submitted,
@@ -18,6 +16,9 @@ use crate::job::{JobId, ModelName};
 use crate::key::Digest;
 use crate::key_name::KeyName;
 use crate::webhook::{Delivery, KEPT_FOR, Next};
+
+/// Most abandoned jobs that are noted. One that is not noted costs a computation, nothing else.
+const MAX_ABANDONED: usize = 100_000;
 
 /// Records in a map, for one process and its tests.
 #[derive(Debug)]
@@ -45,8 +46,10 @@ struct Records {
     keys: HashMap<Digest, JobId>,
     /// When each undelivered webhook is due.
     lease_webhooks: HashMap<JobId, UnixMillis>,
-    abandoned: AbandonedJobs,
-    owners: Owners,
+    /// Jobs nobody waits for any more, each until a moment.
+    abandoned: HashMap<JobId, UnixMillis>,
+    /// Jobs by owner, each owner's in the order of their ids.
+    owners: BTreeSet<(Option<KeyName>, JobId)>,
     progress: HashMap<ModelName, Progress>,
 }
 
@@ -91,7 +94,7 @@ impl MemoryStore {
     fn lock(&self) -> (MutexGuard<'_, Records>, UnixMillis) {
         let now = self.clock.now();
         // A panic cannot leave a change half done: each ends before anything that could panic begins.
-        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut records = self.records.lock();
         records.forget_old(now, self.retention);
         (records, now)
     }
@@ -99,7 +102,6 @@ impl MemoryStore {
 
 impl Records {
     fn forget_old(&mut self, now: UnixMillis, retention: Duration) {
-        self.abandoned.forget_old(now);
         while let Some(id) =
             pop_expired(&mut self.finished, now).or_else(|| pop_expired(&mut self.notifying, now))
         {
@@ -121,8 +123,8 @@ impl Records {
         if !record.state.is_terminal() {
             self.progress(&record.seed.model).submitted -= 1;
         }
-        self.owners.remove(record.seed.owner.as_ref(), id);
-        if let Some(idempotency) = record.seed.idempotency {
+        self.owners.remove(&(record.seed.submission.owner, id));
+        if let Some(idempotency) = record.seed.submission.idempotency {
             // It may be another job's by now.
             if self.keys.get(&idempotency.key) == Some(&id) {
                 self.keys.remove(&idempotency.key);
@@ -145,13 +147,14 @@ impl Records {
     ) -> Result<Submitted, StoreError> {
         let mut written = seed.clone();
         let mut number = None;
-        let earlier = seed.idempotency.and_then(|idempotency| {
+        let earlier = seed.submission.idempotency.and_then(|idempotency| {
             let earlier = self.holder(&idempotency.key)?;
             (earlier.record.seed.id != seed.id).then_some((idempotency, earlier))
         });
         if let Some((idempotency, earlier)) = earlier {
             let earlier_seed = &earlier.record.seed;
             if earlier_seed
+                .submission
                 .idempotency
                 .map(|idempotency| idempotency.fingerprint)
                 != Some(idempotency.fingerprint)
@@ -173,7 +176,7 @@ impl Records {
         }
         let is_new = !self.entries.contains_key(&written.id);
         let entry = self.entry(&written, capacity, retention)?;
-        if is_new && seed.idempotency.is_some() {
+        if is_new && seed.submission.idempotency.is_some() {
             entry.pending = Some((now.after(SUBMIT_LEASE), seed.id));
         }
         // The first message of a job that is taken over may still be in the queue: its position does not rise.
@@ -201,7 +204,7 @@ impl Records {
             return;
         };
         let record = &entry.record;
-        let webhook = record.seed.webhook.as_ref();
+        let webhook = record.seed.submission.webhook.as_ref();
         let wanted = webhook.is_some_and(|webhook| webhook.events.contains(&record.state));
         if let Some(ended) = record.finished_at
             && wanted
@@ -229,12 +232,12 @@ impl Records {
                 self.remove(oldest);
             }
             self.unfinished.insert((seed.deadline, seed.id));
-            if let Some(idempotency) = seed.idempotency
+            if let Some(idempotency) = seed.submission.idempotency
                 && self.holder(&idempotency.key).is_none()
             {
                 self.keys.insert(idempotency.key, seed.id);
             }
-            self.owners.add(seed.owner.as_ref(), seed.id);
+            self.owners.insert((seed.submission.owner.clone(), seed.id));
             self.progress(&seed.model).submitted += 1;
         }
         let number = self.progress(&seed.model).submitted;
@@ -250,7 +253,7 @@ impl Records {
     fn withdraw(&mut self, id: JobId, by: JobId) {
         if let Some(entry) = self.entries.get(&id)
             && entry.record.state == JobState::Queued
-            && (entry.record.seed.idempotency.is_none()
+            && (entry.record.seed.submission.idempotency.is_none()
                 || entry.pending.is_some_and(|(_, submitter)| submitter == by))
         {
             self.unfinished.remove(&(entry.record.seed.deadline, id));
@@ -355,7 +358,10 @@ impl JobStore for MemoryStore {
         state: Option<JobState>,
     ) -> Result<Page, StoreError> {
         let (records, _) = self.lock();
-        let mut ids = records.owners.before(owner, before);
+        let owner = owner.cloned();
+        let (first, end) = ([0; 16], before.unwrap_or(JobId::from_bytes([u8::MAX; 16])));
+        let older = (owner.clone(), JobId::from_bytes(first))..(owner, end);
+        let mut ids = records.owners.range(older).rev().map(|(_, id)| *id);
         let mut last = None;
         let scanned = ids.by_ref().take(MOST_SCANNED);
         let found = scanned.filter_map(|id| {
@@ -434,14 +440,21 @@ impl JobStore for MemoryStore {
     }
 
     async fn abandon(&self, id: JobId, until: UnixMillis) -> Result<(), StoreError> {
-        let (mut records, _) = self.lock();
-        records.abandoned.add(id, until);
+        let (mut records, now) = self.lock();
+        let abandoned = &mut records.abandoned;
+        if abandoned.len() >= MAX_ABANDONED {
+            abandoned.retain(|_, until| *until > now);
+        }
+        if abandoned.len() < MAX_ABANDONED {
+            abandoned.insert(id, until);
+        }
         Ok(())
     }
 
     async fn abandoned(&self, ids: &[JobId]) -> Result<Vec<bool>, StoreError> {
-        let (records, _) = self.lock();
-        Ok(ids.iter().map(|id| records.abandoned.has(*id)).collect())
+        let (records, now) = self.lock();
+        let is_abandoned = |id| records.abandoned.get(id).is_some_and(|until| *until > now);
+        Ok(ids.iter().map(is_abandoned).collect())
     }
 
     async fn ping(&self) -> bool {

@@ -19,10 +19,8 @@
 //! nobody knows of it: it sends no webhook unless `confirm` follows, and a repeat makes a new job.
 //! Terminal states are absorbing: the first writer wins, later calls change nothing and return so.
 
-mod abandoned;
 mod entry;
 mod memory;
-mod owners;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 
@@ -34,13 +32,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::BoxError;
 use crate::clock::UnixMillis;
-use crate::job::{Idempotency, Job, JobId, ModelName};
+use crate::job::{Job, JobId, ModelName, Submission};
 use crate::job_state::JobState;
 use crate::key::{Digest, PredictionKey};
 use crate::key_name::KeyName;
 use crate::outcome::{Cost, Failure};
 use crate::output::Output;
-use crate::webhook::{Delivery, Next, Webhook};
+use crate::webhook::{Delivery, Next};
 pub use memory::MemoryStore;
 
 /// Starts after which a job that never finished is `failed` / `poison`.
@@ -191,60 +189,34 @@ pub struct Seed {
     pub id: JobId,
     /// Its model's name.
     pub model: ModelName,
-    /// The model's version, as its `model.toml` names it.
-    pub version: String,
     /// What its answer depends on.
     pub key: PredictionKey,
     /// When it was accepted.
     pub created_at: UnixMillis,
     /// When it expires unless it has finished.
     pub deadline: UnixMillis,
-    /// How many labels its answer lists.
-    pub top_k: u16,
-    /// The client's own data.
-    pub metadata: serde_json::Map<String, serde_json::Value>,
-    /// What makes its request the same when it is repeated.
-    #[serde(default, rename = "once", skip_serializing_if = "Option::is_none")]
-    pub idempotency: Option<Idempotency>,
-    /// The API key it was asked for with; nobody else is shown it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<KeyName>,
-    /// Where its webhook is delivered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub webhook: Option<Webhook>,
-    /// The dead-lettered job whose image it asks about again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry_of: Option<JobId>,
-    /// Digest of the image's bytes, where `key` holds another.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image_hash: Option<Digest>,
+    /// What the job carries besides its image.
+    #[serde(flatten)]
+    pub submission: Submission,
 }
 
 impl Seed {
     /// Digest of the image's bytes.
     #[must_use]
     pub fn image_hash(&self) -> Digest {
-        self.image_hash.unwrap_or(self.key.image)
+        self.submission.image_hash.unwrap_or(self.key.image)
     }
 
     /// The seed of an asynchronous job; `None` for a synchronous job: it has no record.
     #[must_use]
     pub fn of(job: &Job) -> Option<Self> {
-        let submission = job.submission.as_ref()?;
         Some(Self {
             id: job.id,
             model: job.model.clone(),
-            version: submission.version.clone(),
             key: job.key,
             created_at: job.created_at,
             deadline: job.deadline,
-            top_k: submission.top_k,
-            metadata: submission.metadata.clone(),
-            idempotency: submission.idempotency,
-            owner: submission.owner.clone(),
-            webhook: submission.webhook.clone(),
-            retry_of: submission.retry_of,
-            image_hash: submission.image_hash,
+            submission: job.submission.clone()?,
         })
     }
 }

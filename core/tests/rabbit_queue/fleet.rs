@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use selvage_core::config::{AmqpUrl, AmqpUrls, Prefix};
 use selvage_core::job::{Job, ModelName, Priority};
+use selvage_core::program::config::{AmqpUrl, AmqpUrls, Prefix};
 use selvage_core::queue::rabbit::testing::Broker;
 use selvage_core::queue::rabbit::{RabbitQueue, RabbitSettings, Role};
 use selvage_core::queue::suite::{CleanUp, Fixture, job};

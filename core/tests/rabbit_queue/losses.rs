@@ -56,7 +56,7 @@ async fn no_confirmed_job_is_missing_after_cuts() {
             let delivery = take(&mut consumer).await;
             seen.extend(delivery.jobs.iter().map(|job| job.id));
             let end = delivery.jobs[0].request_id.as_deref() == Some("2000");
-            delivery.settle.ack().await;
+            delivery.settle.ack();
             if end {
                 return (seen, consumer);
             }
@@ -69,7 +69,7 @@ async fn no_confirmed_job_is_missing_after_cuts() {
     while !seen.is_superset(&confirmed) {
         let delivery = take(&mut consumer).await;
         seen.extend(delivery.jobs.iter().map(|job| job.id));
-        delivery.settle.ack().await;
+        delivery.settle.ack();
     }
     fleet.end(&[&gateway, &worker]).await;
 }
@@ -90,14 +90,14 @@ async fn a_delivery_whose_connection_was_cut_comes_again_and_its_settlement_is_c
     let again = take(&mut consumer).await;
     assert_eq!(again.jobs, held.jobs);
     assert_eq!(again.earlier_deliveries, 1);
-    held.settle.ack().await;
+    held.settle.ack();
     assert_eq!(counters.lost_settlements.get(), 1);
     assert_eq!(counters.lost_consumers.get(), 1);
-    again.settle.ack().await;
+    again.settle.ack();
     publish(&fleet, &gateway, 2).await;
     let next = take(&mut consumer).await;
     assert_eq!(next.earlier_deliveries, 0);
-    next.settle.ack().await;
+    next.settle.ack();
     fleet.end(&[&gateway, &worker]).await;
 }
 
@@ -113,7 +113,7 @@ async fn a_worker_that_closes_gives_back_what_it_holds() {
     let mut consumer = fleet.consumer(&staying, 1).await;
     let again = take(&mut consumer).await;
     assert_eq!(again.jobs, held.jobs);
-    again.settle.ack().await;
+    again.settle.ack();
     fleet.end(&[&gateway, &staying]).await;
 }
 
@@ -130,8 +130,8 @@ async fn one_for_each(
     };
     let (one, other, ()) = tokio::join!(take(first), take(second), publishing);
     assert_ne!(one.jobs[0].id, other.jobs[0].id);
-    one.settle.ack().await;
-    other.settle.ack().await;
+    one.settle.ack();
+    other.settle.ack();
 }
 
 #[tokio::test]

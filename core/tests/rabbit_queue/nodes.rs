@@ -1,6 +1,6 @@
 //! Several nodes of one cluster: whichever of them is there is used. The nodes are ways to one broker; a cluster is `make test-cluster`'s.
 
-use selvage_core::config::AmqpUrls;
+use selvage_core::program::config::AmqpUrls;
 use selvage_core::queue::rabbit::{RabbitQueue, Role};
 use selvage_core::queue::suite::eventually;
 use selvage_core::queue::{Health, Queue, QueueError};
@@ -57,9 +57,9 @@ async fn the_other_node_is_used_once_one_is_lost_and_the_first_one_again_later()
             if delivery.jobs[0].request_id.as_deref() == Some(n.to_string().as_str()) {
                 break delivery;
             }
-            delivery.settle.ack().await;
+            delivery.settle.ack();
         };
-        delivery.settle.ack().await;
+        delivery.settle.ack();
     }
     fleet.end(&[&gateway, &worker]).await;
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use selvage_core::config::AmqpUrl;
 use selvage_core::job::{Job, Priority};
 use selvage_core::outcome::{Cost, Outcome, Report};
+use selvage_core::program::config::AmqpUrl;
 use selvage_core::queue::rabbit::{QueueCounters, RabbitQueue, Role};
 use selvage_core::queue::suite::{eventually, job, submitted};
 use selvage_core::queue::wire::encode_jobs;
@@ -104,13 +104,13 @@ async fn the_documented_rights_are_enough() {
     let address = gateway.reply_address().unwrap();
     worker.reply(&address, vec![report.clone()]).await.unwrap();
     assert_eq!(reports.recv().await.unwrap(), [report]);
-    delivery.settle.dead_letter().await;
+    delivery.settle.dead_letter();
     let dead_letters = gateway.dead_letters();
     eventually("it is among the dead letters", || async {
         dead_letters.count().await.is_ok_and(|count| count == 1)
     })
     .await;
-    dead_letters.next().await.unwrap().unwrap().ack().await;
+    dead_letters.next().await.unwrap().unwrap().ack();
     fleet.end(&[&gateway, &worker]).await;
 }
 
@@ -219,7 +219,7 @@ async fn what_cannot_be_read_is_dead_lettered_and_the_next_arrives() {
     let mut consumer = fleet.consumer(&worker, 1).await;
     let delivery = take(&mut consumer).await;
     assert_eq!(delivery.jobs, [good]);
-    delivery.settle.ack().await;
+    delivery.settle.ack();
     let dead_letters = worker.dead_letters();
     eventually("all bad ones among the dead letters", || async {
         dead_letters.count().await.is_ok_and(|count| count == 5)
@@ -233,7 +233,7 @@ async fn what_cannot_be_read_is_dead_lettered_and_the_next_arrives() {
                 .iter()
                 .map(|dead_letter| dead_letter.reason.as_str()),
         );
-        arrival.ack().await;
+        arrival.ack();
     }
     reasons.sort_unstable();
     let junk = "undecodable";

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use selvage_core::cache::suite::{key, scores};
 use selvage_core::cache::{Cache, Cached};
-use selvage_core::config::Prefix;
 use selvage_core::outcome::Scores;
+use selvage_core::program::config::Prefix;
 use selvage_core::redis::RedisCache;
 
 use crate::support::{CALM, HOUR, Raw, cache_of, fresh_prefix, shared_redis};

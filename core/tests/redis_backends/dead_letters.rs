@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use selvage_core::config::Prefix;
 use selvage_core::dead_letters::suite::{BOUNDS, Store, dead_bytes, dead_job};
 use selvage_core::dead_letters::{Bounds, DeadLetter, DeadLetterStore};
 use selvage_core::job::JobId;
+use selvage_core::program::config::Prefix;
 use selvage_core::redis::RedisDeadLetters;
 use selvage_core::store::StoreFull;
 

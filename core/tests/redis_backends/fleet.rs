@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use selvage_core::fleet::suite::{a_worker, worker};
-use selvage_core::fleet::{Fleet, GONE_AFTER};
+use selvage_core::registry::suite::{a_worker, worker};
+use selvage_core::registry::{Fleet, GONE_AFTER};
 
 use crate::support::{Raw, fleet_of, fresh_prefix, shared_redis};
 

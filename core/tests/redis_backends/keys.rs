@@ -3,10 +3,10 @@
 use selvage_core::cache::Cache;
 use selvage_core::cache::suite::{key, scores};
 use selvage_core::clock::UnixMillis;
-use selvage_core::config::Prefix;
-use selvage_core::fleet::suite::{a_worker, gateway};
-use selvage_core::fleet::{Member, Members};
 use selvage_core::job_state::JobState;
+use selvage_core::program::config::Prefix;
+use selvage_core::registry::suite::{a_worker, gateway};
+use selvage_core::registry::{Member, Members};
 use selvage_core::store::suite::{
     completion, every_end, failure, hooked, keyed, overdue_seed, seed,
 };
@@ -178,7 +178,7 @@ async fn lost_records_are_not_counted_for_ever() {
         .unwrap()[0];
     assert_eq!(progress.unfinished(), 1);
     assert_eq!(progress.position(40), 1);
-    let owner = jobs[0].owner.as_ref();
+    let owner = jobs[0].submission.owner.as_ref();
     let list = store.list(owner, None, 100, None).await.unwrap();
     assert_eq!((list.records.len(), list.next), (1, None));
     let listed: u64 = raw.run("ZCARD", format!("{}:owner:acme", prefix.as_str()));

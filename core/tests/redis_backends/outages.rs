@@ -5,9 +5,9 @@ use std::net::TcpListener;
 
 use selvage_core::cache::Cache;
 use selvage_core::cache::suite::{key, scores};
-use selvage_core::config::RedisUrl;
-use selvage_core::fleet::Fleet;
+use selvage_core::program::config::RedisUrl;
 use selvage_core::redis::{RedisCache, RedisFleet, RedisStore};
+use selvage_core::registry::Fleet;
 use selvage_core::store::suite::{answer, completion, seed};
 use selvage_core::store::{Claim, End, JobStore};
 use tokio::time::timeout;

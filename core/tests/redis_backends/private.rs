@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use selvage_core::config::RedisUrl;
+use selvage_core::program::config::RedisUrl;
 
 use crate::support::{PATIENCE, Raw};
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use selvage_core::clock::{Clock, UnixMillis};
-use selvage_core::config::Prefix;
 use selvage_core::job_state::JobState;
+use selvage_core::program::config::Prefix;
 use selvage_core::store::suite::{assert_sound, completion};
 use selvage_core::store::{
     Claim, End, JobStore, MemoryStore, Record, SUBMIT_LEASE, Seed, Submitted,
@@ -269,7 +269,7 @@ impl History {
             assert_eq!(submitted - ended, open + self.lost);
         }
 
-        let owner = self.jobs[0].owner.as_ref();
+        let owner = self.jobs[0].submission.owner.as_ref();
         let page = self.store.list(owner, None, 2 * JOBS, None).await.unwrap();
         let listed: Vec<_> = page.records.iter().map(|record| record.seed.id).collect();
         let known = (0..JOBS).filter(|&n| self.models[n].state.is_some());

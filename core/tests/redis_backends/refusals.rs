@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use selvage_core::cache::Cache;
 use selvage_core::cache::suite::{key, scores};
-use selvage_core::config::Prefix;
 use selvage_core::dead_letters::suite as dead_suite;
-use selvage_core::fleet::Fleet;
-use selvage_core::fleet::suite::{self as fleet_suite, a_worker};
 use selvage_core::job_state::JobState;
+use selvage_core::program::config::Prefix;
 use selvage_core::redis::{RedisCache, RedisDeadLetters, RedisFleet, RedisStore};
+use selvage_core::registry::Fleet;
+use selvage_core::registry::suite::{self as fleet_suite, a_worker};
 use selvage_core::store::suite::{self, Store, answer, completion, overdue_seed, seed};
 use selvage_core::store::{Cancel, Claim, End, JobStore, Seed, StoreFull};
 

@@ -6,8 +6,8 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use redis::FromRedisValue;
-use selvage_core::config::RedisUrl;
 use selvage_core::job_state::JobState;
+use selvage_core::program::config::RedisUrl;
 use selvage_core::redis::RedisStore;
 use selvage_core::store::suite::{answer, completion, seed};
 use selvage_core::store::{Claim, End, JobStore, Seed};

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::{FromRedisValue, ToRedisArgs};
-use selvage_core::config::{Prefix, RedisUrl};
-use selvage_core::fleet::Fleet;
+use selvage_core::program::config::{Prefix, RedisUrl};
 use selvage_core::redis::{RedisCache, RedisFleet, RedisStore};
+use selvage_core::registry::Fleet;
 use selvage_core::store::{JobStore, Seed};
 
 /// How long a condition may take to come true before the test has failed.

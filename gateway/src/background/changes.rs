@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use selvage_core::catalog::follow::{Change, Follow};
-use selvage_core::fleet::{Members, ModelStatus};
+use selvage_core::registry::{Members, ModelStatus};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 

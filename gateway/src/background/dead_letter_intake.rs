@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::Rng as _;
 use selvage_core::BoxError;
 use selvage_core::cache::Cache;
 use selvage_core::dead_letters::{DeadLetter, DeadLetterStore, Reason};
 use selvage_core::outcome::{Failure, FailureCode};
+use selvage_core::program::{RetryPolicy, repeat};
 use selvage_core::queue::dead_letters::{Arrival, DeadLetterQueue};
 use selvage_core::store::{End, JobStore, Record};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::background::sweeper::completion;
@@ -23,6 +23,12 @@ use crate::service::watch::Watch;
 const EVERY: Duration = Duration::from_secs(1);
 /// Longest time one call of a dependency may take; the queue's own limits are shorter.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
+/// A message is held while the store is away.
+const RETRY: RetryPolicy = RetryPolicy {
+    attempt: CALL_LIMIT,
+    pauses: (EVERY, EVERY),
+    patience: Duration::MAX,
+};
 
 /// Takes in dead letters.
 #[derive(Clone, Debug)]
@@ -46,22 +52,7 @@ pub struct Intake {
 impl Intake {
     /// Takes turn after turn, until `stop` fires.
     pub async fn run(self, stop: CancellationToken) {
-        let mut failing = false;
-        loop {
-            // Gateways started together do not look together.
-            let pause = EVERY.mul_f64(rand::rng().random_range(0.8..1.2));
-            if stop.run_until_cancelled(sleep(pause)).await.is_none() {
-                return;
-            }
-            match self.turn(&stop).await {
-                Ok(()) => failing = false,
-                Err(error) if !failing => {
-                    failing = true;
-                    tracing::warn!(%error, "dead letters cannot be read; retrying every second");
-                }
-                Err(_) => {}
-            }
-        }
+        repeat(EVERY, "read dead letters", &stop, || self.turn(&stop)).await;
     }
 
     /// Takes in all that has arrived by now.
@@ -99,7 +90,7 @@ impl Intake {
             tracing::warn!(job.id = %dead_letter.id, reason, queue = dead_letter.queue, attempts = dead_letter.attempts,
                 "a message was dead-lettered: {reason}");
         }
-        arrival.ack().await;
+        arrival.ack();
     }
 
     /// Ends its job, unless it has ended; its record, where it has one.
@@ -167,20 +158,11 @@ async fn retry<T, E: Into<BoxError>, F: Future<Output = Result<T, E>>>(
     what: &str,
     call: impl Fn() -> F,
 ) -> Option<T> {
-    let retrying = async {
-        let mut failing = false;
-        loop {
-            let error: BoxError = match timeout(CALL_LIMIT, call()).await {
-                Ok(Ok(done)) => return done,
-                Ok(Err(error)) => error.into(),
-                Err(elapsed) => elapsed.into(),
-            };
-            if !failing {
-                failing = true;
-                tracing::warn!(%error, "cannot {what}; retrying every second");
-            }
-            sleep(EVERY).await;
+    let failed = |attempt, error| {
+        if attempt == 1 {
+            tracing::warn!(%error, "cannot {what}; retrying");
         }
     };
-    stop.run_until_cancelled(retrying).await
+    let retrying = RETRY.run(stop, failed, call);
+    stop.run_until_cancelled(retrying).await.flatten()
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use selvage_core::program::ticks;
 use selvage_core::queue::Reports;
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::service::gateway::Gateway;
@@ -22,8 +22,7 @@ pub async fn take(gateway: Arc<Gateway>, mut reports: Reports, stop: Cancellatio
 /// Ends flights nobody waits for any more. Where replies go to another queue than before, what was on its way to the old
 /// one is lost: then all flights end, and whoever waits looks into the cache and asks again.
 pub async fn expire(gateway: Arc<Gateway>, stop: CancellationToken) {
-    let mut ticks = interval(EXPIRE_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = ticks(EXPIRE_EVERY);
     let mut address = None;
     while let Some(now) = stop.run_until_cancelled(ticks.tick()).await {
         let predictions = &gateway.predictions;

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use selvage_core::fleet::{ANNOUNCE_EVERY, Member};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use selvage_core::program::ticks;
+use selvage_core::registry::{Member, keep_announced};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::background::changes;
@@ -17,13 +19,11 @@ use crate::service::stats::status::status;
 const EVERY: Duration = Duration::from_secs(1);
 /// Shortest time from one reading to the next: many may fall silent one after the other.
 const APART: Duration = Duration::from_millis(100);
-/// Longest time for one announcement, and for taking leave.
-const LIMIT: Duration = Duration::from_secs(1);
+
 /// Reads until `stop` fires: everything once a second, and the list of processes also when one of them falls silent, so that
 /// it is seen to vanish then and not up to a second later.
 pub async fn read(gateway: Arc<Gateway>, stop: CancellationToken) {
-    let mut ticks = interval(EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = ticks(EVERY);
     let queues = &gateway.predictions.queues;
     loop {
         // One that has passed was looked at already, or the list could not be read: then the next tick looks again.
@@ -56,18 +56,10 @@ async fn read_all(gateway: &Gateway) {
     found.1 = dependencies;
 }
 
-/// Announces this gateway until `stop` fires, then takes it off the fleet's list.
+/// Announces this gateway until `stop` fires, then takes it off the list of processes.
 pub async fn announce(gateway: Arc<Gateway>, stop: CancellationToken) {
-    let mut ticks = interval(ANNOUNCE_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        let me = Member::Gateway(status(&gateway));
-        let announcing = gateway.predictions.queues.fleet.announce(&me);
-        if !matches!(timeout(LIMIT, announcing).await, Ok(Ok(_))) {
-            tracing::debug!("nobody heard this gateway's announcement");
-        }
-    }
-    // Who cannot say goodbye is missed after a moment anyway.
-    let leaving = gateway.predictions.queues.fleet.leave(&gateway.stats.id);
-    timeout(LIMIT, leaving).await.ok();
+    let fleet = gateway.predictions.queues.fleet.as_ref();
+    let status = || Member::Gateway(status(&gateway));
+    let (clock, unchanged) = (&gateway.predictions.clock, Notify::new());
+    keep_announced((fleet, clock), &unchanged, &stop, status).await;
 }

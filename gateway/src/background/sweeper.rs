@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::Rng as _;
 use selvage_core::BoxError;
 use selvage_core::cache::{Cache, Cached};
 use selvage_core::key::PredictionKey;
 use selvage_core::outcome::Cost;
 use selvage_core::output::Output;
+use selvage_core::program::repeat;
 use selvage_core::store::{Completion, End, JobStore, Record};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::service::metrics::Metrics;
@@ -40,26 +40,8 @@ pub struct Sweeper {
 impl Sweeper {
     /// Takes turn after turn, until `stop` fires.
     pub async fn run(self, stop: CancellationToken) {
-        let mut failing = false;
-        loop {
-            // Gateways started together do not sweep together.
-            let pause = EVERY.mul_f64(rand::rng().random_range(0.8..1.2));
-            if stop.run_until_cancelled(sleep(pause)).await.is_none() {
-                return;
-            }
-            let swept = match timeout(TURN_LIMIT, self.turn()).await {
-                Ok(swept) => swept,
-                Err(elapsed) => Err(elapsed.into()),
-            };
-            match swept {
-                Ok(_) => failing = false,
-                Err(error) if !failing => {
-                    failing = true;
-                    tracing::warn!(%error, "overdue jobs cannot be read; retrying every second");
-                }
-                Err(_) => {}
-            }
-        }
+        let turn = || async { timeout(TURN_LIMIT, self.turn()).await?.map(drop) };
+        repeat(EVERY, "read overdue jobs", &stop, turn).await;
     }
 
     /// Ends what is overdue now; how many records it ended.
@@ -99,9 +81,9 @@ pub(crate) fn completion(
     otherwise: impl FnOnce() -> End,
 ) -> Completion {
     let model = models.of_key(&record.seed.key);
-    let answer = cached
-        .zip(model)
-        .and_then(|(cached, model)| Output::rank(&cached.scores, &model.labels, record.seed.top_k));
+    let answer = cached.zip(model).and_then(|(cached, model)| {
+        Output::rank(&cached.scores, &model.labels, record.seed.submission.top_k)
+    });
     let cached = answer.is_some();
     Completion {
         id: record.seed.id,

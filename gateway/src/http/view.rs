@@ -91,7 +91,7 @@ struct WebhookView<'a> {
 
 impl<'a> WebhookView<'a> {
     fn of(record: &'a Record) -> Option<Self> {
-        let webhook = record.seed.webhook.as_ref()?;
+        let webhook = record.seed.submission.webhook.as_ref()?;
         let delivery = record.delivery.as_ref();
         Some(Self {
             url: &webhook.url,
@@ -283,7 +283,7 @@ impl<'a> JobView<'a> {
             status: record.state,
             model: ModelView {
                 name: seed.model.as_str(),
-                version: &seed.version,
+                version: &seed.submission.version,
                 digest: seed.key.model,
             },
             image_hash: Some(seed.image_hash()),
@@ -293,12 +293,12 @@ impl<'a> JobView<'a> {
             queue,
             timings: total.map(|total| Timings::of(&record.cost, total)),
             attempts: record.attempts,
-            retry_of: seed.retry_of,
+            retry_of: seed.submission.retry_of,
             created_at: Time(seed.created_at),
             started_at: time(record.started_at),
             finished_at: time(record.finished_at),
             expires_at: Some(Time(record.expires_at)),
-            metadata: &seed.metadata,
+            metadata: &seed.submission.metadata,
             webhook: WebhookView::of(record),
             urls: Some(Urls::of(seed.id)),
             durable: (!durable).then_some(false),

@@ -51,7 +51,6 @@ impl App {
             clock,
             durable,
         } = backends;
-        let queue = selvage_core::trace::traced(queue);
         let metrics = Metrics::register(registry)?;
         let life = Arc::new(Lifecycle::default());
         let queues = Queues::new(

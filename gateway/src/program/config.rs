@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser, Subcommand};
-use selvage_core::config::{GuestElsewhere, OpsListen, SharedSettings};
 use selvage_core::job::ModelName;
+use selvage_core::program::config::{GuestElsewhere, OpsListen, SharedSettings};
 
 use crate::http::access::Rate;
 use crate::http::access::make::MakeKey;
@@ -27,27 +27,16 @@ const MAX_BODY_BYTES: u64 = 15 * 1024 * 1024;
 #[command(name = "selvage-gateway", version)]
 pub struct Settings {
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "a doc comment would become the program's help text"
-    )]
+    #[expect(missing_docs, reason = "a doc comment would become help text")]
     pub shared: SharedSettings,
     /// Address to listen on; port 0 takes a free one and logs it.
-    #[arg(
-        long,
-        env = "SELVAGE_LISTEN",
-        default_value = "127.0.0.1:8000",
-        value_name = "ADDRESS:PORT"
-    )]
+    #[arg(long, env = "SELVAGE_LISTEN", default_value = "127.0.0.1:8000")]
+    #[arg(value_name = "ADDRESS:PORT")]
     pub listen: SocketAddr,
     /// Address of a second listener for /livez, /readyz and /metrics, without API keys, or `off`; port 0 takes a free one and
     /// logs it. It answers however many clients the first one has. `check` asks it; where it is off, the first one.
-    #[arg(
-        long,
-        env = "SELVAGE_OPS_LISTEN",
-        default_value = "off",
-        value_name = "ADDRESS:PORT"
-    )]
+    #[arg(long, env = "SELVAGE_OPS_LISTEN", default_value = "off")]
+    #[arg(value_name = "ADDRESS:PORT")]
     pub ops_listen: OpsListen,
     /// Largest request body, in bytes; at most 15 MiB, because a job has to fit into one message.
     #[arg(long, env = "SELVAGE_MAX_BODY", default_value_t = 10 * 1024 * 1024, value_name = "BYTES",
@@ -81,21 +70,12 @@ pub struct Settings {
     pub drain_timeout: u64,
     /// Secret webhooks are signed with: `whsec_` and base64; without it requests with a webhook are refused. The jobs of an API
     /// key are signed with a secret derived from it, which `selvage-gateway webhook-secret NAME` shows.
-    #[arg(
-        long,
-        env = "SELVAGE_WEBHOOK_SECRET",
-        value_name = "SECRET",
-        hide_env_values = true
-    )]
+    #[arg(long, env = "SELVAGE_WEBHOOK_SECRET", value_name = "SECRET")]
+    #[arg(hide_env_values = true)]
     pub webhook_secret: Option<Secret>,
     /// The secret before, while receivers change theirs: webhooks are signed with it, too.
-    #[arg(
-        long,
-        env = "SELVAGE_WEBHOOK_PREVIOUS_SECRET",
-        hide_env_values = true,
-        value_name = "SECRET",
-        requires = "webhook_secret"
-    )]
+    #[arg(long, env = "SELVAGE_WEBHOOK_PREVIOUS_SECRET", hide_env_values = true)]
+    #[arg(value_name = "SECRET", requires = "webhook_secret")]
     pub webhook_previous_secret: Option<Secret>,
     /// Lets webhooks go to private addresses, by plain HTTP, and to any port.
     #[arg(long, env = "SELVAGE_WEBHOOK_ALLOW_PRIVATE", default_value_t = false,
@@ -126,29 +106,17 @@ pub struct Settings {
     pub shared_cache: bool,
     /// Most requests of one address where no API keys are needed, such as 600/m (s, m or h); as many as it likes unless given.
     /// With API keys, each key's line of the file says its rate. Each gateway counts for itself.
-    #[arg(
-        long,
-        env = "SELVAGE_RATE_PER_ADDRESS",
-        value_name = "RATE",
-        conflicts_with = "api_keys"
-    )]
+    #[arg(long, env = "SELVAGE_RATE_PER_ADDRESS", value_name = "RATE")]
+    #[arg(conflicts_with = "api_keys")]
     pub rate_per_address: Option<Rate>,
     /// Names that `Host` may have besides localhost and IP addresses, with commas between; `*` for any. Another name is
     /// answered with 421. Unless given, no other one on a loopback address without API keys, and any elsewhere.
-    #[arg(
-        long,
-        env = "SELVAGE_ALLOWED_HOSTS",
-        value_delimiter = ',',
-        value_name = "NAMES"
-    )]
+    #[arg(long, env = "SELVAGE_ALLOWED_HOSTS", value_delimiter = ',')]
+    #[arg(value_name = "NAMES")]
     pub allowed_hosts: Vec<AllowedHost>,
     /// Origins whose pages may ask by CORS, such as `https://app.example`, with commas between; `*` for any. None unless given.
-    #[arg(
-        long,
-        env = "SELVAGE_CORS_ORIGINS",
-        value_delimiter = ',',
-        value_name = "ORIGINS"
-    )]
+    #[arg(long, env = "SELVAGE_CORS_ORIGINS", value_delimiter = ',')]
+    #[arg(value_name = "ORIGINS")]
     pub cors_origins: Vec<AllowedOrigin>,
     /// Memory for results kept in this process, in bytes; in embedded mode there is no other cache.
     #[arg(long, env = "SELVAGE_LOCAL_CACHE", default_value_t = 64 * 1024 * 1024, value_name = "BYTES")]
@@ -160,10 +128,7 @@ pub struct Settings {
     pub queue_capacity: usize,
     #[cfg(feature = "embedded")]
     #[command(flatten, next_help_heading = "Embedded mode")]
-    #[expect(
-        missing_docs,
-        reason = "a doc comment would become help text of the group"
-    )]
+    #[expect(missing_docs, reason = "a doc comment would become help text")]
     pub engine: selvage_worker::config::EngineSettings,
     #[command(subcommand)]
     #[expect(missing_docs, reason = "a doc comment would become help text")]

@@ -8,12 +8,13 @@ use prometheus::Registry;
 use selvage_core::cache::MemoryCache;
 use selvage_core::clock::Clock;
 use selvage_core::dead_letters::{Bounds, MemoryDeadLetters};
-use selvage_core::fleet::MemoryFleet;
+use selvage_core::program::StartError;
 use selvage_core::queue::Queue as _;
 use selvage_core::queue::memory::MemoryQueue;
+use selvage_core::registry::MemoryFleet;
 use selvage_core::store::MemoryStore;
+use selvage_worker::Worker;
 use selvage_worker::config::WorkerSettings;
-use selvage_worker::{RunError, Worker};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -24,7 +25,6 @@ use crate::http::app::App;
 use crate::http::server::serve;
 use crate::program::config::Settings;
 use crate::program::start::{Ports, Prepared, start};
-use crate::program::start_error::StartError;
 use crate::service::gateway::Backends;
 
 /// Records kept in memory, finished and unfinished; about a kilobyte each.
@@ -48,28 +48,51 @@ pub async fn run(
         "embedded: no broker URL set (SELVAGE_AMQP_URL); jobs and results live in this process and end with it"
     );
     let registry = Registry::new();
-    let memory = Memory::new(settings);
+    let seconds = Duration::from_secs;
+    let (queue, reports) = MemoryQueue::new(settings.queue_capacity);
+    let (cache_ttl, retention) = (settings.shared.cache_ttl, settings.shared.job_ttl);
+    let clock = Clock::default();
+    let store = MemoryStore::new(MAX_RECORDS, seconds(retention), clock.clone());
+    let store = Arc::new(store);
+    let shared = selvage_worker::Backends {
+        queue: queue.clone(),
+        cache: Arc::new(MemoryCache::new(settings.local_cache, seconds(cache_ttl))),
+        store: store.clone(),
+        fleet: Arc::new(MemoryFleet::new(clock.clone())),
+        clock,
+    };
+    let backends = Backends {
+        queue: shared.queue.clone(),
+        dead_letter_queue: queue.dead_letters(),
+        dead_letters: Arc::new(MemoryDeadLetters::new(Bounds::default())),
+        reports,
+        cache: shared.cache.clone(),
+        // The worker writes into this very cache.
+        local_cache: None,
+        store: shared.store.clone(),
+        fleet: shared.fleet.clone(),
+        clock: shared.clock.clone(),
+        durable: false,
+    };
     let worker = Worker::prepare(
         // A model in the worker's hands is not in a request's.
         prepared.models.catalog().unshared(),
         worker_settings(settings),
-        memory.for_worker(),
+        shared,
         &registry,
         &shutdown,
     );
-    let worker = worker.await.map_err(unprepared)?;
+    let worker = worker.await?;
     if shutdown.is_cancelled() {
         // It consumes nothing; it only ends its sessions, without which the process could crash at its end.
-        let ended = worker.run(shutdown).await;
-        return ended.map_err(|error| StartError::Internal(error.into()));
+        return worker.run(shutdown).await;
     }
-    let (store, queue) = (Arc::clone(&memory.store), Arc::clone(&memory.queue));
-    let app = start(settings, prepared, memory.for_gateway(), &registry)?;
+    let app = start(settings, prepared, backends, &registry)?;
     let (ready, stop) = (worker.ready(), CancellationToken::new());
     let mut working = JoinSet::new();
     working.spawn(worker.run(stop.clone()));
     until_ready(ready).await?;
-    let listener = ports.listen(settings, &app)?;
+    let listener = ports.listen(&app)?;
     let ended = together(&app, listener, &shutdown, &mut working).await;
     let end = app.life.ends_at();
     if ended.is_ok() {
@@ -89,7 +112,7 @@ async fn together(
     app: &App,
     listener: TcpListener,
     shutdown: &CancellationToken,
-    working: &mut JoinSet<Result<(), RunError>>,
+    working: &mut JoinSet<Result<(), StartError>>,
 ) -> Result<(), StartError> {
     let serving = serve(app.clone(), listener, shutdown.clone());
     tokio::pin!(serving);
@@ -98,11 +121,10 @@ async fn together(
         worker = working.join_next() => {
             shutdown.cancel();
             serving.await.map_err(|error| StartError::Internal(error.into()))?;
-            Err(StartError::Internal(match worker {
-                Some(Ok(Err(error))) => anyhow::Error::new(error).context("the worker ended"),
-                Some(Err(error)) => anyhow::Error::new(error).context("the worker ended"),
-                Some(Ok(Ok(()))) | None => anyhow::anyhow!("the worker ended by itself"),
-            }))
+            Err(match worker {
+                Some(Ok(Err(error))) => error,
+                _ => StartError::Internal(anyhow::anyhow!("the worker ended by itself")),
+            })
         }
     }
 }
@@ -140,68 +162,5 @@ fn worker_settings(settings: &Settings) -> WorkerSettings {
         max_pixels: settings.shared.max_pixels,
         prefetch: None,
         drain_timeout: Duration::from_secs(settings.drain_timeout),
-    }
-}
-
-/// The worker knows which of its troubles are whose.
-fn unprepared(error: selvage_worker::PrepareError) -> StartError {
-    use selvage_worker::start::StartError as Worker;
-    match Worker::from(error) {
-        Worker::Usage(error) => StartError::Usage(error),
-        Worker::Refused(error) => StartError::Refused(error),
-        Worker::Internal(error) => StartError::Internal(error),
-    }
-}
-
-/// What both sides share.
-struct Memory {
-    queue: Arc<MemoryQueue>,
-    reports: selvage_core::queue::Reports,
-    cache: MemoryCache,
-    store: Arc<MemoryStore>,
-    fleet: Arc<MemoryFleet>,
-    clock: Clock,
-}
-
-impl Memory {
-    fn new(settings: &Settings) -> Self {
-        let clock = Clock::default();
-        let ttl = Duration::from_secs(settings.shared.cache_ttl);
-        let retention = Duration::from_secs(settings.shared.job_ttl);
-        let (queue, reports) = MemoryQueue::new(settings.queue_capacity);
-        Self {
-            queue,
-            reports,
-            cache: MemoryCache::new(settings.local_cache, ttl),
-            store: Arc::new(MemoryStore::new(MAX_RECORDS, retention, clock.clone())),
-            fleet: Arc::new(MemoryFleet::new(clock.clone())),
-            clock,
-        }
-    }
-
-    fn for_worker(&self) -> selvage_worker::Backends {
-        selvage_worker::Backends {
-            queue: Arc::clone(&self.queue) as _,
-            cache: Arc::new(self.cache.clone()),
-            store: Arc::clone(&self.store) as _,
-            fleet: Arc::clone(&self.fleet) as _,
-            clock: self.clock.clone(),
-        }
-    }
-
-    fn for_gateway(self) -> Backends {
-        Backends {
-            dead_letter_queue: self.queue.dead_letters(),
-            dead_letters: Arc::new(MemoryDeadLetters::new(Bounds::default())),
-            queue: self.queue,
-            reports: self.reports,
-            cache: Arc::new(self.cache),
-            // The worker writes into this very cache.
-            local_cache: None,
-            store: self.store,
-            fleet: self.fleet,
-            clock: self.clock,
-            durable: false,
-        }
     }
 }

@@ -3,8 +3,8 @@
 //! | module | contents |
 //! |---|---|
 //! | [`config`] | settings |
-//! | [`run`], [`start`], [`start_error`] | from settings to a running gateway |
 //! | `assemble` | puts a gateway together and starts its tasks |
+//! | [`run`], [`start`] | from settings to a running gateway |
 //! | [`fleet`], `embedded` | the backends of either mode |
 //! | [`descriptors`] | how many connections the process can hold |
 //! | [`dead_letters`] | `selvage-gateway dead-letters` |
@@ -18,4 +18,3 @@ pub mod embedded;
 pub mod fleet;
 pub mod run;
 pub mod start;
-pub mod start_error;

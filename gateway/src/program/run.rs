@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use prometheus::Registry;
 use selvage_core::catalog::Catalog;
 use selvage_core::job::ModelName;
+use selvage_core::program::StartError;
+use selvage_core::program::config::or_none;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::access::Access;
 use crate::http::server::serve;
 use crate::program::config::{Mode, Settings};
 use crate::program::start::{Ports, Prepared, start};
-use crate::program::start_error::StartError;
 use crate::program::{descriptors, fleet};
 use crate::service::models::Models;
 
@@ -20,26 +20,25 @@ use crate::service::models::Models;
 ///
 /// # Errors
 /// See [`StartError`].
-pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), StartError> {
+pub async fn run(settings: &Settings, shutdown: CancellationToken) -> Result<(), StartError> {
     let mode = settings
         .mode()
         .map_err(|error| StartError::Usage(error.into()))?;
-    let models = open_models(&settings)?;
-    let access = access(&settings)?;
+    let models = open_models(settings)?;
+    let access = access(settings)?;
     descriptors::make_room(settings.max_connections);
-    let ports = Ports::bind(&settings)?;
-    announce(&settings, &models);
+    let ports = Ports::bind(settings)?;
+    announce(settings, &models);
     let prepared = Prepared { access, models };
     match mode {
-        Mode::Fleet => run_fleet(&settings, prepared, ports, shutdown).await,
-        Mode::Embedded => run_embedded(&settings, prepared, ports, shutdown).await,
+        Mode::Fleet => run_fleet(settings, prepared, ports, shutdown).await,
+        Mode::Embedded => run_embedded(settings, prepared, ports, shutdown).await,
     }
 }
 
 /// One line with the settings as they are in effect; addresses show neither user nor password.
 fn announce(settings: &Settings, models: &Models) {
     let shared = &settings.shared;
-    let shown = |url: Option<String>| url.unwrap_or_else(|| "none".to_owned());
     let catalog = models.catalog();
     let names: Vec<&str> = catalog
         .models()
@@ -47,10 +46,10 @@ fn announce(settings: &Settings, models: &Models) {
         .map(|model| model.name.as_str())
         .collect();
     tracing::info!(
-        amqp_url = shown(shared.amqp_url.as_ref().map(ToString::to_string)),
-        redis_url = shown(shared.redis_url.as_ref().map(ToString::to_string)),
-        cache_url = shown(shared.cache_url.as_ref().map(ToString::to_string)),
-        otlp_url = shown(shared.trace.otlp_url.as_ref().map(ToString::to_string)),
+        amqp_url = or_none(shared.amqp_url.as_ref()),
+        redis_url = or_none(shared.redis_url.as_ref()),
+        cache_url = or_none(shared.cache_url.as_ref()),
+        otlp_url = or_none(shared.trace.otlp_url.as_ref()),
         prefix = shared.prefix.as_str(),
         models = names.join(", "),
         default_model = models.default_name(),
@@ -65,12 +64,13 @@ fn announce(settings: &Settings, models: &Models) {
         drain_timeout_s = settings.drain_timeout,
         max_connections = settings.max_connections,
         max_connections_per_address = settings.limits().max_connections_per_address,
-        rate_per_address = shown(settings.rate_per_address.map(|rate| rate.to_string())),
-        api_keys = shown(
+        rate_per_address = or_none(settings.rate_per_address.as_ref()),
+        api_keys = or_none(
             settings
                 .api_keys
                 .as_ref()
-                .map(|file| file.display().to_string())
+                .map(|file| file.display())
+                .as_ref()
         ),
         "selvage-gateway {}",
         env!("CARGO_PKG_VERSION"),
@@ -98,12 +98,9 @@ async fn run_fleet(
         return Ok(());
     };
     let backends = backends?;
-    let (queue, clock) = (Arc::clone(&backends.queue), backends.clock.clone());
-    let workers = Arc::clone(&backends.fleet);
+    let queue = Arc::clone(&backends.queue);
     let app = start(settings, prepared, backends, &registry)?;
-    let time = fleet::keep_time(clock, workers, app.life.stop.clone());
-    app.life.tasks.spawn(time);
-    let listener = ports.listen(settings, &app)?;
+    let listener = ports.listen(&app)?;
     let served = serve(app, listener, shutdown).await;
     queue.close().await;
     served.map_err(|error| StartError::Internal(error.into()))
@@ -113,8 +110,8 @@ fn access(settings: &Settings) -> Result<Access, StartError> {
     let Some(file) = &settings.api_keys else {
         return Ok(Access::open(settings.rate_per_address));
     };
-    let read = Access::from_file(file).context("--api-keys / SELVAGE_API_KEYS");
-    read.map_err(StartError::Usage)
+    Access::from_file(file)
+        .map_err(|error| StartError::usage("--api-keys / SELVAGE_API_KEYS", error))
 }
 
 /// The models of these settings.
@@ -122,9 +119,8 @@ fn access(settings: &Settings) -> Result<Access, StartError> {
 /// # Errors
 /// [`StartError::Usage`] where the folder, a model in it or the default model is wrong.
 pub(crate) fn open_models(settings: &Settings) -> Result<Models, StartError> {
-    let catalog = Catalog::read(&settings.shared.models).map_err(|error| {
-        StartError::Usage(anyhow::Error::new(error).context("--models / SELVAGE_MODELS"))
-    })?;
+    let catalog = Catalog::read(&settings.shared.models)
+        .map_err(|error| StartError::usage("--models / SELVAGE_MODELS", error))?;
     let models = Models::new(Arc::new(catalog), settings.default_model.as_ref());
     models.map_err(|name| StartError::Usage(no_such_model(name.as_ref())))
 }

@@ -6,9 +6,9 @@ use prometheus::Registry;
 use selvage_core::cache::{Cache, MemoryCache};
 use selvage_core::clock::Clock;
 use selvage_core::dead_letters::DeadLetterStore;
-use selvage_core::fleet::Fleet;
 use selvage_core::queue::dead_letters::DeadLetterQueue;
 use selvage_core::queue::{Health, Queue, Reports};
+use selvage_core::registry::Fleet;
 use selvage_core::store::JobStore;
 
 use crate::service::admission::Lists;

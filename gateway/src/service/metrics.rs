@@ -3,12 +3,12 @@
 use prometheus::core::Collector as _;
 use prometheus::proto::Bucket;
 use prometheus::{
-    Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry,
 };
 use selvage_core::dead_letters::Reason;
-use selvage_core::fleet::{ANSWER_SECONDS, Traffic};
 use selvage_core::job::ModelName;
+use selvage_core::registry::{ANSWER_SECONDS, Traffic};
 
 use crate::service::predictions::Finished;
 
@@ -57,9 +57,9 @@ pub struct Metrics {
     /// Messages waiting, by model and queue.
     pub queue_depth: IntGaugeVec,
     /// Jobs finished per second, as measured, by model.
-    pub drain_rate: prometheus::GaugeVec,
+    pub drain_rate: GaugeVec,
     /// How long the oldest message of a queue waits at most, in seconds, by model and queue.
-    pub queue_oldest: prometheus::GaugeVec,
+    pub queue_oldest: GaugeVec,
     /// Workers that announce themselves.
     pub workers: IntGauge,
     /// Workers that hold a model, by model and whether its file is the one this gateway asks for.
@@ -99,10 +99,14 @@ impl Metrics {
                 .buckets(ANSWER_SECONDS.to_vec());
             registered(registry, HistogramVec::new(options, &[label])?)
         };
-        let build = IntGaugeVec::new(opts("build_info", "Version of this program"), &["version"])?;
-        registered(registry, build)?
-            .with_label_values(&[env!("CARGO_PKG_VERSION")])
-            .set(1);
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            registered(registry, IntGaugeVec::new(opts(name, help), labels)?)
+        };
+        let decimals = |name: &str, help: &str, labels: &[&str]| {
+            registered(registry, GaugeVec::new(opts(name, help), labels)?)
+        };
+        let build = gauges("build_info", "Version of this program", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let dead_letters = counters(
             "dead_letters_total",
             "Dead letters taken in here, by reason",
@@ -157,55 +161,36 @@ impl Metrics {
             )?,
             dead_letters,
             dead_letters_kept: gauge("dead_letters", "Dead letters there are in the fleet")?,
-            queue_depth: registered(
-                registry,
-                IntGaugeVec::new(
-                    opts("queue_depth", "Messages waiting in a queue"),
-                    &["model", "priority"],
-                )?,
+            queue_depth: gauges(
+                "queue_depth",
+                "Messages waiting in a queue",
+                &["model", "priority"],
             )?,
-            drain_rate: registered(
-                registry,
-                prometheus::GaugeVec::new(
-                    opts(
-                        "drain_rate",
-                        "Jobs all workers finish per second, as last measured",
-                    ),
-                    &["model"],
-                )?,
+            drain_rate: decimals(
+                "drain_rate",
+                "Jobs all workers finish per second, as last measured",
+                &["model"],
             )?,
-            queue_oldest: registered(
-                registry,
-                prometheus::GaugeVec::new(
-                    opts(
-                        "queue_oldest_seconds",
-                        "How long the oldest message of a queue waits at most; 0 for an empty queue",
-                    ),
-                    &["model", "priority"],
-                )?,
+            queue_oldest: decimals(
+                "queue_oldest_seconds",
+                "How long the oldest message of a queue waits at most; 0 for an empty queue",
+                &["model", "priority"],
             )?,
             workers: gauge("workers", "Workers that announce themselves")?,
-            model_workers: registered(
-                registry,
-                IntGaugeVec::new(
-                    opts(
-                        "model_workers",
-                        "Workers that hold a model: the file this gateway asks for, or another",
-                    ),
-                    &["model", "file"],
-                )?,
+            model_workers: gauges(
+                "model_workers",
+                "Workers that hold a model: the file this gateway asks for, or another",
+                &["model", "file"],
             )?,
             model_changes: counters(
                 "model_changes_total",
                 "Models that changed in the folder, by whether the new file was taken",
                 &["model", "result"],
             )?,
-            dependency_up: registered(
-                registry,
-                IntGaugeVec::new(
-                    opts("dependency_up", "1 while broker, store or cache answers"),
-                    &["dependency"],
-                )?,
+            dependency_up: gauges(
+                "dependency_up",
+                "1 while broker, store or cache answers",
+                &["dependency"],
             )?,
             connections: gauge("connections", "Open client connections")?,
             cut: counters(

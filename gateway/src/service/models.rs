@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use selvage_core::catalog::{Catalog, Model};
-use selvage_core::fleet::{AskedModel, Members, ModelStatus};
 use selvage_core::job::ModelName;
 use selvage_core::key::PredictionKey;
+use selvage_core::registry::{AskedModel, Members, ModelStatus};
 
 /// The model that answers where several could and none is named.
 const PREFERRED: &str = "fashion-mnist";
@@ -187,8 +187,8 @@ mod tests {
     use std::fs;
 
     use selvage_core::clock::UnixMillis;
-    use selvage_core::fleet::{Ends, Taken, WorkerStatus};
     use selvage_core::key::Digest;
+    use selvage_core::registry::{Ends, Taken, WorkerStatus};
 
     use super::*;
 

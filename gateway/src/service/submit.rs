@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use selvage_core::BoxError;
 use selvage_core::clock::Clock;
-use selvage_core::failpoint;
 use selvage_core::job::{Job, JobId};
 use selvage_core::job_state::JobState;
 use selvage_core::outcome::Cost;
 use selvage_core::output::Output;
+use selvage_core::program::{failpoint, trace};
 use selvage_core::queue::{PublishError, Queue};
 use selvage_core::store::{Completion, End, JobStore, Record, Seed, StoreError, Submitted};
 use tokio::sync::Semaphore;
@@ -118,7 +118,7 @@ impl Submitter {
             }
             job.id = id;
             this.publish(job, submitter).await?;
-            if record.seed.idempotency.is_some() {
+            if record.seed.submission.idempotency.is_some() {
                 within(this.store.confirm(id)).await?;
             }
             this.metrics.submitted.inc();
@@ -168,7 +168,7 @@ impl Submitter {
         let id = job.id;
         failpoint::reach("after_record", [&job]);
         let crashes = failpoint::is_set("after_confirm", [&job.image]);
-        let published = timeout(PUBLISH_LIMIT, self.queue.publish(job)).await;
+        let published = timeout(PUBLISH_LIMIT, trace::publish(self.queue.as_ref(), job)).await;
         if crashes {
             std::process::abort();
         }

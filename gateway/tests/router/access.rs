@@ -59,12 +59,12 @@ async fn a_submission_is_kept_for_its_owner_alone() {
     let id = job.id().parse().unwrap();
     let record = rig.store.get(&[id]).await.unwrap().remove(0).unwrap();
     assert_eq!(record.state.as_str(), "queued");
-    assert_eq!(record.seed.owner.unwrap().as_str(), "ann");
+    assert_eq!(record.seed.submission.owner.unwrap().as_str(), "ann");
     // The owner travels along: a store that was wiped learns it again from the message.
     let delivery = rig.take(Priority::Batch).await;
     let submission = delivery.jobs[0].submission.as_ref().unwrap();
     assert_eq!(submission.owner.as_ref().unwrap().as_str(), "ann");
-    delivery.settle.give_back().await;
+    delivery.settle.give_back();
 
     rig.work(boots);
     let ended = get(&rig, &format!("{url}?wait=20"), ANN).await.expect(200);

@@ -331,7 +331,7 @@ async fn a_job_carries_what_its_worker_needs() {
         let answer = report(job.id, Outcome::Succeeded(scores()), Cost::default());
         let to = job.reply_to.clone().unwrap();
         rig.queue.reply(&to, vec![answer]).await.unwrap();
-        delivery.settle.ack().await;
+        delivery.settle.ack();
     };
     let (answer, ()) = tokio::join!(post, look);
     assert_eq!(answer.expect(200).header("request-id"), "r-7");

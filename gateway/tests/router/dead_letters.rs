@@ -36,7 +36,7 @@ async fn ask(rig: &Rig, method: &str, path: &str, (name, value): (&str, &str)) -
 async fn dead_letter(rig: &Rig, seed: u8) -> String {
     let job = rig.post_with("/jobs?top_k=2", png(seed), &[ANN]).await;
     let id = job.expect(202).id().to_owned();
-    rig.take(Priority::Batch).await.settle.dead_letter().await;
+    rig.take(Priority::Batch).await.settle.dead_letter();
     id
 }
 
@@ -141,7 +141,7 @@ async fn a_poisonous_job_keeps_its_end_and_gives_its_letter_the_reason() {
         cached: false,
     };
     rig.store.complete(&[completion]).await.unwrap();
-    delivery.settle.dead_letter().await;
+    delivery.settle.dead_letter();
     let list = listed(&rig, 1).await;
     let dead_letter = &list.json["items"][0];
     assert_eq!(
@@ -158,7 +158,7 @@ async fn an_answer_in_the_cache_ends_the_job_of_a_dead_letter() {
     let job = rig.post_with("/jobs", png(1), &[ANN]).await.expect(202);
     let delivery = rig.take(Priority::Batch).await;
     rig.cache.keep(delivery.jobs[0].key, crate::rig::scores());
-    delivery.settle.dead_letter().await;
+    delivery.settle.dead_letter();
     let ended = ask(&rig, "GET", &format!("/jobs/{}?wait=20", job.id()), ANN).await;
     assert_eq!(ended.json["status"], "succeeded", "{}", ended.json);
     listed(&rig, 1).await;
@@ -169,11 +169,8 @@ async fn a_job_somebody_waited_for_is_replayed_as_the_admins() {
     let rig = Rig::new(guarded());
     let waiting = rig.post_with("/predict?wait=0.05", png(1), &[ANN]);
     let (answer, ()) = tokio::join!(waiting, async {
-        rig.take(Priority::Interactive)
-            .await
-            .settle
-            .dead_letter()
-            .await;
+        let delivery = rig.take(Priority::Interactive).await;
+        delivery.settle.dead_letter();
     });
     answer.expect(202);
     let list = listed(&rig, 1).await;
@@ -265,12 +262,12 @@ async fn a_letter_whose_model_is_gone_cannot_be_replayed() {
         model: "gone".parse().unwrap(),
         ..delivery.jobs[0].clone()
     };
-    delivery.settle.ack().await;
+    delivery.settle.ack();
     rig.queue.publish(gone.clone()).await.unwrap();
     let stop = tokio_util::sync::CancellationToken::new();
     let consuming = rig.queue.consume(&gone.model, Priority::Batch, 1, stop);
     let delivery = consuming.await.unwrap().next().await.unwrap();
-    delivery.settle.dead_letter().await;
+    delivery.settle.dead_letter();
     listed(&rig, 1).await;
     let refused = ask(&rig, "POST", &format!("{ALL}/{}/replay", job.id()), OPS).await;
     refused.expect_problem(409, "not_replayable");

@@ -164,7 +164,7 @@ async fn a_waiting_client_learns_within_a_second_of_a_cancellation_elsewhere() {
         // The longer a client waits, the more seldom its record is looked at, down to once a second.
         sleep(Duration::from_secs(30)).await;
         rig.store.cancel(delivery.jobs[0].id).await.unwrap();
-        delivery.settle.ack().await;
+        delivery.settle.ack();
         Instant::now()
     };
     let reported = async { (waiting.await, Instant::now()) };

@@ -130,7 +130,7 @@ async fn cancellation_depends_on_the_state() {
             .iter()
             .find(|job| job.id.to_string() == running.id())
             .cloned();
-        delivery.settle.ack().await;
+        delivery.settle.ack();
     }
     let seed = Seed::of(&running_job.unwrap()).unwrap();
     rig.store.claim(&[seed]).await.unwrap();

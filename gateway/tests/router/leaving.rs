@@ -20,7 +20,7 @@ async fn reply(rig: &Rig, delivery: Delivery, outcome: Outcome) {
         let reports = vec![report(job.id, outcome.clone(), Cost::default())];
         rig.queue.reply(to, reports).await.unwrap();
     }
-    delivery.settle.ack().await;
+    delivery.settle.ack();
 }
 
 #[tokio::test]

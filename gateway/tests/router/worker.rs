@@ -34,7 +34,7 @@ impl Worker {
             for job in &delivery.jobs {
                 self.finish(job).await;
             }
-            delivery.settle.ack().await;
+            delivery.settle.ack();
         }
     }
 

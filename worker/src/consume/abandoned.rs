@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use selvage_core::job::{Job, JobId, Priority};
+use selvage_core::job::{Job, JobId};
 use selvage_core::outcome::{Cost, Outcome};
 use tokio::time::timeout;
 
@@ -26,20 +26,15 @@ impl Intake {
     pub(crate) async fn run_unless_abandoned(self: Arc<Self>, arrival: Arrival) {
         let ids: Vec<JobId> = arrival.jobs.iter().map(|job| job.id).collect();
         let asked = timeout(LIMIT, self.backends.store.abandoned(&ids)).await;
-        let abandoned = match asked {
-            Ok(Ok(abandoned)) => abandoned,
-            Ok(Err(_)) | Err(_) => Vec::new(),
-        };
+        let abandoned = asked.map_or_else(|_| Vec::new(), Result::unwrap_or_default);
         let loaded = Arc::clone(&arrival.loaded);
-        let tasks = self.tasks_of(arrival).into_iter().enumerate();
+        let tasks = arrival.into_tasks().into_iter().enumerate();
         let is_abandoned = |(at, _): &(usize, Task)| abandoned.get(*at) == Some(&true);
         let (dropped, wanted): (Vec<_>, Vec<_>) = tasks.partition(is_abandoned);
         let cancel =
             |(_, task): (usize, Task)| task.ends(End::Outcome(Outcome::Canceled), Cost::default());
-        if !dropped.is_empty() {
-            let dropped = dropped.into_iter().map(cancel).collect();
-            self.completions.send(Priority::Interactive, dropped).await;
-        }
+        let dropped = dropped.into_iter().map(cancel).collect();
+        self.completions.send(dropped).await;
         self.run(&loaded, wanted.into_iter().map(|(_, task)| task).collect())
             .await;
     }

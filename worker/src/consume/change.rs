@@ -9,18 +9,19 @@ use std::time::{Duration, Instant};
 use selvage_core::catalog::Model;
 use selvage_core::catalog::follow::Change;
 use selvage_core::clock::UnixMillis;
-use selvage_core::fleet::{AskedModel, Members};
 use selvage_core::job::{ModelName, Priority};
+use selvage_core::program::ticks;
+use selvage_core::registry::{AskedModel, Members};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::spawn_blocking;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::consume::backends::Backends;
 use crate::consume::hosted_model::{HostedModel, LoadedModel};
 use crate::consume::worker::Loader;
 use crate::engine::Engine;
 use crate::metrics::Metrics;
+use selvage_core::backends::Backends;
 
 /// How often is looked whether a file can go.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -61,8 +62,7 @@ impl Changer {
         mut changes: mpsc::Receiver<Change>,
         stop: CancellationToken,
     ) {
-        let mut looks = interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looks = ticks(LOOK_EVERY);
         loop {
             let busy =
                 !self.wanted.is_empty() || self.models.iter().any(|held| held.files().len() > 1);

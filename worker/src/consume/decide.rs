@@ -9,9 +9,9 @@ use selvage_core::store::{Claim, MAX_ATTEMPTS, Seed};
 use tokio_util::sync::CancellationToken;
 
 use crate::consume::claim::{self, Verdict, Why};
+use crate::consume::finish::retry;
 use crate::consume::intake::{Arrival, Intake};
-use crate::engine::delivery_guard::DeliveryGuard;
-use crate::engine::{Completed, End, Exclusive, Isolation, Task};
+use crate::engine::{End, Exclusive, Isolation, Task};
 
 impl Intake {
     /// Jobs with a record, and jobs that were started before: record and cache say what becomes of them.
@@ -23,14 +23,14 @@ impl Intake {
         let Some(claims) = claims else {
             // Ends this queue's consumer; it is opened again when the store is back.
             arrival.stop.cancel();
-            return self.back(arrival).await;
+            return self.give_back(&arrival.jobs, arrival.settle);
         };
         let verdicts = self.verdicts(&arrival, cached, claims);
         let exclusive = if verdicts.iter().any(is_last) && !gone {
             let right = self.engine.exclusive();
             match arrival.stop.run_until_cancelled(right).await {
                 Some(right) => Some(right),
-                None => return self.back(arrival).await,
+                None => return self.give_back(&arrival.jobs, arrival.settle),
             }
         } else {
             None
@@ -57,11 +57,6 @@ impl Intake {
             None => claim::waited_for(job, arrival.starts, now, cached),
         };
         arrival.jobs.iter().zip(cached).map(verdict).collect()
-    }
-
-    async fn back(&self, arrival: Arrival) {
-        self.metrics.given_back.inc_by(arrival.jobs.len() as u64);
-        arrival.settle.give_back().await;
     }
 
     /// Per job what the cache has, if the job may look.
@@ -98,9 +93,8 @@ impl Intake {
         if seeds.is_empty() {
             return Some(Vec::new());
         }
-        self.retry
-            .on(patience, || self.backends.store.check(&seeds))
-            .await
+        let check = || self.backends.store.check(&seeds);
+        retry(&self.metrics, patience, check).await
     }
 
     /// Sends each job where its verdict says. The right to be the only one that computes is its last start's.
@@ -111,24 +105,9 @@ impl Intake {
         mut exclusive: Option<Exclusive>,
         gone: bool,
     ) {
-        let (starts, at, loaded) = (arrival.starts, arrival.at, arrival.loaded);
-        let count = arrival.jobs.len();
-        let delivery_guards =
-            DeliveryGuard::shares(arrival.settle, count, Some(arrival.room), &self.settling);
-        let mut run = Vec::new();
-        let mut ended: Vec<Completed> = Vec::new();
-        for ((job, delivery_guard), verdict) in
-            arrival.jobs.into_iter().zip(delivery_guards).zip(verdicts)
-        {
-            let mut task = Task {
-                job,
-                attempt: starts.max(1),
-                isolation: Isolation::Together,
-                running: None,
-                arrived: at,
-                delivery_guard,
-                labels: Arc::clone(&loaded.model.labels),
-            };
+        let (starts, loaded) = (arrival.starts, Arc::clone(&arrival.loaded));
+        let (mut run, mut ended) = (Vec::new(), Vec::new());
+        for (mut task, verdict) in arrival.into_tasks().into_iter().zip(verdicts) {
             match verdict {
                 Verdict::Run(_) if gone => ended.push(task.ends(claim::gone(), Cost::default())),
                 Verdict::Run(start) => {
@@ -145,10 +124,7 @@ impl Intake {
             }
         }
         drop(exclusive);
-        if !ended.is_empty() {
-            let priority = ended[0].task.job.priority();
-            self.completions.send(priority, ended).await;
-        }
+        self.completions.send(ended).await;
         self.run(&loaded, run).await;
     }
 

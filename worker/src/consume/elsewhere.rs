@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use selvage_core::fleet::{ANNOUNCE_EVERY, Fleet, Members, ModelStatus};
 use selvage_core::job::Job;
+use selvage_core::registry::{ANNOUNCE_EVERY, Fleet, Members, ModelStatus};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 

@@ -8,21 +8,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use selvage_core::failpoint;
 use selvage_core::job::{Priority, ReplyAddress};
 use selvage_core::outcome::{Failure, FailureCode, Outcome, Report, Scores};
 use selvage_core::output::Output;
-use selvage_core::store::{Completion, End as RecordEnd};
-use selvage_core::trace::{self, Processed};
+use selvage_core::program::trace::{self, Processed};
+use selvage_core::program::{RetryPolicy, failpoint};
+use selvage_core::store::{Completion, End as RecordEnd, StoreError};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::consume::backends::Backends;
-use crate::consume::retry_policy::RetryPolicy;
 use crate::engine::{Completed, End};
 use crate::metrics::Metrics;
+use selvage_core::backends::Backends;
 
 /// Rounds of one queue that may be under way at once.
 const ROUNDS: usize = 4;
@@ -31,12 +30,36 @@ const GATHERED: usize = 64;
 /// Longest time for one reply; the waiter finds its answer in the cache if it is lost.
 const REPLY: Duration = Duration::from_secs(5);
 
+/// How calls of the job store are retried that must succeed; the store has a shorter budget of its own. It may be away for
+/// several times what a restart of it takes, and a small part of the half hour after which RabbitMQ takes unsettled
+/// deliveries away.
+const RETRY: RetryPolicy = RetryPolicy {
+    attempt: Duration::from_secs(5),
+    pauses: (Duration::from_millis(50), Duration::from_secs(2)),
+    patience: Duration::from_secs(30),
+};
+
+/// Retries a call of the job store. `None` where the store stays away, or `stop` fires meanwhile.
+pub(crate) async fn retry<T, F>(
+    metrics: &Metrics,
+    stop: &CancellationToken,
+    call: impl Fn() -> F,
+) -> Option<T>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let failed = |_, error| {
+        metrics.store_errors.inc();
+        tracing::debug!(%error, "the job store failed; retrying");
+    };
+    RETRY.run(stop, failed, call).await
+}
+
 /// Finishes jobs of one queue.
 #[derive(Clone, Debug)]
 pub(crate) struct Finisher {
     pub(crate) backends: Backends,
     pub(crate) metrics: Metrics,
-    pub(crate) retry: RetryPolicy,
     /// Fires when the drain is over: what cannot be recorded by then goes back.
     pub(crate) give_up: CancellationToken,
 }
@@ -99,10 +122,8 @@ impl Finisher {
         let begun = back.iter().filter(|ended| ended.task.running.is_some());
         let ids: Vec<_> = begun.map(|ended| ended.task.job.id).collect();
         if !ids.is_empty() {
-            let released = self
-                .retry
-                .on(&self.give_up, || self.backends.store.release(&ids))
-                .await;
+            let release = || self.backends.store.release(&ids);
+            let released = retry(&self.metrics, &self.give_up, release).await;
             if released.is_none() {
                 tracing::warn!(jobs = ids.len(), "starts of jobs that go back stay counted");
             }
@@ -139,10 +160,8 @@ impl Finisher {
         if completions.is_empty() {
             return Some(Vec::new());
         }
-        let done = self
-            .retry
-            .on(&self.give_up, || self.backends.store.complete(&completions))
-            .await;
+        let complete = || self.backends.store.complete(&completions);
+        let done = retry(&self.metrics, &self.give_up, complete).await;
         if done.is_none() {
             tracing::warn!(
                 jobs = completions.len(),

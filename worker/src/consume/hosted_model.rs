@@ -1,12 +1,13 @@
 //! The models a worker holds, and their files: one each, or two while one takes over from the other.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
+use parking_lot::RwLock;
 use selvage_core::catalog::Model;
 use selvage_core::clock::UnixMillis;
-use selvage_core::fleet::Taken;
 use selvage_core::job::{Job, ModelName, Priority};
+use selvage_core::registry::Taken;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -76,17 +77,17 @@ impl HostedModel {
 
     /// The files, the newest first.
     pub(crate) fn files(&self) -> Vec<Arc<LoadedModel>> {
-        self.read().clone()
+        self.files.read().clone()
     }
 
     /// The newest file.
     pub(crate) fn newest(&self) -> Arc<LoadedModel> {
-        Arc::clone(&self.read()[0])
+        Arc::clone(&self.files.read()[0])
     }
 
     /// Adds a file, which is the newest from now on; one that is here already becomes it.
     pub(crate) fn put_first(&self, loaded: Arc<LoadedModel>) {
-        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        let mut files = self.files.write();
         files.retain(|file| !Arc::ptr_eq(file, &loaded));
         files.insert(0, loaded);
     }
@@ -94,7 +95,7 @@ impl HostedModel {
     /// Takes a file away, unless it is the only one or has jobs in hand. Whether it did.
     pub(crate) fn take_away(&self, loaded: &Arc<LoadedModel>) -> bool {
         // Under the lock: whoever finds the file closed finds it gone when it looks again.
-        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        let mut files = self.files.write();
         let gone = files.len() > 1 && loaded.close();
         if gone {
             files.retain(|file| !Arc::ptr_eq(file, loaded));
@@ -122,16 +123,12 @@ impl HostedModel {
     }
 
     fn file_of(&self, jobs: &[Job]) -> Arc<LoadedModel> {
-        let files = self.read();
+        let files = self.files.read();
         let file = jobs.first().and_then(|job| {
             let mut files = files.iter();
             files.find(|file| file.model.answers(&job.key))
         });
         Arc::clone(file.unwrap_or(&files[0]))
-    }
-
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Vec<Arc<LoadedModel>>> {
-        self.files.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -14,14 +14,13 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::consume::backends::Backends;
 use crate::consume::claim::{self, Route};
 use crate::consume::elsewhere::Elsewhere;
 use crate::consume::hosted_model::{HostedModel, LoadedModel};
-use crate::consume::retry_policy::RetryPolicy;
 use crate::engine::delivery_guard::DeliveryGuard;
 use crate::engine::{Completions, End, Engine, Isolation, Task};
 use crate::metrics::Metrics;
+use selvage_core::backends::Backends;
 
 /// How long a job whose model file no worker is known to hold is kept from coming back at once.
 const HOLD: Duration = Duration::from_secs(1);
@@ -37,12 +36,9 @@ pub(crate) struct Intake {
     pub(crate) engine: Engine,
     pub(crate) completions: Completions,
     pub(crate) metrics: Metrics,
-    pub(crate) retry: RetryPolicy,
     pub(crate) elsewhere: Elsewhere,
     /// Deliveries that are on their way into the engine.
     pub(crate) tasks: TaskTracker,
-    /// Settlements that are on their way to the broker.
-    pub(crate) settling: TaskTracker,
 }
 
 /// One delivery with all that belongs to it.
@@ -56,6 +52,23 @@ pub(crate) struct Arrival {
     pub(crate) at: Instant,
     /// Fires when the queue is to end or to pause.
     pub(crate) stop: CancellationToken,
+}
+
+impl Arrival {
+    /// Its jobs as the engine takes them.
+    pub(crate) fn into_tasks(self) -> Vec<Task> {
+        let guards = DeliveryGuard::shares(self.settle, self.jobs.len(), Some(self.room));
+        let task = |(job, delivery_guard)| Task {
+            job,
+            attempt: self.starts.max(1),
+            isolation: Isolation::Together,
+            running: None,
+            arrived: self.at,
+            delivery_guard,
+            labels: Arc::clone(&self.loaded.model.labels),
+        };
+        self.jobs.into_iter().zip(guards).map(task).collect()
+    }
 }
 
 impl Intake {
@@ -114,13 +127,14 @@ impl Intake {
             }
         }
         for delivery in refused {
-            self.refuse(delivery).await;
+            self.give_back(&delivery.jobs, delivery.settle);
         }
     }
 
-    async fn refuse(&self, delivery: Delivery) {
-        self.metrics.given_back.inc_by(delivery.jobs.len() as u64);
-        delivery.settle.give_back().await;
+    /// Gives jobs back to the broker.
+    pub(crate) fn give_back(&self, jobs: &[Job], settle: Box<dyn Settle>) {
+        self.metrics.given_back.inc_by(jobs.len() as u64);
+        settle.give_back();
     }
 
     async fn wait_for_store(&self, shutdown: &CancellationToken) {
@@ -139,19 +153,19 @@ impl Intake {
     ) {
         let earlier_deliveries = delivery.earlier_deliveries;
         let route = claim::route(&delivery.jobs, earlier_deliveries, &loaded.model);
+        let intake = Arc::clone(self);
         let starts = match route {
             Route::Run { starts } => starts,
-            Route::GiveBack => return self.refuse(delivery).await,
-            Route::Split | Route::Hold | Route::Gone => 0,
+            Route::GiveBack => return self.give_back(&delivery.jobs, delivery.settle),
+            Route::Split => {
+                self.tasks.spawn(async move {
+                    split(intake.backends.queue.as_ref(), delivery).await;
+                    drop(room);
+                });
+                return;
+            }
+            Route::Hold | Route::Gone => 0,
         };
-        if route == Route::Split {
-            let intake = Arc::clone(self);
-            self.tasks.spawn(async move {
-                split(intake.backends.queue.as_ref(), delivery).await;
-                drop(room);
-            });
-            return;
-        }
         let arrival = Arrival {
             loaded,
             jobs: delivery.jobs,
@@ -161,21 +175,19 @@ impl Intake {
             at,
             stop: stop.clone(),
         };
-        let waited_for = arrival.jobs.iter().all(|job| job.submission.is_none());
-        match route {
-            Route::Hold | Route::Gone => {
-                let gone = route == Route::Gone;
-                let foreign = Arc::clone(self).foreign(arrival, earlier_deliveries, gone);
-                drop(self.tasks.spawn(foreign));
-            }
-            Route::Run { starts: 0 } if waited_for && self.may_be_abandoned(&arrival.jobs) => {
-                drop(
-                    self.tasks
-                        .spawn(Arc::clone(self).run_unless_abandoned(arrival)),
-                );
-            }
-            Route::Run { starts: 0 } if waited_for => self.run_at_once(arrival).await,
-            _ => drop(self.tasks.spawn(Arc::clone(self).decide(arrival, false))),
+        let is_fresh = starts == 0 && arrival.jobs.iter().all(|job| job.submission.is_none());
+        if matches!(route, Route::Hold | Route::Gone) {
+            let gone = route == Route::Gone;
+            self.tasks
+                .spawn(intake.foreign(arrival, earlier_deliveries, gone));
+        } else if !is_fresh {
+            self.tasks.spawn(intake.decide(arrival, false));
+        } else if self.may_be_abandoned(&arrival.jobs) {
+            self.tasks.spawn(intake.run_unless_abandoned(arrival));
+        } else {
+            // The gateway has just looked into the cache, so the engine is next.
+            let loaded = Arc::clone(&arrival.loaded);
+            self.run(&loaded, arrival.into_tasks()).await;
         }
     }
 
@@ -212,41 +224,14 @@ impl Intake {
             "a job for another file of this model was passed on"
         );
         arrival.stop.run_until_cancelled(sleep(HOLD)).await;
-        self.metrics.given_back.inc_by(arrival.jobs.len() as u64);
-        arrival.settle.give_back().await;
-    }
-
-    /// Fresh jobs that somebody waits for: the gateway has just looked into the cache, so the engine is next.
-    async fn run_at_once(&self, arrival: Arrival) {
-        let loaded = Arc::clone(&arrival.loaded);
-        let tasks = self.tasks_of(arrival);
-        self.run(&loaded, tasks).await;
-    }
-
-    /// Fresh jobs as the engine takes them.
-    pub(crate) fn tasks_of(&self, arrival: Arrival) -> Vec<Task> {
-        let (jobs, at, room) = (arrival.jobs, arrival.at, Some(arrival.room));
-        let labels = &arrival.loaded.model.labels;
-        let delivery_guards =
-            DeliveryGuard::shares(arrival.settle, jobs.len(), room, &self.settling);
-        let task = |(job, delivery_guard)| Task {
-            job,
-            attempt: 1,
-            isolation: Isolation::Together,
-            running: None,
-            arrived: at,
-            delivery_guard,
-            labels: Arc::clone(labels),
-        };
-        jobs.into_iter().zip(delivery_guards).map(task).collect()
+        self.give_back(&arrival.jobs, arrival.settle);
     }
 
     pub(crate) async fn run(&self, loaded: &LoadedModel, tasks: Vec<Task>) {
         if let Err(tasks) = loaded.pool.push(tasks) {
             for task in tasks {
-                let priority = task.job.priority();
                 let ended = task.ends(End::HandedBack, Cost::default());
-                self.completions.send(priority, vec![ended]).await;
+                self.completions.send(vec![ended]).await;
             }
         }
     }

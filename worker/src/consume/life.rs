@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use selvage_core::fleet::member_id;
 use selvage_core::job::Priority;
 use selvage_core::outcome::Cost;
+use selvage_core::program::StartError;
 use selvage_core::queue::QueueError;
+use selvage_core::registry::member_id;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -20,7 +21,6 @@ use crate::consume::finish::Finisher;
 use crate::consume::heartbeat::Heartbeat;
 use crate::consume::hosted_model::HostedModel;
 use crate::consume::intake::Intake;
-use crate::consume::retry_policy::RetryPolicy;
 use crate::consume::watchdog;
 use crate::consume::worker::Worker;
 use crate::engine::{End, Engine};
@@ -31,17 +31,6 @@ const MOST_PREFETCH: usize = 256;
 const MOST_BATCH_PREFETCH: usize = 64;
 /// How long is waited for what should take no time.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
-
-/// Why a worker ended before it was stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The broker refuses for good.
-    #[error("a queue cannot be consumed")]
-    Refused(#[from] QueueError),
-    /// A queue's task panicked; a worker that consumes some queues only would go unnoticed.
-    #[error("a queue's task ended by itself")]
-    ConsumerEnded,
-}
 
 /// Queues that are consumed.
 type Queues = JoinSet<Result<(), QueueError>>;
@@ -56,26 +45,54 @@ impl Worker {
     /// Consumes both queues of each model until `shutdown` fires, then finishes what was begun and hands back the rest.
     ///
     /// # Errors
-    /// [`RunError`], once what was begun is finished.
-    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), RunError> {
+    /// Where a queue cannot be consumed any more, once what was begun is finished.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), StartError> {
         let stop = shutdown.child_token();
         let (give_up, silence) = (CancellationToken::new(), CancellationToken::new());
-        let (finishing, settling, beating) =
-            (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
+        let (finishing, beating) = (TaskTracker::new(), TaskTracker::new());
         let changed = Arc::<Notify>::default();
-        beating.spawn(self.heartbeat(&changed).beat(silence.clone()));
-        let finisher = self.finisher(&give_up);
+        let heartbeat = Heartbeat {
+            id: member_id("worker"),
+            started_at: self.backends.clock.now(),
+            models: self.models.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let (backends, at_once) = (self.backends.clone(), Arc::clone(&changed));
+        beating.spawn(heartbeat.beat(backends, at_once, silence.clone()));
+        let finisher = Finisher {
+            backends: self.backends.clone(),
+            metrics: self.metrics.clone(),
+            give_up: give_up.clone(),
+        };
         for (priority, ended) in self.ended.take().into_iter().flatten() {
             finishing.spawn(finisher.clone().work(priority, ended));
         }
-        let intake = Arc::new(self.intake(&settling));
+        let pools = self.models.iter();
+        let pools = pools.map(|held| Arc::clone(&held.newest().pool));
+        let engine = Engine::new(pools.collect());
+        let intake = Arc::new(Intake {
+            backends: self.backends.clone(),
+            engine: engine.clone(),
+            completions: self.completions.clone(),
+            metrics: self.metrics.clone(),
+            elsewhere: Elsewhere::new(Arc::clone(&self.backends.fleet)),
+            tasks: TaskTracker::new(),
+        });
         let limit = self.settings.engine.inference_limit();
-        let engine = intake.engine.clone();
-        beating.spawn(watchdog::watch(engine, limit, silence.clone()));
+        beating.spawn(watchdog::watch(engine.clone(), limit, silence.clone()));
         let changing = TaskTracker::new();
         if let Some((follow, changes)) = self.follow.take() {
             changing.spawn(follow.run(stop.clone()));
-            let changer = self.changer(&intake.engine, changed);
+            let changer = Changer {
+                loader: Arc::clone(&self.loader),
+                models: self.models.clone(),
+                engine,
+                backends: self.backends.clone(),
+                metrics: self.metrics.clone(),
+                changed,
+                wanted: Vec::new(),
+                unasked: Vec::new(),
+            };
             changing.spawn(changer.run(changes, stop.clone()));
         }
         let mut queues = self.open_consumers(&intake, &stop);
@@ -97,70 +114,12 @@ impl Worker {
             changing,
             intake,
             finishing,
-            settling,
         };
         drain.within(settings.drain_timeout, &give_up).await;
         silence.cancel();
         beating.close();
         timeout(LAST_MOMENT, beating.wait()).await.ok();
         ended
-    }
-
-    fn changer(&self, engine: &Engine, changed: Arc<Notify>) -> Changer {
-        Changer {
-            loader: Arc::clone(&self.loader),
-            models: self.models.clone(),
-            engine: engine.clone(),
-            backends: self.backends.clone(),
-            metrics: self.metrics.clone(),
-            changed,
-            wanted: Vec::new(),
-            unasked: Vec::new(),
-        }
-    }
-
-    fn heartbeat(&self, changed: &Arc<Notify>) -> Heartbeat {
-        Heartbeat {
-            id: member_id("worker"),
-            started_at: self.backends.clock.now(),
-            models: self.models.clone(),
-            fleet: Arc::clone(&self.backends.fleet),
-            clock: self.backends.clock.clone(),
-            metrics: self.metrics.clone(),
-            changed: Arc::clone(changed),
-        }
-    }
-
-    fn retry(&self) -> RetryPolicy {
-        RetryPolicy {
-            errors: self.metrics.store_errors.clone(),
-        }
-    }
-
-    fn finisher(&self, give_up: &CancellationToken) -> Finisher {
-        Finisher {
-            backends: self.backends.clone(),
-            metrics: self.metrics.clone(),
-            retry: self.retry(),
-            give_up: give_up.clone(),
-        }
-    }
-
-    fn intake(&self, settling: &TaskTracker) -> Intake {
-        let pools = self
-            .models
-            .iter()
-            .map(|held| Arc::clone(&held.newest().pool));
-        Intake {
-            backends: self.backends.clone(),
-            engine: Engine::new(pools.collect()),
-            completions: self.completions.clone(),
-            metrics: self.metrics.clone(),
-            retry: self.retry(),
-            elsewhere: Elsewhere::new(Arc::clone(&self.backends.fleet)),
-            tasks: TaskTracker::new(),
-            settling: settling.clone(),
-        }
     }
 
     fn open_consumers(&self, intake: &Arc<Intake>, stop: &CancellationToken) -> Queues {
@@ -204,15 +163,27 @@ fn prefetch(held: &HostedModel, priority: Priority) -> u16 {
     u16::try_from(messages).unwrap_or(u16::MAX)
 }
 
+/// A worker that consumes some queues only would go unnoticed, so it ends with the first of them.
 async fn until_stopped_or_refused(
     queues: &mut Queues,
     stop: &CancellationToken,
-) -> Result<(), RunError> {
-    match stop.run_until_cancelled(queues.join_next()).await {
-        None | Some(Some(Ok(Ok(())))) => Ok(()),
-        Some(Some(Ok(Err(error)))) => Err(error.into()),
-        Some(Some(Err(_)) | None) => Err(RunError::ConsumerEnded),
-    }
+) -> Result<(), StartError> {
+    let error = match stop.run_until_cancelled(queues.join_next()).await {
+        None | Some(Some(Ok(Ok(())))) => return Ok(()),
+        Some(Some(Ok(Err(error)))) => error,
+        Some(Some(Err(_)) | None) => {
+            return Err(StartError::Internal(anyhow::anyhow!(
+                "a queue's task ended by itself"
+            )));
+        }
+    };
+    let kind = match error {
+        QueueError::Refused(_) => StartError::Refused,
+        QueueError::Unavailable(_) => StartError::Internal,
+    };
+    Err(kind(
+        anyhow::Error::new(error).context("a queue cannot be consumed"),
+    ))
 }
 
 /// What is left to be done once the worker was stopped.
@@ -221,7 +192,6 @@ struct Drain {
     changing: TaskTracker,
     intake: Arc<Intake>,
     finishing: TaskTracker,
-    settling: TaskTracker,
 }
 
 impl Drain {
@@ -248,9 +218,8 @@ impl Drain {
         let pools = self.intake.engine.pools();
         for pool in &pools {
             for task in pool.close() {
-                let priority = task.job.priority();
                 let ended = task.ends(End::HandedBack, Cost::default());
-                self.intake.completions.send(priority, vec![ended]).await;
+                self.intake.completions.send(vec![ended]).await;
             }
         }
         while self.queues.join_next().await.is_some() {}
@@ -263,7 +232,5 @@ impl Drain {
         drop(self.intake);
         self.finishing.close();
         self.finishing.wait().await;
-        self.settling.close();
-        self.settling.wait().await;
     }
 }

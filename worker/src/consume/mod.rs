@@ -11,10 +11,8 @@
 //! | `finish` | writes results to cache and records, replies, then acks |
 //! | `hosted_model`, `change` | the files of each model, and how one replaces another |
 //! | `heartbeat`, `watchdog` | announcements; steps that hang |
-//! | `backends`, `retry_policy` | queue, cache and store, and how their errors are retried |
 
 mod abandoned;
-mod backends;
 mod change;
 mod claim;
 mod decide;
@@ -24,11 +22,9 @@ mod heartbeat;
 mod hosted_model;
 mod intake;
 mod life;
-mod retry_policy;
 pub mod starts;
 mod watchdog;
 mod worker;
 
-pub use backends::Backends;
-pub use life::RunError;
-pub use worker::{PrepareError, Worker, load_runtime};
+pub(crate) use worker::blocking;
+pub use worker::{Worker, load_runtime};

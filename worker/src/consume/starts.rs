@@ -51,11 +51,6 @@ impl Starts {
         }
     }
 
-    fn acknowledge(&self, task: Task) {
-        let _context = self.runtime.enter();
-        task.delivery_guard.done();
-    }
-
     /// Per job what its record says; nothing where the store does not answer.
     fn claims(&self, seeds: &[Seed]) -> Vec<Claim> {
         if seeds.is_empty() {
@@ -102,7 +97,7 @@ impl CountAttempts for Starts {
         for mut task in tasks {
             match Seed::of(&task.job) {
                 Some(seed) if task.running.is_none() => match self.running.begin(task.job.id) {
-                    None => self.acknowledge(task),
+                    None => task.delivery_guard.done(),
                     Some(running) => {
                         task.running = Some(running);
                         seeds.push(seed);
@@ -121,7 +116,7 @@ impl CountAttempts for Starts {
                     run.push(task);
                 }
                 Some(Verdict::End(end)) => ended.push(task.ends(end, Cost::default())),
-                Some(Verdict::Settled(_)) => self.acknowledge(task),
+                Some(Verdict::Settled(_)) => task.delivery_guard.done(),
             }
         }
         (run, ended)

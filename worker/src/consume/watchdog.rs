@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use selvage_core::program::ticks;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
@@ -21,8 +21,7 @@ const MAX_STUCK: usize = 8;
 /// Watches the pools until `stop` fires. `limit` is the longest time of one step: decoding what a thread took, or one
 /// inference.
 pub(crate) async fn watch(engine: Engine, limit: Duration, stop: CancellationToken) {
-    let mut looks = interval(limit / LOOKS);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looks = ticks(limit / LOOKS);
     while stop.run_until_cancelled(looks.tick()).await.is_some() {
         for pool in engine.pools() {
             let oldest = pool.oldest_step();

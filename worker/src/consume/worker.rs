@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Instant;
 
+use anyhow::Context as _;
 use prometheus::Registry;
 use selvage_core::catalog::follow::{Change, Follow};
 use selvage_core::catalog::{Catalog, Model};
 use selvage_core::job::Priority;
+use selvage_core::program::StartError;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinError, spawn_blocking};
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Contradiction, EngineSettings, WorkerSettings};
-use crate::consume::backends::Backends;
+use crate::config::{EngineSettings, WorkerSettings};
 use crate::consume::hosted_model::{HostedModel, LoadedModel};
 use crate::consume::starts::Starts;
 use crate::engine::{Completed, Completions, Pool, PoolSpec};
@@ -23,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::onnx::ModelError;
 use crate::onnx::load::{find_library, recipe};
 use crate::onnx::session::Runtime;
+use selvage_core::backends::Backends;
 
 /// Batches of ended jobs that fit into an exit; more than can ever be in hand, so that no thread waits for a slow store.
 const EXIT_ROOM: usize = 64 * 1024;
@@ -40,21 +42,22 @@ pub struct Worker {
     pub(crate) consuming: watch::Sender<bool>,
 }
 
-/// Why a worker cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum PrepareError {
-    /// Settings that contradict the machine.
-    #[error(transparent)]
-    Settings(#[from] Contradiction),
-    /// The runtime or a model cannot be used.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// The registry has these metrics already.
-    #[error("the worker's metrics cannot be registered")]
-    Metrics(#[from] prometheus::Error),
-    /// A task that loaded a model was ended.
-    #[error("loading was interrupted")]
-    Interrupted(#[from] JoinError),
+impl From<ModelError> for StartError {
+    fn from(error: ModelError) -> Self {
+        match error {
+            ModelError::Unfit { .. } => Self::Usage(error.into()),
+            _ => Self::Refused(error.into()),
+        }
+    }
+}
+
+/// Does what may block, on a thread of its own.
+pub(crate) async fn blocking<T: Send + 'static>(
+    act: impl FnOnce() -> Result<T, ModelError> + Send + 'static,
+) -> Result<T, StartError> {
+    let done = spawn_blocking(act).await;
+    let done = done.context("loading was interrupted");
+    Ok(done.map_err(StartError::Internal)??)
 }
 
 /// Finds and loads ONNX Runtime. Done by [`Worker::prepare`] as well; doing it first tells what is wrong before anything
@@ -71,22 +74,24 @@ impl Worker {
     /// model; the worker must be run all the same, so that its sessions end before the process does.
     ///
     /// # Errors
-    /// [`PrepareError`]: a sentence that names the setting, or the file and the field.
+    /// A sentence that names the setting, or the file and the field.
     pub async fn prepare(
         catalog: Catalog,
         settings: WorkerSettings,
         backends: Backends,
         registry: &Registry,
         stop: &CancellationToken,
-    ) -> Result<Self, PrepareError> {
+    ) -> Result<Self, StartError> {
         let follow = Follow::new(settings.models.clone(), &catalog);
         let cores = available_parallelism().map_or(1, NonZero::get);
-        let sessions = settings.engine.sessions(cores)?;
-        let metrics = Metrics::register(registry)?;
+        let sessions = settings.engine.sessions(cores);
+        let sessions = sessions.map_err(|error| StartError::Usage(error.into()))?;
+        let metrics = Metrics::register(registry).context("the worker's metrics");
+        let metrics = metrics.map_err(StartError::Internal)?;
         let (interactive, interactive_ended) = mpsc::channel(EXIT_ROOM);
         let (batch, batch_ended) = mpsc::channel(EXIT_ROOM);
         let engine = settings.engine.clone();
-        let runtime = spawn_blocking(move || load_runtime(&engine)).await??;
+        let runtime = blocking(move || load_runtime(&engine)).await?;
         let loader = Arc::new(Loader {
             runtime,
             sessions,
@@ -98,7 +103,7 @@ impl Worker {
             metrics: metrics.clone(),
         });
         let (loading, stop) = (Arc::clone(&loader), stop.clone());
-        let models = spawn_blocking(move || loading.load_all(&catalog, &stop)).await??;
+        let models = blocking(move || loading.load_all(&catalog, &stop)).await?;
         Ok(Self {
             completions: loader.completions.clone(),
             models,

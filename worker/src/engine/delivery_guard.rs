@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use selvage_core::queue::Settle;
-use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::task::TaskTracker;
 
 /// One job's share in its delivery. A share that is dropped without [`DeliveryGuard::done`] hands the whole delivery back, so
 /// that no fault can make a job look finished.
@@ -17,25 +15,19 @@ pub struct DeliveryGuard {
 }
 
 impl DeliveryGuard {
-    /// Shares for the jobs of one delivery. It is settled by a task of `tasks`, and the room it took is free then.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime.
+    /// Shares for the jobs of one delivery. The room it took is free once it is settled.
     #[must_use]
     pub fn shares(
         settle: Box<dyn Settle>,
         jobs: usize,
         room: Option<OwnedSemaphorePermit>,
-        tasks: &TaskTracker,
     ) -> Vec<Self> {
         let delivery = Arc::new(Unsettled {
             settle: Some(settle),
             jobs,
             aside: AtomicBool::new(false),
             back: AtomicBool::new(false),
-            room,
-            tasks: tasks.clone(),
-            runtime: Handle::current(),
+            _room: room,
         });
         let share = || Self {
             delivery: Arc::clone(&delivery),
@@ -75,9 +67,7 @@ struct Unsettled {
     jobs: usize,
     aside: AtomicBool,
     back: AtomicBool,
-    room: Option<OwnedSemaphorePermit>,
-    tasks: TaskTracker,
-    runtime: Handle,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Unsettled {
@@ -85,20 +75,13 @@ impl Drop for Unsettled {
         let Some(settle) = self.settle.take() else {
             return;
         };
-        let room = self.room.take();
-        let back = self.back.load(Ordering::Acquire);
-        let aside = self.aside.load(Ordering::Acquire);
-        let settling = async move {
-            if back {
-                settle.give_back().await;
-            } else if aside {
-                settle.dead_letter().await;
-            } else {
-                settle.ack().await;
-            }
-            drop(room);
-        };
-        self.tasks.spawn_on(settling, &self.runtime);
+        if *self.back.get_mut() {
+            settle.give_back();
+        } else if *self.aside.get_mut() {
+            settle.dead_letter();
+        } else {
+            settle.ack();
+        }
     }
 }
 
@@ -106,84 +89,71 @@ impl Drop for Unsettled {
 mod tests {
     use std::sync::Mutex;
 
-    use async_trait::async_trait;
+    use selvage_core::queue::Settlement;
 
     use super::*;
 
     #[derive(Clone, Debug, Default)]
-    struct Recorder(Arc<Mutex<Vec<&'static str>>>);
+    struct Recorder(Arc<Mutex<Vec<Settlement>>>);
 
-    #[async_trait]
     impl Settle for Recorder {
-        async fn ack(self: Box<Self>) {
-            self.0.lock().unwrap().push("ack");
-        }
-
-        async fn give_back(self: Box<Self>) {
-            self.0.lock().unwrap().push("give back");
-        }
-
-        async fn dead_letter(self: Box<Self>) {
-            self.0.lock().unwrap().push("dead letter");
+        fn settle(self: Box<Self>, settlement: Settlement) {
+            self.0.lock().unwrap().push(settlement);
         }
     }
 
-    async fn settled(act: impl FnOnce(Vec<DeliveryGuard>)) -> Vec<&'static str> {
-        settled_of(3, act).await
+    fn settled(act: impl FnOnce(Vec<DeliveryGuard>)) -> Vec<Settlement> {
+        settled_of(3, act)
     }
 
-    async fn settled_of(jobs: usize, act: impl FnOnce(Vec<DeliveryGuard>)) -> Vec<&'static str> {
+    fn settled_of(jobs: usize, act: impl FnOnce(Vec<DeliveryGuard>)) -> Vec<Settlement> {
         let recorder = Recorder::default();
-        let tasks = TaskTracker::new();
         act(DeliveryGuard::shares(
             Box::new(recorder.clone()),
             jobs,
             None,
-            &tasks,
         ));
-        tasks.close();
-        tasks.wait().await;
         let seen = recorder.0.lock().unwrap();
         seen.clone()
     }
 
-    #[tokio::test]
-    async fn a_delivery_is_acknowledged_once_when_its_last_job_is_done() {
+    #[test]
+    fn a_delivery_is_acknowledged_once_when_its_last_job_is_done() {
         let mut kept = Vec::new();
         let early = settled(|mut shares| {
             kept.extend(shares.pop());
             shares.into_iter().for_each(DeliveryGuard::done);
         });
-        assert!(early.await.is_empty());
+        assert!(early.is_empty());
         assert_eq!(
-            settled(|shares| shares.into_iter().for_each(DeliveryGuard::done)).await,
-            ["ack"]
+            settled(|shares| shares.into_iter().for_each(DeliveryGuard::done)),
+            [Settlement::Ack]
         );
     }
 
-    #[tokio::test]
-    async fn one_job_that_goes_back_takes_its_delivery_along() {
+    #[test]
+    fn one_job_that_goes_back_takes_its_delivery_along() {
         let seen = settled(|mut shares| {
             shares.pop().unwrap().hand_back();
             shares.into_iter().for_each(DeliveryGuard::done);
         });
-        assert_eq!(seen.await, ["give back"]);
+        assert_eq!(seen, [Settlement::GiveBack]);
     }
 
-    #[tokio::test]
-    async fn only_a_job_alone_is_dead_lettered() {
+    #[test]
+    fn only_a_job_alone_is_dead_lettered() {
         let aside =
             |shares: Vec<DeliveryGuard>| shares.into_iter().for_each(DeliveryGuard::dead_letter);
-        assert_eq!(settled_of(1, aside).await, ["dead letter"]);
-        assert_eq!(settled_of(2, aside).await, ["ack"]);
+        assert_eq!(settled_of(1, aside), [Settlement::DeadLetter]);
+        assert_eq!(settled_of(2, aside), [Settlement::Ack]);
     }
 
-    #[tokio::test]
-    async fn a_share_that_gets_lost_hands_back() {
+    #[test]
+    fn a_share_that_gets_lost_hands_back() {
         let seen = settled(|mut shares| {
             drop(shares.remove(1));
             shares.into_iter().for_each(DeliveryGuard::done);
         });
-        assert_eq!(seen.await, ["give back"]);
+        assert_eq!(seen, [Settlement::GiveBack]);
     }
 }

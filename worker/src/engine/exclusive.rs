@@ -3,8 +3,9 @@
 //! A job that took its worker down twice gets its third and last start with nothing else running. Else a harmless job
 //! that is always in the same worker's hands as a poisonous one would use its starts up with it.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::pool::{Paused, Pool};
@@ -64,20 +65,18 @@ impl Engine {
 
     /// Adds a pool; by who has the turn.
     pub fn add(&self, pool: Arc<Pool>) {
-        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
-        pools.push(pool);
+        self.pools.write().push(pool);
     }
 
     /// Forgets a pool whose threads have ended.
     pub fn remove(&self, pool: &Arc<Pool>) {
-        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        let mut pools = self.pools.write();
         pools.retain(|known| !Arc::ptr_eq(known, pool));
     }
 
     /// The pools there are now.
     #[must_use]
     pub fn pools(&self) -> Vec<Arc<Pool>> {
-        let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
-        pools.clone()
+        self.pools.read().clone()
     }
 }

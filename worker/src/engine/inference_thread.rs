@@ -4,7 +4,6 @@
 //! tried again image by image, a step that never ends loses its jobs to the watchdog, and whatever else goes wrong hands
 //! its jobs are requeued by their delivery guards.
 
-use std::fmt;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use selvage_core::clock::Clock;
-use selvage_core::failpoint;
 use selvage_core::job::Job;
 use selvage_core::key::Digest;
 use selvage_core::outcome::{Cost, Failure, FailureCode, Outcome, Scores};
 use selvage_core::preview;
+use selvage_core::program::failpoint;
 
 use super::batch::Step;
 use super::pool::{Pool, PoolSpec};
@@ -41,12 +40,6 @@ pub(super) struct InferenceThread {
     starts: Arc<dyn CountAttempts>,
     completions: Completions,
     metrics: ModelMetrics,
-}
-
-impl fmt::Debug for InferenceThread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InferenceThread").finish_non_exhaustive()
-    }
 }
 
 impl InferenceThread {

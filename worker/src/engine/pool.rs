@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex};
 use selvage_core::catalog::Model;
 use selvage_core::clock::Clock;
 use selvage_core::outcome::{Cost, Failure};
@@ -114,7 +115,7 @@ impl Pool {
     /// # Errors
     /// The same jobs.
     pub fn push(&self, tasks: Vec<Task>) -> Result<(), Vec<Task>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.closed {
             return Err(tasks);
         }
@@ -131,7 +132,7 @@ impl Pool {
 
     /// The next thing for a free thread to do; blocks until there is one. `None`: the pool has closed.
     pub(super) fn take(&self) -> Option<Step<Task, DecodedJob>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.free += 1;
         loop {
             if let Some(step) = state.next(self.max_batch) {
@@ -146,16 +147,13 @@ impl Pool {
                 state.free -= 1;
                 return None;
             }
-            state = self
-                .work
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            self.work.wait(&mut state);
         }
     }
 
     /// Puts decoded jobs where any thread can take them. The caller is about to look for work itself.
     pub(super) fn decoded(&self, ready: Vec<DecodedJob>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         for ready in ready {
             state.decoded.push(ready.priority(), ready);
         }
@@ -163,19 +161,19 @@ impl Pool {
 
     /// A thread has done its step.
     pub(super) fn done(&self) {
-        self.lock().busy -= 1;
+        self.state.lock().busy -= 1;
         self.changed.notify_waiters();
     }
 
     /// A thread has ended.
     pub(super) fn ended(&self) {
-        self.lock().alive -= 1;
+        self.state.lock().alive -= 1;
         self.changed.notify_waiters();
     }
 
     /// A thread has come back from a step it was abandoned in, and ends.
     pub(super) fn returned(&self) {
-        self.lock().stuck -= 1;
+        self.state.lock().stuck -= 1;
     }
 
     /// Counts a batch.
@@ -186,7 +184,7 @@ impl Pool {
 
     /// No thread begins anything but exclusive jobs while the guard lives.
     pub(super) fn pause(self: &Arc<Self>) -> Paused {
-        self.lock().pauses += 1;
+        self.state.lock().pauses += 1;
         Paused(Arc::clone(self))
     }
 
@@ -198,9 +196,9 @@ impl Pool {
     /// Takes no more jobs, and returns those that were not begun. What is decoded is still run; then the threads end.
     #[must_use]
     pub fn close(&self) -> Vec<Task> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.closed = true;
-        *locked(&self.spec) = None;
+        *self.spec.lock() = None;
         let waiting = state.raw.len();
         let unstarted = state.raw.take(waiting);
         drop(state);
@@ -222,7 +220,7 @@ impl Pool {
     /// How many threads there are.
     #[must_use]
     pub fn sessions(&self) -> usize {
-        locked(&self.progress).len()
+        self.progress.lock().len()
     }
 
     /// The model's name.
@@ -234,7 +232,7 @@ impl Pool {
     /// How long the longest step has run that a thread is at.
     #[must_use]
     pub fn oldest_step(&self) -> Duration {
-        let progress = locked(&self.progress);
+        let progress = self.progress.lock();
         let ages = progress.iter().map(|progress| progress.age());
         ages.max().unwrap_or_default()
     }
@@ -242,7 +240,7 @@ impl Pool {
     /// Asks every inference that has run for longer than `limit` to break off; returns how many were asked.
     #[must_use]
     pub fn break_off(&self, limit: Duration) -> usize {
-        let progress = locked(&self.progress);
+        let progress = self.progress.lock();
         let asked = progress.iter().filter(|progress| progress.break_off(limit));
         asked.count()
     }
@@ -250,7 +248,7 @@ impl Pool {
     /// The threads whose step has run for longer than `limit`: their numbers, the step records of their successors, and
     /// their jobs.
     pub(super) fn take_stuck(&self, limit: Duration) -> Vec<(usize, Arc<Progress>, StepJobs)> {
-        let mut progress = locked(&self.progress);
+        let mut progress = self.progress.lock();
         let threads = progress.iter_mut().enumerate();
         threads
             .filter_map(|(number, progress)| {
@@ -263,8 +261,8 @@ impl Pool {
 
     /// Counts a thread as stuck. Returns what its successor is made of; `None` where the pool is closed and needs none.
     pub(super) fn lose_thread(&self) -> Option<Arc<PoolSpec>> {
-        let mut state = self.lock();
-        let spec = locked(&self.spec).clone();
+        let mut state = self.state.lock();
+        let spec = self.spec.lock().clone();
         state.stuck += 1;
         state.busy -= 1;
         if spec.is_none() {
@@ -277,7 +275,7 @@ impl Pool {
 
     /// Threads that have not come back from a step they were abandoned in.
     pub(super) fn stuck(&self) -> usize {
-        self.lock().stuck
+        self.state.lock().stuck
     }
 
     /// Gives each job another start, alone. Returns those that had their last, and those that come too late; they end so.
@@ -304,7 +302,7 @@ impl Pool {
     /// Threads that compute now.
     #[must_use]
     pub fn busy(&self) -> usize {
-        self.lock().busy
+        self.state.lock().busy
     }
 
     /// Jobs and batches run so far.
@@ -316,7 +314,7 @@ impl Pool {
 
     #[cfg(test)]
     pub(super) fn is_paused(&self) -> bool {
-        self.lock().pauses > 0
+        self.state.lock().pauses > 0
     }
 
     async fn until(&self, condition: impl Fn(&PoolState) -> bool) {
@@ -325,20 +323,12 @@ impl Pool {
             tokio::pin!(changed);
             // Registered before the look, so that a change in between is not missed.
             changed.as_mut().enable();
-            if condition(&self.lock()) {
+            if condition(&self.state.lock()) {
                 return;
             }
             changed.await;
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, PoolState> {
-        locked(&self.state)
-    }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl PoolState {
@@ -364,7 +354,7 @@ pub(super) struct Paused(Arc<Pool>);
 
 impl Drop for Paused {
     fn drop(&mut self) {
-        self.0.lock().pauses -= 1;
+        self.0.state.lock().pauses -= 1;
         self.0.work.notify_all();
     }
 }

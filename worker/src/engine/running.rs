@@ -2,8 +2,9 @@
 //! its job again, so there may be several messages of one job: only one of them is run here at a time, and counts an attempt.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use selvage_core::job::JobId;
 
 /// The ids of the jobs.
@@ -21,20 +22,16 @@ impl RunningJobs {
     /// Begins a job; `None` where another message of it is running. That one has a delivery of its own, which comes again
     /// if this process ends.
     pub(crate) fn begin(&self, id: JobId) -> Option<RunningJob> {
-        let is_first = self.lock().insert(id);
+        let is_first = self.0.lock().insert(id);
         is_first.then(|| RunningJob {
             id,
             jobs: self.clone(),
         })
     }
-
-    fn lock(&self) -> MutexGuard<'_, HashSet<JobId>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for RunningJob {
     fn drop(&mut self) {
-        self.jobs.lock().remove(&self.id);
+        self.jobs.0.lock().remove(&self.id);
     }
 }

@@ -123,22 +123,32 @@ impl Completions {
         let (batch, interactive): (Vec<_>, Vec<_>) = ended
             .into_iter()
             .partition(|ended| ended.task.job.priority() == Priority::Batch);
-        for (exit, ended) in [(&self.interactive, interactive), (&self.batch, batch)] {
-            if !ended.is_empty() && exit.blocking_send(ended).is_err() {
-                // Nobody finishes jobs any more: the worker is past its drain. The delivery guards requeue them.
-                tracing::debug!("jobs ended after the drain");
+        for ended in [interactive, batch] {
+            if let Some(exit) = self.exit(&ended) {
+                note(exit.blocking_send(ended).is_ok());
             }
         }
     }
 
     /// Sends jobs of one queue out.
-    pub async fn send(&self, priority: Priority, ended: Vec<Completed>) {
-        let exit = match priority {
+    pub async fn send(&self, ended: Vec<Completed>) {
+        if let Some(exit) = self.exit(&ended) {
+            note(exit.send(ended).await.is_ok());
+        }
+    }
+
+    fn exit(&self, ended: &[Completed]) -> Option<&mpsc::Sender<Vec<Completed>>> {
+        let first = ended.first()?;
+        Some(match first.task.job.priority() {
             Priority::Interactive => &self.interactive,
             Priority::Batch => &self.batch,
-        };
-        if exit.send(ended).await.is_err() {
-            tracing::debug!("jobs ended after the drain");
-        }
+        })
+    }
+}
+
+/// Past its drain a worker finishes no jobs. The delivery guards requeue them.
+fn note(is_sent: bool) {
+    if !is_sent {
+        tracing::debug!("jobs ended after the drain");
     }
 }

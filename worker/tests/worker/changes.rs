@@ -4,10 +4,10 @@ use std::fs;
 use std::sync::Arc;
 
 use selvage_core::catalog::{Catalog, Model};
-use selvage_core::fleet::{AskedModel, Fleet as _, Member};
 use selvage_core::job::Job;
 use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::outcome::Outcome;
+use selvage_core::registry::{AskedModel, Fleet as _, Member};
 use tokio::time::timeout;
 
 use crate::support::{LIMIT, RED, Rig, picture, project};
@@ -28,7 +28,7 @@ fn in_folder(rig: &Rig) -> Arc<Model> {
 
 /// A gateway whose jobs are for this file.
 async fn ask_for(rig: &Rig, model: &Model) {
-    let mut gateway = selvage_core::fleet::suite::gateway("g");
+    let mut gateway = selvage_core::registry::suite::gateway("g");
     gateway.asks = Some(vec![AskedModel::from(model)]);
     rig.fleet.announce(&Member::Gateway(gateway)).await.unwrap();
 }

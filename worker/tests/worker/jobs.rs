@@ -6,13 +6,13 @@ use std::time::Duration;
 use crate::support::{BLUE, GREEN, JOBS, LIMIT, RED, Rig, best, nowhere, picture, shown};
 use selvage_core::cache::Cache;
 use selvage_core::clock::UnixMillis;
-use selvage_core::fleet::suite::worker;
-use selvage_core::fleet::{ANNOUNCE_EVERY, Fleet, Member};
 use selvage_core::job::{CachePolicy, Job, Priority};
 use selvage_core::job_state::JobState;
 use selvage_core::key::Digest;
 use selvage_core::outcome::{Failure, FailureCode, Outcome, Scores};
 use selvage_core::queue::Queue;
+use selvage_core::registry::suite::worker;
+use selvage_core::registry::{ANNOUNCE_EVERY, Fleet, Member};
 use selvage_core::store::{Cancel, JobStore, Seed};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -270,7 +270,7 @@ async fn a_job_for_a_model_file_that_another_worker_holds_is_passed_on_unworn() 
         (taken.earlier_deliveries, taken.jobs[0].earlier_attempts),
         (0, 0)
     );
-    taken.settle.ack().await;
+    taken.settle.ack();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -350,7 +350,7 @@ async fn the_time_in_the_queue_is_measured_at_a_jobs_first_arrival() {
         .queue
         .consume(&again.model, Priority::Interactive, 1, stop);
     let taken = consumer.await.unwrap().next().await.unwrap();
-    taken.settle.give_back().await;
+    taken.settle.give_back();
     let once_before = Job {
         earlier_attempts: 1,
         ..rig.waited_for(picture(RED, 2))

@@ -13,16 +13,17 @@ use selvage_core::cache::MemoryCache;
 use selvage_core::catalog::follow::Source;
 use selvage_core::catalog::{Catalog, Model};
 use selvage_core::clock::Clock;
-use selvage_core::fleet::MemoryFleet;
 use selvage_core::job::{CachePolicy, Job, JobId, Priority, ReplyAddress, Submission};
 use selvage_core::job_state::JobState;
 use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::outcome::{Outcome, Report};
+use selvage_core::program::StartError;
 use selvage_core::queue::memory::MemoryQueue;
 use selvage_core::queue::{Queue, Reports};
+use selvage_core::registry::MemoryFleet;
 use selvage_core::store::{JobStore, MemoryStore, Record, Seed};
 use selvage_worker::config::{EngineSettings, WorkerSettings};
-use selvage_worker::{Backends, RunError, Worker};
+use selvage_worker::{Backends, Worker};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -63,7 +64,7 @@ pub(crate) struct Rig {
     pub(crate) registry: Registry,
     pub(crate) ready: watch::Receiver<bool>,
     pub(crate) stop: CancellationToken,
-    running: JoinSet<Result<(), RunError>>,
+    running: JoinSet<Result<(), StartError>>,
     worker: Option<Worker>,
     pub(crate) models: tempfile::TempDir,
 }
@@ -266,7 +267,7 @@ impl Rig {
             while self.queue.depth(name, priority).await.unwrap() > 0 {
                 let delivery = timeout(LIMIT, consumer.next()).await.unwrap().unwrap();
                 ids.extend(delivery.jobs.iter().map(|job| job.id));
-                delivery.settle.ack().await;
+                delivery.settle.ack();
             }
         }
         ids

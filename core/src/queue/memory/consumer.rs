@@ -1,6 +1,5 @@
 //! What a worker holds of a queue in memory: a consumer, and the settlement of each delivery.
 
-use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::priority_queue::{Message, PriorityQueue};
 use crate::dead_letters::Reason;
-use crate::queue::{Consumer, Delivery, Settle};
+use crate::queue::{Consumer, Delivery, Settle, Settlement};
 
 pub(super) struct MemoryConsumer {
     pub(super) queue: Arc<PriorityQueue>,
@@ -47,7 +46,6 @@ impl MemoryConsumer {
 #[async_trait]
 impl Consumer for MemoryConsumer {
     async fn next(&mut self) -> Option<Delivery> {
-        let priority = Arc::clone(&self.queue);
         loop {
             if self.closed.is_cancelled() {
                 return None;
@@ -60,12 +58,12 @@ impl Consumer for MemoryConsumer {
                 () = self.stop.cancelled() => continue,
                 () = self.closed.cancelled() => continue,
             };
-            if let Some(message) = priority.pop() {
+            if let Some(message) = self.queue.pop() {
                 return Some(self.deliver(message, permit));
             }
             drop(permit);
             tokio::select! {
-                () = priority.arrived.notified() => {}
+                () = self.queue.arrived.notified() => {}
                 () = self.stop.cancelled() => {}
                 () = self.closed.cancelled() => {}
             }
@@ -74,16 +72,11 @@ impl Consumer for MemoryConsumer {
 }
 
 /// Settles one message; dropped unsettled, the message comes back.
+#[derive(Debug)]
 struct MemorySettle {
     message: Option<Message>,
     queue: Arc<PriorityQueue>,
     _permit: OwnedSemaphorePermit,
-}
-
-impl fmt::Debug for MemorySettle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemorySettle").finish_non_exhaustive()
-    }
 }
 
 impl Drop for MemorySettle {
@@ -94,19 +87,16 @@ impl Drop for MemorySettle {
     }
 }
 
-#[async_trait]
 impl Settle for MemorySettle {
-    async fn ack(mut self: Box<Self>) {
-        self.message = None;
-    }
-
-    async fn give_back(self: Box<Self>) {
-        drop(self);
-    }
-
-    async fn dead_letter(mut self: Box<Self>) {
-        if let Some(message) = self.message.take() {
-            self.queue.dead_letter(message, Reason::Rejected);
+    fn settle(mut self: Box<Self>, settlement: Settlement) {
+        match settlement {
+            Settlement::Ack => self.message = None,
+            Settlement::GiveBack => {}
+            Settlement::DeadLetter => {
+                if let Some(message) = self.message.take() {
+                    self.queue.dead_letter(message, Reason::Rejected);
+                }
+            }
         }
     }
 }

@@ -1,16 +1,16 @@
 //! Dead-lettered messages in memory, until they are stored.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
-use super::lock::lock;
 use crate::clock::UnixMillis;
 use crate::dead_letters::{Content, DeadLetter, Reason};
 use crate::job::Job;
 use crate::queue::dead_letters::{Arrival, DeadLetterQueue};
-use crate::queue::{QueueError, Settle};
+use crate::queue::{QueueError, Settle, Settlement};
 
 /// Messages held; past it the oldest is dropped.
 pub(super) const MAX_MESSAGES: usize = 1000;
@@ -32,7 +32,7 @@ impl MemoryDeadLetterQueue {
             died_at: UnixMillis::wall(),
             content: Content::Job(Box::new(job)),
         };
-        let mut messages = lock(&self.0);
+        let mut messages = self.0.lock();
         if messages.len() >= MAX_MESSAGES {
             messages.pop_front();
         }
@@ -43,12 +43,12 @@ impl MemoryDeadLetterQueue {
 #[async_trait]
 impl DeadLetterQueue for MemoryDeadLetterQueue {
     async fn next(&self) -> Result<Option<Arrival>, QueueError> {
-        let Some(dead_letter) = lock(&self.0).pop_front() else {
+        let Some(dead_letter) = self.0.lock().pop_front() else {
             return Ok(None);
         };
         Ok(Some(Arrival {
             dead_letters: vec![dead_letter.clone()],
-            settle: Box::new(HostedModel {
+            settle: Box::new(TakenMessage {
                 dead_letter: Some(dead_letter),
                 messages: Arc::clone(&self.0),
             }),
@@ -56,32 +56,29 @@ impl DeadLetterQueue for MemoryDeadLetterQueue {
     }
 
     async fn count(&self) -> Result<u64, QueueError> {
-        Ok(u64::try_from(lock(&self.0).len()).unwrap_or(u64::MAX))
+        Ok(u64::try_from(self.0.lock().len()).unwrap_or(u64::MAX))
     }
 }
 
 /// A message that was taken; dropped, it comes back.
 #[derive(Debug)]
-struct HostedModel {
+struct TakenMessage {
     dead_letter: Option<DeadLetter>,
     messages: Messages,
 }
 
-impl Drop for HostedModel {
+impl Drop for TakenMessage {
     fn drop(&mut self) {
         if let Some(dead_letter) = self.dead_letter.take() {
-            lock(&self.messages).push_front(dead_letter);
+            self.messages.lock().push_front(dead_letter);
         }
     }
 }
 
-#[async_trait]
-impl Settle for HostedModel {
-    async fn ack(mut self: Box<Self>) {
-        self.dead_letter = None;
+impl Settle for TakenMessage {
+    fn settle(mut self: Box<Self>, settlement: Settlement) {
+        if settlement == Settlement::Ack {
+            self.dead_letter = None;
+        }
     }
-
-    async fn give_back(self: Box<Self>) {}
-
-    async fn dead_letter(self: Box<Self>) {}
 }

@@ -2,22 +2,20 @@
 
 mod consumer;
 mod dead_letters;
-mod lock;
 mod priority_queue;
 
 use std::collections::HashMap;
-use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::RwLock;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::consumer::MemoryConsumer;
 use self::dead_letters::MemoryDeadLetterQueue;
-use self::lock::lock;
 use self::priority_queue::PriorityQueue;
 use super::dead_letters::DeadLetterQueue;
 use super::{Consumer, Health, PublishError, Queue, QueueError, Reports};
@@ -30,6 +28,7 @@ const WAITING_REPORTS: usize = 1024;
 const REPLY_WAIT: Duration = Duration::from_secs(5);
 
 /// Queues in memory, made when they are first used.
+#[derive(Debug)]
 pub struct MemoryQueue {
     queues: RwLock<HashMap<(ModelName, Priority), Arc<PriorityQueue>>>,
     capacity_jobs: usize,
@@ -63,25 +62,17 @@ impl MemoryQueue {
 
     fn queue(&self, model: &ModelName, priority: Priority) -> Arc<PriorityQueue> {
         let name = (model.clone(), priority);
-        let known = self.queues.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.queues.read();
         if let Some(priority) = known.get(&name) {
             return Arc::clone(priority);
         }
         drop(known);
-        let mut queues = self.queues.write().unwrap_or_else(PoisonError::into_inner);
+        let mut queues = self.queues.write();
         let new = || {
             let queue = format!("{model}.{}", priority.as_str());
             Arc::new(PriorityQueue::new(queue, Arc::clone(&self.dead_letters)))
         };
         Arc::clone(queues.entry(name).or_insert_with(new))
-    }
-}
-
-impl fmt::Debug for MemoryQueue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryQueue")
-            .field("capacity_jobs", &self.capacity_jobs)
-            .finish_non_exhaustive()
     }
 }
 
@@ -129,7 +120,7 @@ impl Queue for MemoryQueue {
     }
 
     async fn depth(&self, model: &ModelName, priority: Priority) -> Result<u64, QueueError> {
-        let jobs = lock(&self.queue(model, priority).waiting).jobs;
+        let jobs = self.queue(model, priority).waiting.lock().jobs;
         Ok(u64::try_from(jobs).unwrap_or(u64::MAX))
     }
 
@@ -181,7 +172,7 @@ mod tests {
         let consuming = queue.consume(&model, Priority::Interactive, 1, stop);
         let delivery = consuming.await.unwrap().next().await.unwrap();
         assert_eq!(delivery.jobs[0].image.as_ptr(), at);
-        delivery.settle.ack().await;
+        delivery.settle.ack();
     }
 
     #[tokio::test]
@@ -198,7 +189,7 @@ mod tests {
             .await
             .unwrap();
         while queue.depth(&model, Priority::Interactive).await.unwrap() > 0 {
-            consumer.next().await.unwrap().settle.dead_letter().await;
+            consumer.next().await.unwrap().settle.dead_letter();
         }
         let dead_letters = queue.dead_letters();
         let held = dead_letters.count().await.unwrap();

@@ -1,12 +1,12 @@
 //! One queue in memory: what waits, joined into deliveries, and what comes back.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::dead_letters::MemoryDeadLetterQueue;
-use super::lock::lock;
 use crate::dead_letters::Reason;
 use crate::job::Job;
 use crate::queue::{DELIVERY_LIMIT, PublishError};
@@ -15,6 +15,7 @@ use crate::queue::{DELIVERY_LIMIT, PublishError};
 const GROUP_JOBS: usize = 16;
 
 /// One queue's waiting jobs.
+#[derive(Debug)]
 pub(super) struct PriorityQueue {
     pub(super) waiting: Mutex<Waiting>,
     pub(super) arrived: Notify,
@@ -23,7 +24,7 @@ pub(super) struct PriorityQueue {
     dead_letters: Arc<MemoryDeadLetterQueue>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Waiting {
     messages: VecDeque<Message>,
     /// Jobs in all messages.
@@ -31,6 +32,7 @@ pub(super) struct Waiting {
 }
 
 /// Jobs that are handed out and settled together.
+#[derive(Debug)]
 pub(super) struct Message {
     pub(super) jobs: Vec<Job>,
     pub(super) earlier_deliveries: u32,
@@ -54,7 +56,7 @@ impl PriorityQueue {
     }
 
     pub(super) fn push(&self, job: Job, capacity_jobs: usize) -> Result<(), PublishError> {
-        let mut waiting = lock(&self.waiting);
+        let mut waiting = self.waiting.lock();
         if waiting.jobs >= capacity_jobs {
             return Err(PublishError::Full);
         }
@@ -70,7 +72,7 @@ impl PriorityQueue {
 
     /// The next message, joined with those behind it while all are fresh.
     pub(super) fn pop(&self) -> Option<Message> {
-        let mut waiting = lock(&self.waiting);
+        let mut waiting = self.waiting.lock();
         let mut message = waiting.messages.pop_front()?;
         if message.is_fresh() {
             while message.jobs.len() < GROUP_JOBS
@@ -96,7 +98,7 @@ impl PriorityQueue {
             self.dead_letter(message, Reason::DeliveryLimit);
             return;
         }
-        let mut waiting = lock(&self.waiting);
+        let mut waiting = self.waiting.lock();
         waiting.jobs += message.jobs.len();
         waiting.messages.push_front(Message {
             earlier_deliveries,

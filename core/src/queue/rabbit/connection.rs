@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::dial::{SocketGuard, dial};
 use super::error::RabbitError;
-use crate::config::{AmqpUrl, AmqpUrls};
+use crate::program::Backoff;
+use crate::program::config::{AmqpUrl, AmqpUrls};
 use crate::queue::Health;
-use crate::queue::backoff::Backoff;
 
 /// Longest wait for a channel to open: milliseconds even on a busy broker, so more means that nobody is there.
 const OPEN_CHANNEL: Duration = Duration::from_secs(3);
@@ -87,6 +87,17 @@ enum ConnectionState {
     Closed,
 }
 
+impl ConnectionState {
+    /// Why there is no connection to use.
+    fn reason(&self) -> RabbitError {
+        match self {
+            Self::Blocked => RabbitError::Blocked,
+            Self::Down(last_error) => last_error.clone(),
+            Self::Up(_) | Self::Closed => RabbitError::Closed,
+        }
+    }
+}
+
 /// Everybody's view of a supervised connection.
 #[derive(Clone, Debug)]
 pub(super) struct Link(watch::Receiver<ConnectionState>);
@@ -106,9 +117,7 @@ impl Link {
             ConnectionState::Up(live) if live.is_connected() => Ok(Arc::clone(live)),
             // Lost a moment ago; the supervisor will say so in the next.
             ConnectionState::Up(_) => Err(RabbitError::NotConnected),
-            ConnectionState::Blocked => Err(RabbitError::Blocked),
-            ConnectionState::Down(last_error) => Err(last_error.clone()),
-            ConnectionState::Closed => Err(RabbitError::Closed),
+            down => Err(down.reason()),
         }
     }
 
@@ -127,35 +136,25 @@ impl Link {
         is_final: impl Fn(&RabbitError) -> bool,
     ) -> Result<Arc<Live>, RabbitError> {
         let mut states = self.0.clone();
-        loop {
-            match &*states.borrow_and_update() {
-                ConnectionState::Up(live) if live.is_connected() => return Ok(Arc::clone(live)),
-                ConnectionState::Closed => return Err(RabbitError::Closed),
-                ConnectionState::Down(last_error) if is_final(last_error) => {
-                    return Err(last_error.clone());
-                }
-                ConnectionState::Up(_) | ConnectionState::Down(_) | ConnectionState::Blocked => {}
-            }
-            if states.changed().await.is_err() {
-                return Err(RabbitError::Closed);
-            }
+        let settled = states.wait_for(|state| match state {
+            ConnectionState::Up(live) => live.is_connected(),
+            ConnectionState::Down(last_error) => is_final(last_error),
+            ConnectionState::Blocked => false,
+            ConnectionState::Closed => true,
+        });
+        match settled.await.as_deref() {
+            Ok(ConnectionState::Up(live)) => Ok(Arc::clone(live)),
+            Ok(down) => Err(down.reason()),
+            Err(_) => Err(RabbitError::Closed),
         }
     }
 
     /// Resolves with the reason as soon as the link is no longer up.
     pub(super) async fn not_usable(&self) -> RabbitError {
         let mut states = self.0.clone();
-        loop {
-            match &*states.borrow_and_update() {
-                ConnectionState::Up(_) => {}
-                ConnectionState::Blocked => return RabbitError::Blocked,
-                ConnectionState::Down(last_error) => return last_error.clone(),
-                ConnectionState::Closed => return RabbitError::Closed,
-            }
-            if states.changed().await.is_err() {
-                return RabbitError::Closed;
-            }
-        }
+        let down = states.wait_for(|state| !matches!(state, ConnectionState::Up(_)));
+        let reason = down.await.map(|down| down.reason());
+        reason.unwrap_or(RabbitError::Closed)
     }
 }
 
@@ -194,7 +193,7 @@ impl Supervisor {
     }
 
     async fn keep_up(&self, state: &watch::Sender<ConnectionState>) {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::for_broker();
         // A fleet that starts does not begin with the same node.
         let mut turn = rand::random_range(0..self.urls.nodes().len());
         loop {

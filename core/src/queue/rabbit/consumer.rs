@@ -6,9 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery as AmqpDelivery;
-use lapin::options::{
-    BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions,
-};
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Consumer as AmqpConsumer};
 use tokio::time::{sleep, timeout};
@@ -21,9 +19,9 @@ use super::publisher::REDECLARE_DELAY;
 use super::settle::RabbitSettle;
 use super::topology::{Topology, in_time};
 use crate::job::{ModelName, Priority};
-use crate::queue::backoff::Backoff;
+use crate::program::Backoff;
 use crate::queue::wire::decode_jobs;
-use crate::queue::{Consumer, Delivery};
+use crate::queue::{Consumer, Delivery, Settle};
 
 /// Longest wait for the broker to stop deliveries.
 const CANCEL: Duration = Duration::from_secs(5);
@@ -46,16 +44,14 @@ pub(super) struct Order {
 impl Order {
     /// The first subscription, waited for; fails only where the broker refuses it for good.
     pub(super) async fn open(self) -> Result<RabbitConsumer, RabbitError> {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::for_broker();
         let stop = self.stop.clone();
         let subscribing = async {
             loop {
-                let error = match self.link.usable_or_refused().await {
-                    Ok(live) => match self.subscribe(&live).await {
-                        Ok(subscription) => return Ok(subscription),
-                        Err(error) => error,
-                    },
-                    Err(error) => return Err(error),
+                let live = self.link.usable_or_refused().await?;
+                let error = match self.subscribe(&live).await {
+                    Ok(subscription) => return Ok(subscription),
+                    Err(error) => error,
                 };
                 if error.refusal().is_some() {
                     return Err(error);
@@ -67,22 +63,21 @@ impl Order {
         Ok(RabbitConsumer {
             order: self,
             subscription,
-            backoff: Backoff::default(),
+            backoff: Backoff::for_broker(),
             is_canceled: false,
         })
     }
 
     async fn subscribe(&self, live: &Live) -> Result<Subscription, RabbitError> {
-        self.topology
-            .declare_for(live, &self.model, self.priority)
-            .await?;
+        let queue = self.topology.queue(&self.model, self.priority);
+        self.topology.declare_named(live, &queue).await?;
         let channel = live.channel().await?;
         // Before the consumer: lapin's buffer has no bound of its own. Zero would mean no bound at all.
         let qos = channel.basic_qos(self.prefetch.max(1), BasicQosOptions { global: false });
         in_time(qos).await?;
         let tag = ShortString::from(format!("{:032x}", rand::random::<u128>()));
         let consuming = channel.basic_consume(
-            self.topology.queue(&self.model, self.priority).into(),
+            queue.into(),
             tag.clone(),
             BasicConsumeOptions::default(),
             FieldTable::default(),
@@ -98,7 +93,9 @@ impl Order {
     /// A message as a delivery; one that cannot be read is dead-lettered.
     fn read(&self, message: AmqpDelivery, channel: &Arc<Channel>) -> Option<Delivery> {
         let earlier_deliveries = earlier_deliveries(&message);
-        let tag = message.delivery_tag;
+        let lost = self.counters.lost_settlements.clone();
+        let settle = RabbitSettle::new(Arc::clone(channel), message.delivery_tag, lost);
+        let settle: Box<dyn Settle> = Box::new(settle);
         let jobs = decode_jobs(&message.data.into()).ok().filter(|jobs| {
             // A job in another's queue would be run by the wrong model, or without its record.
             jobs.iter()
@@ -107,20 +104,13 @@ impl Order {
         let Some(jobs) = jobs else {
             self.counters.undecodable.inc();
             tracing::warn!(model.name = %self.model, priority = self.priority.as_str(), "a message that cannot be read was dead-lettered");
-            let dead_letter = channel.basic_reject(tag, BasicRejectOptions { requeue: false });
-            if let Some(Err(_)) = dead_letter.now_or_never() {
-                self.counters.lost_settlements.inc();
-            }
+            settle.dead_letter();
             return None;
         };
         Some(Delivery {
             jobs,
             earlier_deliveries,
-            settle: Box::new(RabbitSettle::new(
-                Arc::clone(channel),
-                tag,
-                self.counters.lost_settlements.clone(),
-            )),
+            settle,
         })
     }
 }

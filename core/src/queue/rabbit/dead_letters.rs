@@ -1,6 +1,5 @@
 //! Messages that queues dead-letter, taken out of the queue in which RabbitMQ collects them.
 
-use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -27,18 +26,12 @@ const DEATHS: &str = "x-death";
 const MAX_NAME: usize = 255;
 
 /// The dead-lettered messages of a fleet.
+#[derive(Debug)]
 pub(super) struct RabbitDeadLetterQueue {
     /// On the consuming connection: an alarm does not stop that one.
     pub(super) channel: SharedChannel,
     pub(super) topology: Arc<Topology>,
     pub(super) lost_settlements: IntCounter,
-}
-
-impl fmt::Debug for RabbitDeadLetterQueue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RabbitDeadLetterQueue")
-            .finish_non_exhaustive()
-    }
 }
 
 impl RabbitDeadLetterQueue {
@@ -56,39 +49,33 @@ impl RabbitDeadLetterQueue {
             settle: Box::new(RabbitSettle::new(Arc::new(channel.clone()), tag, lost)),
         }))
     }
-
-    /// What came of it; a channel on which anything went wrong is not used again.
-    async fn unless_failed<T>(&self, answer: Result<T, RabbitError>) -> Result<T, QueueError> {
-        if answer.is_err() {
-            self.channel.discard().await;
-        }
-        answer.map_err(unavailable)
-    }
 }
 
-fn unavailable(error: RabbitError) -> QueueError {
+pub(super) fn unavailable(error: RabbitError) -> QueueError {
     QueueError::Unavailable(error.into())
 }
 
 #[async_trait]
 impl DeadLetterQueue for RabbitDeadLetterQueue {
     async fn next(&self) -> Result<Option<Arrival>, QueueError> {
-        let channel = self.channel.get().await.map_err(unavailable)?;
-        let taken = self.take(&channel).await;
-        self.unless_failed(taken).await
+        let taken = self.channel.run(async |channel| self.take(channel).await);
+        taken.await.map_err(unavailable)
     }
 
     async fn count(&self) -> Result<u64, QueueError> {
-        let channel = self.channel.get().await.map_err(unavailable)?;
-        let answer = waiting(&channel, self.topology.dead()).await;
-        if matches!(answer, Err(RabbitError::Amqp(_))) {
+        let topology = &self.topology;
+        let counted = self
+            .channel
+            .run(async |channel| waiting(channel, topology.dead()).await);
+        let counted = counted.await;
+        if matches!(counted, Err(RabbitError::Amqp(_))) {
             // The queue is missing, most likely: queues cannot dead-letter anything without it.
-            self.channel.discard().await;
-            let channel = self.channel.get().await.map_err(unavailable)?;
-            let declared = self.topology.declare_dead(&channel).await;
-            self.unless_failed(declared).await?;
+            let declared = self
+                .channel
+                .run(async |channel| topology.declare_dead(channel).await);
+            declared.await.map_err(unavailable)?;
         }
-        self.unless_failed(answer).await
+        counted.map_err(unavailable)
     }
 }
 

@@ -7,17 +7,18 @@
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::tcp::{AsyncTcpStream, TLSConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Connection, ConnectionProperties};
+use parking_lot::Mutex;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use super::error::RabbitError;
-use crate::config::AmqpUrl;
+use crate::program::config::AmqpUrl;
 
 /// From the first packet to the end of the handshake.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -40,7 +41,7 @@ enum Hold {
 impl SocketGuard {
     /// Ends the socket, now or as soon as there is one.
     pub(super) fn cut(&self) {
-        let mut hold = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hold = self.0.lock();
         if let Hold::Socket(socket) = std::mem::replace(&mut *hold, Hold::Cut) {
             // It fails where the peer was faster, which is as good.
             let _ = socket.shutdown(Shutdown::Both);
@@ -48,7 +49,7 @@ impl SocketGuard {
     }
 
     fn tie(&self, socket: TcpStream) {
-        let mut hold = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hold = self.0.lock();
         match *hold {
             Hold::Cut => {
                 let _ = socket.shutdown(Shutdown::Both);

@@ -9,7 +9,6 @@
 //! | `publish_buffer`, `publisher` | jobs to messages, one unconfirmed message per channel |
 //! | `consumer`, `settle` | messages to deliveries, and their end |
 //! | `replies` | reports on their way back |
-//! | `depth` | how much waits |
 //! | `dead_letters` | dead-lettered messages, until they are stored |
 //!
 //! Each process has two connections, because a broker that runs short of memory stops reading from those that publish,
@@ -19,7 +18,6 @@ mod connection;
 mod consumer;
 mod counters;
 mod dead_letters;
-mod depth;
 mod dial;
 mod error;
 mod probe;
@@ -32,12 +30,11 @@ mod settle;
 pub mod testing;
 mod topology;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -49,12 +46,11 @@ pub use topology::QueueLimits;
 
 use self::connection::{Link, SetUp, Supervisor};
 use self::consumer::Order;
-use self::dead_letters::RabbitDeadLetterQueue;
-use self::depth::Depths;
+use self::dead_letters::{RabbitDeadLetterQueue, unavailable};
 use self::publish_buffer::HandOver;
 use self::publisher::{CONFIRM, Publishing};
 use self::replies::{ConsumeSetUp, PublishSetUp, ReplyInbox, ReplySender, SharedChannel};
-use self::topology::Topology;
+use self::topology::{Topology, waiting};
 use super::dead_letters::DeadLetterQueue;
 use super::{Consumer, Health, PublishError, Queue, QueueError, Reports};
 use crate::job::{Job, ModelName, Priority, ReplyAddress};
@@ -66,13 +62,14 @@ const WAITING_REPORTS: usize = 1024;
 const END: Duration = Duration::from_secs(5);
 
 /// Jobs and reports through RabbitMQ.
+#[derive(Debug)]
 pub struct RabbitQueue {
-    role: Role,
     publishing: Arc<Publishing>,
     consuming: Link,
     address: watch::Receiver<Option<ReplyAddress>>,
     replies: ReplySender,
-    depths: Depths,
+    /// Asked one question at a time: a queue that is missing closes the channel.
+    asking: Mutex<SharedChannel>,
     dead_letters: Arc<RabbitDeadLetterQueue>,
     publishers: TaskTracker,
     supervisors: TaskTracker,
@@ -159,7 +156,7 @@ impl RabbitQueue {
             let nowhere = topology.nowhere();
             supervisors.spawn(probe::probe(shared(&publishing), nowhere, stop.clone()));
         }
-        let depths = Depths::new(shared(&publishing), Arc::clone(&topology));
+        let asking = Mutex::new(shared(&publishing));
         let replies = ReplySender {
             channel: shared(&publishing),
             topology: Arc::clone(&topology),
@@ -170,12 +167,11 @@ impl RabbitQueue {
             publish_buffer: Arc::new(HandOver::new(settings.publish_buffer, settings.grouping)),
             counters: settings.counters,
             tasks: publishers.clone(),
-            missing: std::sync::Mutex::default(),
+            missing: parking_lot::Mutex::default(),
         });
         let queue = Self {
-            role: settings.role,
             replies,
-            depths,
+            asking,
             dead_letters: Arc::new(RabbitDeadLetterQueue {
                 channel: shared(&consuming),
                 topology: Arc::clone(&publishing.topology),
@@ -193,15 +189,6 @@ impl RabbitQueue {
             queue.publishers.spawn(Arc::clone(&queue.publishing).run());
         }
         (queue, reports)
-    }
-}
-
-impl fmt::Debug for RabbitQueue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RabbitQueue")
-            .field("role", &self.role)
-            .field("health", &self.publishing.link.health())
-            .finish_non_exhaustive()
     }
 }
 
@@ -242,12 +229,14 @@ impl Queue for RabbitQueue {
 
     async fn reply(&self, to: &ReplyAddress, reports: Vec<Report>) -> Result<(), QueueError> {
         let sent = self.replies.send(to, &reports).await;
-        sent.map_err(|error| QueueError::Unavailable(error.into()))
+        sent.map_err(unavailable)
     }
 
     async fn depth(&self, model: &ModelName, priority: Priority) -> Result<u64, QueueError> {
-        let depth = self.depths.get(model, priority).await;
-        depth.map_err(|error| QueueError::Unavailable(error.into()))
+        let queue = self.publishing.topology.queue(model, priority);
+        let channel = self.asking.lock().await;
+        let asked = channel.run(async |channel| waiting(channel, queue).await);
+        asked.await.map_err(unavailable)
     }
 
     fn health(&self) -> Health {

@@ -6,34 +6,23 @@
 
 use std::time::Duration;
 
-use lapin::BasicProperties;
-use lapin::options::BasicPublishOptions;
-use tokio::time::{MissedTickBehavior, interval};
+use lapin::Channel;
 use tokio_util::sync::CancellationToken;
 
-use super::replies::SharedChannel;
+use super::replies::{SharedChannel, publish_transient};
 use super::topology::in_time;
+use crate::program::ticks;
 
 /// How often; a message of no bytes costs the broker some microseconds.
 const EVERY: Duration = Duration::from_secs(2);
 
 /// Publishes to nobody until `stop` fires. What comes of it the connection's supervisor sees.
 pub(super) async fn probe(channel: SharedChannel, nowhere: String, stop: CancellationToken) {
-    let mut turns = interval(EVERY);
-    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut turns = ticks(EVERY);
     while stop.run_until_cancelled(turns.tick()).await.is_some() {
-        let Ok(open) = channel.get().await else {
-            continue;
+        let publish = async |channel: &Channel| {
+            in_time(publish_transient(channel, nowhere.as_str().into(), b"")).await
         };
-        let publishing = open.basic_publish(
-            "".into(),
-            nowhere.as_str().into(),
-            BasicPublishOptions::default(),
-            b"",
-            BasicProperties::default(),
-        );
-        if in_time(publishing).await.is_err() {
-            channel.discard().await;
-        }
+        channel.run(publish).await.ok();
     }
 }

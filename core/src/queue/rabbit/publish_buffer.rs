@@ -2,8 +2,9 @@
 //! the load and nothing ever waits for a timer. Knows no AMQP.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::yield_now;
 use tokio::time::Instant;
@@ -65,7 +66,7 @@ pub(super) struct Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let mut publish_buffer = self.home.lock();
+        let mut publish_buffer = self.home.publish_buffer.lock();
         publish_buffer.jobs -= self.jobs;
         publish_buffer.bytes -= self.bytes;
     }
@@ -103,16 +104,10 @@ impl HandOver {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, PublishBuffer> {
-        self.publish_buffer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes a job, or says at once that there is no room for it.
     pub(super) fn push(&self, pending: Pending) -> Result<(), PublishError> {
         let bytes = pending.bytes();
-        let mut publish_buffer = self.lock();
+        let mut publish_buffer = self.publish_buffer.lock();
         if publish_buffer.closed {
             return Err(PublishError::Unavailable("the queue is closed".into()));
         }
@@ -142,7 +137,7 @@ impl HandOver {
             if let Some(group) = self.take() {
                 return Some(group);
             }
-            if self.lock().closed {
+            if self.publish_buffer.lock().closed {
                 return None;
             }
             arrived.await;
@@ -153,7 +148,7 @@ impl HandOver {
     }
 
     fn take(self: &Arc<Self>) -> Option<Group> {
-        let mut publish_buffer = self.lock();
+        let mut publish_buffer = self.publish_buffer.lock();
         let name = publish_buffer.turn.pop_front()?;
         let waiting = publish_buffer.queues.get_mut(&name)?;
         let pending = take_from(waiting, self.grouping);
@@ -177,7 +172,7 @@ impl HandOver {
 
     /// Refuses new jobs; those that wait are still published.
     pub(super) fn close(&self) {
-        self.lock().closed = true;
+        self.publish_buffer.lock().closed = true;
         self.arrived.notify_waiters();
     }
 }

@@ -4,11 +4,12 @@
 //! the jobs that arrive meanwhile make the next message fuller.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -18,8 +19,8 @@ use super::counters::QueueCounters;
 use super::error::RabbitError;
 use super::publish_buffer::{Group, HandOver, Pending};
 use super::topology::{Topology, in_time};
-use crate::failpoint;
 use crate::job::{Job, Priority};
+use crate::program::failpoint;
 use crate::queue::PublishError;
 use crate::queue::wire::encode_jobs;
 
@@ -178,7 +179,7 @@ impl Publishing {
     /// Makes a missing queue again, in the background, once at a time, and not before [`REDECLARE_DELAY`] is over. No other queue: one
     /// that was deleted a moment ago would come back before its consumers were canceled.
     fn redeclare(self: &Arc<Self>, queue: &str) {
-        if !self.missing().insert(queue.to_owned()) {
+        if !self.missing.lock().insert(queue.to_owned()) {
             return;
         }
         let (this, queue) = (Arc::clone(self), queue.to_owned());
@@ -194,12 +195,8 @@ impl Publishing {
                     }
                 }
             }
-            this.missing().remove(&queue);
+            this.missing.lock().remove(&queue);
         });
-    }
-
-    fn missing(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.missing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count(&self, outcome: &Outcome, jobs: usize) {

@@ -12,7 +12,7 @@ use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, Consumer};
+use lapin::{BasicProperties, Channel, Consumer, PublisherConfirm};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -47,7 +47,7 @@ impl SharedChannel {
         }
     }
 
-    pub(super) async fn get(&self) -> Result<Channel, RabbitError> {
+    async fn get(&self) -> Result<Channel, RabbitError> {
         let live = self.link.now()?;
         let mut slot = self.slot.lock().await;
         if let Some(channel) = slot.as_ref().filter(|channel| channel.status().connected()) {
@@ -58,9 +58,17 @@ impl SharedChannel {
         Ok(channel)
     }
 
-    /// Forgets a channel that has failed.
-    pub(super) async fn discard(&self) {
-        self.slot.lock().await.take();
+    /// Does something on the channel; one on which anything went wrong is not used again.
+    pub(super) async fn run<T>(
+        &self,
+        act: impl AsyncFnOnce(&Channel) -> Result<T, RabbitError>,
+    ) -> Result<T, RabbitError> {
+        let channel = self.get().await?;
+        let done = act(&channel).await;
+        if done.is_err() {
+            self.slot.lock().await.take();
+        }
+        done
     }
 }
 
@@ -86,21 +94,14 @@ impl ReplySender {
             ))?;
         let body = encode_reports(reports)
             .map_err(|_| RabbitError::Unusable("the reports do not fit into a message"))?;
-        let channel = self.channel.get().await?;
-        let sending = channel.basic_publish(
-            "".into(),
-            queue,
-            BasicPublishOptions::default(),
-            &body,
-            BasicProperties::default(),
-        );
-        let error = match timeout(SEND, sending).await {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(error)) => error.into(),
-            Err(_) => RabbitError::Slow("sending a reply", SEND),
+        let send = async |channel: &Channel| {
+            let sending = publish_transient(channel, queue, &body);
+            match timeout(SEND, sending).await {
+                Ok(sent) => sent.map(drop).map_err(RabbitError::from),
+                Err(_) => Err(RabbitError::Slow("sending a reply", SEND)),
+            }
         };
-        self.channel.discard().await;
-        Err(error)
+        self.channel.run(send).await
     }
 }
 
@@ -231,18 +232,25 @@ impl SetUp for PublishSetUp {
 async fn may_publish(live: &Live, topology: &Topology) -> Result<(), RabbitError> {
     let channel = live.channel().await?;
     in_time(channel.confirm_select(ConfirmSelectOptions::default())).await?;
-    let publishing = async {
-        let confirm = channel.basic_publish(
-            "".into(),
-            topology.nowhere().into(),
-            BasicPublishOptions::default(),
-            b"",
-            BasicProperties::default(),
-        );
-        confirm.await?.await
+    let confirm = async {
+        publish_transient(&channel, topology.nowhere().into(), b"")
+            .await?
+            .await
     };
-    match timeout(PROBE, publishing).await {
+    match timeout(PROBE, confirm).await {
         Ok(Err(error)) => Err(error.into()),
         Ok(Ok(_)) | Err(_) => Ok(()),
     }
+}
+
+/// Publishes a message that may be lost through the default exchange.
+pub(super) async fn publish_transient(
+    channel: &Channel,
+    queue: ShortString,
+    body: &[u8],
+) -> lapin::Result<PublisherConfirm> {
+    let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+    channel
+        .basic_publish("".into(), queue, options, body, properties)
+        .await
 }

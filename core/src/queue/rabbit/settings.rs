@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::counters::QueueCounters;
 use super::publish_buffer::{Grouping, HandOverLimits};
 use super::topology::QueueLimits;
-use crate::config::{AmqpUrls, Prefix};
 use crate::job::ModelName;
+use crate::program::config::{AmqpUrls, Prefix};
 
 /// What a process does with the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,8 +13,8 @@ use lapin::{BasicProperties, Channel, Connection};
 use super::dial::{SocketGuard, dial};
 use super::topology::{QueueLimits, Topology, table, text};
 use crate::BoxError;
-use crate::config::{AmqpUrl, Prefix};
 use crate::job::{ModelName, Priority};
+use crate::program::config::{AmqpUrl, Prefix};
 
 /// One connection with nothing behind it that would repair it.
 pub struct Broker {

@@ -9,8 +9,8 @@ use tokio::time::timeout;
 
 use super::connection::Live;
 use super::error::RabbitError;
-use crate::config::Prefix;
 use crate::job::{ModelName, Priority};
+use crate::program::config::Prefix;
 use crate::queue::DELIVERY_LIMIT;
 
 /// Longest wait for one declaration.
@@ -82,38 +82,28 @@ impl Topology {
         format!("{}.dlx", self.prefix.as_str())
     }
 
-    /// Declares everything, on a channel of its own.
+    /// Declares all queues, on a channel of its own.
     pub(super) async fn declare(&self, live: &Live) -> Result<(), RabbitError> {
-        let channel = live.channel().await?;
-        self.declare_dead(&channel).await?;
-        for model in &self.models {
-            for priority in Priority::ALL {
-                self.declare_queue(&channel, model, priority).await?;
-            }
-        }
-        Ok(())
+        self.declare_where(live, |_| true).await
     }
 
-    /// Declares one queue and where its dead letters go.
-    pub(super) async fn declare_for(
+    /// Declares the queue with that name, if a model has one, and where its dead letters go.
+    pub(super) async fn declare_named(&self, live: &Live, name: &str) -> Result<(), RabbitError> {
+        self.declare_where(live, |queue| queue == name).await
+    }
+
+    async fn declare_where(
         &self,
         live: &Live,
-        model: &ModelName,
-        priority: Priority,
+        is_wanted: impl Fn(&str) -> bool,
     ) -> Result<(), RabbitError> {
         let channel = live.channel().await?;
         self.declare_dead(&channel).await?;
-        self.declare_queue(&channel, model, priority).await
-    }
-
-    /// Declares the queue whose queue has that name, if one has, and where dead letters go.
-    pub(super) async fn declare_named(&self, live: &Live, queue: &str) -> Result<(), RabbitError> {
-        let channel = live.channel().await?;
-        self.declare_dead(&channel).await?;
         for model in &self.models {
             for priority in Priority::ALL {
-                if self.queue(model, priority) == queue {
-                    self.declare_queue(&channel, model, priority).await?;
+                let queue = self.queue(model, priority);
+                if is_wanted(&queue) {
+                    self.declare_queue(&channel, queue, priority).await?;
                 }
             }
         }
@@ -154,7 +144,7 @@ impl Topology {
     async fn declare_queue(
         &self,
         channel: &Channel,
-        model: &ModelName,
+        queue: String,
         priority: Priority,
     ) -> Result<(), RabbitError> {
         let arguments = table([
@@ -167,9 +157,8 @@ impl Topology {
             ("x-dead-letter-routing-key", text(DEAD_KEY)),
             ("x-dead-letter-strategy", text("at-least-once")),
         ]);
-        let queue = self.queue(model, priority).into();
         let options = QueueDeclareOptions::durable();
-        in_time(channel.queue_declare(queue, options, arguments)).await?;
+        in_time(channel.queue_declare(queue.into(), options, arguments)).await?;
         Ok(())
     }
 }

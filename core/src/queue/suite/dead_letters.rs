@@ -28,7 +28,7 @@ pub async fn a_dead_letter_arrives_until_it_is_acked(fixture: &mut Fixture) {
     while dead < jobs.len() {
         let delivery = take(&mut consumer).await;
         dead += delivery.jobs.len();
-        delivery.settle.dead_letter().await;
+        delivery.settle.dead_letter();
     }
     count(fixture, 2).await;
     for _ in 0..2 {
@@ -46,7 +46,7 @@ pub async fn a_dead_letter_arrives_until_it_is_acked(fixture: &mut Fixture) {
             (dead_letter.reason, dead_letter.attempts),
             (Reason::Rejected, attempts)
         );
-        arrival.ack().await;
+        arrival.ack();
     }
     count(fixture, 0).await;
     assert!(next(fixture).await.is_none());

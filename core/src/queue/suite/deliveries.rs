@@ -23,7 +23,7 @@ pub async fn an_acked_job_is_delivered_once(fixture: &mut Fixture) {
         let delivery = take(&mut consumer).await;
         assert_eq!(ids(&delivery.jobs), [job.id]);
         assert_eq!(delivery.earlier_deliveries, 0);
-        delivery.settle.ack().await;
+        delivery.settle.ack();
     }
     drop(consumer);
     // Nothing came back to a consumer that might have it.
@@ -31,7 +31,7 @@ pub async fn an_acked_job_is_delivered_once(fixture: &mut Fixture) {
     let mut consumer = fixture.consumer(Priority::Interactive, 8).await;
     let delivery = take(&mut consumer).await;
     assert_eq!(delivery.jobs[0].request_id.as_deref(), Some("3"));
-    delivery.settle.ack().await;
+    delivery.settle.ack();
 }
 
 /// Every field of a job arrives as it was sent.
@@ -50,7 +50,7 @@ pub async fn every_field_of_a_job_arrives(fixture: &mut Fixture) {
     fixture.publish_each(std::slice::from_ref(&sent)).await;
     let delivery = take(&mut consumer).await;
     assert_eq!(delivery.jobs, [sent]);
-    delivery.settle.ack().await;
+    delivery.settle.ack();
 }
 
 /// A delivery that is given back comes again, with its count raised each time.
@@ -66,9 +66,9 @@ pub async fn a_delivery_given_back_comes_again_and_says_so(fixture: &mut Fixture
             delivery.jobs[0].earlier_attempts, 0,
             "the job itself is as sent"
         );
-        delivery.settle.give_back().await;
+        delivery.settle.give_back();
     }
-    take(&mut consumer).await.settle.ack().await;
+    take(&mut consumer).await.settle.ack();
 }
 
 /// A delivery that is dropped without a word comes again.
@@ -80,7 +80,7 @@ pub async fn a_delivery_dropped_unsettled_comes_again(fixture: &mut Fixture) {
     let delivery = take(&mut consumer).await;
     assert_eq!(ids(&delivery.jobs), [job.id]);
     assert_eq!(delivery.earlier_deliveries, 1);
-    delivery.settle.ack().await;
+    delivery.settle.ack();
 }
 
 /// A delivery that is dead-lettered is kept, and the next one arrives.
@@ -88,10 +88,10 @@ pub async fn a_delivery_dead_lettered_is_kept_and_not_delivered(fixture: &mut Fi
     let jobs = [alone(fixture.job(1)), alone(fixture.job(2))];
     fixture.publish_each(&jobs).await;
     let mut consumer = fixture.consumer(Priority::Interactive, 1).await;
-    take(&mut consumer).await.settle.dead_letter().await;
+    take(&mut consumer).await.settle.dead_letter();
     let delivery = take(&mut consumer).await;
     assert_eq!(ids(&delivery.jobs), [jobs[1].id]);
-    delivery.settle.ack().await;
+    delivery.settle.ack();
     one_dead_letter(fixture, Reason::Rejected).await;
 }
 
@@ -102,7 +102,7 @@ pub async fn a_delivery_that_always_goes_back_is_dead_lettered_in_the_end(fixtur
     for earlier in 0..=DELIVERY_LIMIT {
         let delivery = take(&mut consumer).await;
         assert_eq!(delivery.earlier_deliveries, earlier);
-        delivery.settle.give_back().await;
+        delivery.settle.give_back();
     }
     one_dead_letter(fixture, Reason::DeliveryLimit).await;
 }
@@ -139,7 +139,7 @@ pub async fn a_large_job_arrives_whole(fixture: &mut Fixture) {
     fixture.publish_each(std::slice::from_ref(&sent)).await;
     let delivery = take(&mut consumer).await;
     assert!(delivery.jobs == [sent], "the image was altered");
-    delivery.settle.ack().await;
+    delivery.settle.ack();
 }
 
 /// A job reaches consumers of its own model and queue only.
@@ -157,7 +157,7 @@ pub async fn queues_and_models_do_not_mix(fixture: &mut Fixture) {
         let mut consumer = fixture.consumer(priority, 8).await;
         let delivery = take(&mut consumer).await;
         assert_eq!(ids(&delivery.jobs), [expected.id], "{priority:?}");
-        delivery.settle.ack().await;
+        delivery.settle.ack();
     }
 }
 
@@ -180,7 +180,7 @@ pub async fn jobs_of_one_moment_arrive_once_each_and_in_order(fixture: &mut Fixt
         for id in ids(&delivery.jobs) {
             assert!(seen.insert(id), "delivered twice");
         }
-        delivery.settle.ack().await;
+        delivery.settle.ack();
     }
     assert!(shared, "jobs of one moment share messages");
 }
@@ -201,7 +201,7 @@ pub async fn jobs_started_before_travel_alone(fixture: &mut Fixture) {
         let started = delivery.jobs.iter().any(|job| job.earlier_attempts > 0);
         assert!(!started || delivery.jobs.len() == 1);
         seen += delivery.jobs.len();
-        delivery.settle.ack().await;
+        delivery.settle.ack();
     }
 }
 
@@ -219,7 +219,7 @@ pub async fn splitting_sends_each_job_alone(fixture: &mut Fixture) {
     let mut consumer = fixture.consumer(Priority::Interactive, 1).await;
     let delivery = take_shared(&mut consumer).await;
     let expected = ids(&delivery.jobs);
-    delivery.settle.give_back().await;
+    delivery.settle.give_back();
     let delivery = take_again(&mut consumer).await;
     assert_eq!(ids(&delivery.jobs), expected);
     split(&*fixture.worker, delivery).await;
@@ -232,7 +232,7 @@ pub async fn splitting_sends_each_job_alone(fixture: &mut Fixture) {
             assert_eq!(job.earlier_attempts, 1);
             arrived.push(job.id);
         }
-        delivery.settle.ack().await;
+        delivery.settle.ack();
     }
     arrived.sort_unstable();
     let mut sorted = expected;
@@ -246,7 +246,7 @@ async fn take_shared(consumer: &mut Box<dyn crate::queue::Consumer>) -> Delivery
         if delivery.jobs.len() > 1 {
             return delivery;
         }
-        delivery.settle.ack().await;
+        delivery.settle.ack();
     }
 }
 
@@ -256,7 +256,7 @@ async fn take_again(consumer: &mut Box<dyn crate::queue::Consumer>) -> Delivery 
         if delivery.earlier_deliveries > 0 {
             return delivery;
         }
-        delivery.settle.ack().await;
+        delivery.settle.ack();
     }
 }
 

@@ -25,12 +25,12 @@ pub async fn prefetch_bounds_what_is_in_hand(fixture: &mut Fixture) {
     })
     .await;
     assert!(consumer.next().now_or_never().is_none());
-    first.settle.ack().await;
+    first.settle.ack();
     let third = take(&mut consumer).await;
-    second.settle.ack().await;
-    third.settle.ack().await;
+    second.settle.ack();
+    third.settle.ack();
     for _ in 0..2 {
-        take(&mut consumer).await.settle.ack().await;
+        take(&mut consumer).await.settle.ack();
     }
 }
 
@@ -50,7 +50,7 @@ pub async fn a_full_queue_says_so_and_takes_jobs_again(fixture: &mut Fixture) {
     assert!(taken >= fixture.capacity, "{taken}");
     let mut consumer = fixture.consumer(Priority::Interactive, 1).await;
     for _ in 0..taken {
-        take(&mut consumer).await.settle.ack().await;
+        take(&mut consumer).await.settle.ack();
     }
     eventually("room again", || async {
         fixture.gateway.publish(fixture.job(1)).await.is_ok()
@@ -66,9 +66,9 @@ pub async fn depth_counts_what_waits(fixture: &mut Fixture) {
     let mut consumer = fixture.consumer(Priority::Interactive, 1).await;
     let delivery = take(&mut consumer).await;
     eventually("two waiting", || async { fixture.depth().await == 2 }).await;
-    delivery.settle.ack().await;
+    delivery.settle.ack();
     for _ in 0..2 {
-        take(&mut consumer).await.settle.ack().await;
+        take(&mut consumer).await.settle.ack();
     }
     eventually("none waiting", || async { fixture.depth().await == 0 }).await;
 }
@@ -85,9 +85,9 @@ pub async fn stop_ends_a_consumer_after_what_had_arrived(fixture: &mut Fixture) 
         eventually("all four are sent", || async { fixture.depth().await == 0 }).await;
     }
     stop.cancel();
-    first.settle.ack().await;
+    first.settle.ack();
     for _ in 0..3 {
-        take(&mut consumer).await.settle.ack().await;
+        take(&mut consumer).await.settle.ack();
     }
     take_end(&mut consumer).await;
     take_end(&mut consumer).await;
@@ -107,10 +107,10 @@ pub async fn a_stopped_consumer_leaves_the_rest_to_others(fixture: &mut Fixture)
     stop.cancel();
     take_end(&mut stopped).await;
     take_end(&mut idle).await;
-    delivery.settle.ack().await;
+    delivery.settle.ack();
     let mut other = fixture.consumer(Priority::Interactive, 1).await;
     for _ in 0..2 {
-        take(&mut other).await.settle.ack().await;
+        take(&mut other).await.settle.ack();
     }
     let mut late = fixture.consumer_until(Priority::Batch, 1, stop).await;
     take_end(&mut late).await;
@@ -124,7 +124,7 @@ pub async fn a_dropped_publish_still_sends_its_job(fixture: &mut Fixture) {
     let _ = fixture.gateway.publish(job.clone()).now_or_never();
     let delivery = take(&mut consumer).await;
     assert_eq!(delivery.jobs, [job]);
-    delivery.settle.ack().await;
+    delivery.settle.ack();
 }
 
 /// Reports reach the gateway whose address the job named, whatever else is sent astray.

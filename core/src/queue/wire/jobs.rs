@@ -11,9 +11,9 @@
 
 use std::sync::Arc;
 
-use ::bytes::Bytes;
+use ::bytes::{Buf as _, BufMut as _, Bytes};
 
-use super::bytes::{Reader, Sink, put_long, put_short, write_exact};
+use super::bytes::{array, end, long, put_long, put_short, short_text};
 use super::{WireError, read_head, write_head};
 use crate::clock::UnixMillis;
 use crate::job::{CachePolicy, Job, JobId, ModelName, ReplyAddress, Submission};
@@ -30,6 +30,8 @@ const HAS_REQUEST_ID: u8 = 1 << 5;
 const HAS_TRACEPARENT: u8 = 1 << 6;
 const HAS_PROMISE: u8 = 1 << 7;
 
+/// A job's size besides its image and its submission, generously.
+pub(super) const JOB_OVERHEAD: usize = 512;
 /// The shortest entry: flags, id, image digest, two moments, attempts, and the length of an empty image.
 const SHORTEST_JOB: usize = 1 + 16 + 32 + 8 + 8 + 4 + 4;
 
@@ -43,15 +45,16 @@ pub fn encode_jobs(jobs: &[Job]) -> Result<Vec<u8>, WireError> {
         .map(|job| job.submission.as_ref().map(serde_json::to_vec).transpose())
         .collect::<Result<Vec<_>, _>>()
         .map_err(|_| WireError::Malformed("submission"))?;
-    write_exact(|sink| {
-        write_head(sink, MAGIC, jobs.len())?;
-        let mut before = None;
-        for (job, submission) in jobs.iter().zip(&submissions) {
-            write_job(sink, job, submission.as_deref(), before)?;
-            before = Some(job);
-        }
-        Ok(())
-    })
+    let images = jobs.iter().map(|job| job.image.len() + JOB_OVERHEAD);
+    let submitted = submissions.iter().flatten().map(Vec::len);
+    let mut out = Vec::with_capacity(images.chain(submitted).sum());
+    write_head(&mut out, MAGIC, jobs.len())?;
+    let mut before = None;
+    for (job, submission) in jobs.iter().zip(&submissions) {
+        write_job(&mut out, job, submission.as_deref(), before)?;
+        before = Some(job);
+    }
+    Ok(out)
 }
 
 fn same_model(job: &Job, before: Option<&Job>) -> bool {
@@ -83,38 +86,38 @@ fn flags(job: &Job, before: Option<&Job>) -> u8 {
 }
 
 fn write_job(
-    sink: &mut dyn Sink,
+    out: &mut Vec<u8>,
     job: &Job,
     submission: Option<&[u8]>,
     before: Option<&Job>,
 ) -> Result<(), WireError> {
     let flags = flags(job, before);
-    sink.put(&[flags]);
-    sink.put(job.id.as_bytes());
+    out.put_u8(flags);
+    out.put_slice(job.id.as_bytes());
     if flags & MODEL_AS_BEFORE == 0 {
-        put_short(sink, job.model.as_str().as_bytes(), "model")?;
-        sink.put(job.key.model.as_bytes());
-        sink.put(&job.key.preprocessing.to_le_bytes());
+        put_short(out, job.model.as_str().as_bytes(), "model")?;
+        out.put_slice(job.key.model.as_bytes());
+        out.put_u64_le(job.key.preprocessing);
     }
-    sink.put(job.key.image.as_bytes());
-    sink.put(&job.created_at.0.to_le_bytes());
-    sink.put(&job.deadline.0.to_le_bytes());
-    sink.put(&job.earlier_attempts.to_le_bytes());
+    out.put_slice(job.key.image.as_bytes());
+    out.put_u64_le(job.created_at.0);
+    out.put_u64_le(job.deadline.0);
+    out.put_u32_le(job.earlier_attempts);
     if let Some(ReplyAddress(address)) = &job.reply_to
         && flags & REPLY_AS_BEFORE == 0
     {
-        put_short(sink, address.as_bytes(), "reply address")?;
+        put_short(out, address.as_bytes(), "reply address")?;
     }
     if let Some(request_id) = &job.request_id {
-        put_short(sink, request_id.as_bytes(), "request id")?;
+        put_short(out, request_id.as_bytes(), "request id")?;
     }
     if let Some(traceparent) = &job.traceparent {
-        put_short(sink, traceparent.as_bytes(), "traceparent")?;
+        put_short(out, traceparent.as_bytes(), "traceparent")?;
     }
     if let Some(submission) = submission {
-        put_long(sink, submission, "submission")?;
+        put_long(out, submission, "submission")?;
     }
-    put_long(sink, &job.image, "image")
+    put_long(out, &job.image, "image")
 }
 
 /// Reads an envelope. Images are slices of `body`: they are not copied, and keep the whole body in memory.
@@ -122,49 +125,49 @@ fn write_job(
 /// # Errors
 /// [`WireError`] for anything that [`encode_jobs`] did not write.
 pub fn decode_jobs(body: &Bytes) -> Result<Vec<Job>, WireError> {
-    let mut reader = Reader::new(body);
-    let count = read_head(&mut reader, MAGIC)?;
+    let mut message = body.clone();
+    let count = read_head(&mut message, MAGIC)?;
     // The count is a claim; what is there bounds what is reserved for it.
-    let mut jobs = Vec::with_capacity(count.min(reader.remaining() / SHORTEST_JOB));
+    let mut jobs = Vec::with_capacity(count.min(message.len() / SHORTEST_JOB));
     for _ in 0..count {
-        let job = read_job(&mut reader, body, jobs.last())?;
+        let job = read_job(&mut message, jobs.last())?;
         jobs.push(job);
     }
-    reader.end()?;
+    end(&message)?;
     Ok(jobs)
 }
 
-fn read_job(reader: &mut Reader<'_>, body: &Bytes, before: Option<&Job>) -> Result<Job, WireError> {
-    let flags = reader.u8()?;
+fn read_job(message: &mut Bytes, before: Option<&Job>) -> Result<Job, WireError> {
+    let flags = message.try_get_u8()?;
     let has = |flag: u8| flags & flag != 0;
-    let id = JobId::from_bytes(reader.array()?);
-    let (model, model_digest, preprocessing) = read_model(reader, has(MODEL_AS_BEFORE), before)?;
+    let id = JobId::from_bytes(array(message)?);
+    let (model, model_digest, preprocessing) = read_model(message, has(MODEL_AS_BEFORE), before)?;
     let key = PredictionKey {
         model: model_digest,
         preprocessing,
-        image: Digest::from_bytes(reader.array()?),
+        image: Digest::from_bytes(array(message)?),
     };
     Ok(Job {
         id,
         model,
         key,
-        created_at: UnixMillis(reader.u64()?),
-        deadline: UnixMillis(reader.u64()?),
+        created_at: UnixMillis(message.try_get_u64_le()?),
+        deadline: UnixMillis(message.try_get_u64_le()?),
         cache: CachePolicy {
             read: has(CACHE_READ),
             write: has(CACHE_WRITE),
         },
-        earlier_attempts: reader.u32()?,
-        reply_to: read_reply(reader, has(HAS_REPLY), has(REPLY_AS_BEFORE), before)?,
-        request_id: read_text(reader, has(HAS_REQUEST_ID), "request id")?,
-        traceparent: read_text(reader, has(HAS_TRACEPARENT), "traceparent")?,
-        submission: read_submission(reader, has(HAS_PROMISE))?,
-        image: read_image(reader, body)?,
+        earlier_attempts: message.try_get_u32_le()?,
+        reply_to: read_reply(message, has(HAS_REPLY), has(REPLY_AS_BEFORE), before)?,
+        request_id: read_text(message, has(HAS_REQUEST_ID), "request id")?,
+        traceparent: read_text(message, has(HAS_TRACEPARENT), "traceparent")?,
+        submission: read_submission(message, has(HAS_PROMISE))?,
+        image: long(message)?,
     })
 }
 
 fn read_model(
-    reader: &mut Reader<'_>,
+    message: &mut Bytes,
     as_before: bool,
     before: Option<&Job>,
 ) -> Result<(ModelName, Digest, u64), WireError> {
@@ -177,12 +180,16 @@ fn read_model(
             before.key.preprocessing,
         ));
     }
-    let name = reader.short_text("model")?.parse().map_err(|_| FIELD)?;
-    Ok((name, Digest::from_bytes(reader.array()?), reader.u64()?))
+    let name = short_text(message, "model")?.parse().map_err(|_| FIELD)?;
+    Ok((
+        name,
+        Digest::from_bytes(array(message)?),
+        message.try_get_u64_le()?,
+    ))
 }
 
 fn read_reply(
-    reader: &mut Reader<'_>,
+    message: &mut Bytes,
     present: bool,
     as_before: bool,
     before: Option<&Job>,
@@ -191,7 +198,7 @@ fn read_reply(
     match (present, as_before) {
         (false, false) => Ok(None),
         (false, true) => Err(WireError::Malformed(FIELD)),
-        (true, false) => Ok(Some(ReplyAddress(reader.short_text(FIELD)?.into()))),
+        (true, false) => Ok(Some(ReplyAddress(short_text(message, FIELD)?.into()))),
         (true, true) => before
             .and_then(|before| before.reply_to.clone())
             .map(Some)
@@ -200,30 +207,17 @@ fn read_reply(
 }
 
 fn read_text(
-    reader: &mut Reader<'_>,
+    message: &mut Bytes,
     present: bool,
     field: &'static str,
 ) -> Result<Option<Arc<str>>, WireError> {
-    if present {
-        Ok(Some(reader.short_text(field)?.into()))
-    } else {
-        Ok(None)
-    }
+    let text = present.then(|| short_text(message, field)).transpose()?;
+    Ok(text.map(Into::into))
 }
 
-fn read_submission(
-    reader: &mut Reader<'_>,
-    present: bool,
-) -> Result<Option<Submission>, WireError> {
+fn read_submission(message: &mut Bytes, present: bool) -> Result<Option<Submission>, WireError> {
     if !present {
         return Ok(None);
     }
-    let length = reader.long_length()?;
-    let json = reader.slice(length)?;
-    serde_json::from_slice(json).map_err(|_| WireError::Malformed("submission"))
-}
-
-fn read_image(reader: &mut Reader<'_>, body: &Bytes) -> Result<Bytes, WireError> {
-    let length = reader.long_length()?;
-    Ok(body.slice(reader.range(length)?))
+    serde_json::from_slice(&long(message)?).map_err(|_| WireError::Malformed("submission"))
 }

@@ -19,33 +19,35 @@ pub use error::WireError;
 pub use jobs::{decode_jobs, encode_jobs};
 pub use reports::{decode_reports, encode_reports};
 
-use self::bytes::{Reader, Sink};
+use ::bytes::{Buf as _, BufMut as _, Bytes};
+
+use self::bytes::array;
 
 /// The layout this build writes, and the newest one it reads.
 const VERSION: u8 = 1;
 
 /// Writes the head of a message.
-fn write_head(sink: &mut dyn Sink, magic: [u8; 2], count: usize) -> Result<(), WireError> {
+fn write_head(out: &mut Vec<u8>, magic: [u8; 2], count: usize) -> Result<(), WireError> {
     let count = u16::try_from(count).map_err(|_| WireError::TooLong("count"))?;
     if count == 0 {
         return Err(WireError::Empty);
     }
-    sink.put(&[VERSION]);
-    sink.put(&magic);
-    sink.put(&count.to_le_bytes());
+    out.put_u8(VERSION);
+    out.put_slice(&magic);
+    out.put_u16_le(count);
     Ok(())
 }
 
 /// Reads the head of a message; the number of its entries.
-fn read_head(reader: &mut Reader<'_>, magic: [u8; 2]) -> Result<usize, WireError> {
-    let version = reader.u8()?;
+fn read_head(message: &mut Bytes, magic: [u8; 2]) -> Result<usize, WireError> {
+    let version = message.try_get_u8()?;
     if version != VERSION {
         return Err(WireError::Version(version));
     }
-    if reader.array::<2>()? != magic {
+    if array(message)? != magic {
         return Err(WireError::Kind);
     }
-    match reader.u16()? {
+    match message.try_get_u16_le()? {
         0 => Err(WireError::Empty),
         count => Ok(usize::from(count)),
     }

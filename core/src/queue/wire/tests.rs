@@ -5,6 +5,8 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
+use super::jobs::JOB_OVERHEAD;
+use super::reports::REPORT_OVERHEAD;
 use super::*;
 use crate::clock::UnixMillis;
 use crate::job::{CachePolicy, Idempotency, Job, JobId, ReplyAddress, Submission};
@@ -107,14 +109,15 @@ proptest! {
     #[test]
     fn jobs_survive_the_wire(jobs in vec(jobs(), 1..5)) {
         let bytes = encode_jobs(&jobs).unwrap();
-        prop_assert_eq!(bytes.capacity(), bytes.len());
+        // It has not grown while it was written.
+        prop_assert!(bytes.capacity() <= bytes.len() + jobs.len() * JOB_OVERHEAD);
         prop_assert_eq!(decode_jobs(&bytes.into()).unwrap(), jobs);
     }
 
     #[test]
     fn reports_survive_the_wire(reports in vec(reports(), 1..20)) {
         let bytes = encode_reports(&reports).unwrap();
-        prop_assert_eq!(bytes.capacity(), bytes.len());
+        prop_assert!(bytes.capacity() <= bytes.len() + reports.len() * REPORT_OVERHEAD);
         prop_assert_eq!(decode_reports(&bytes).unwrap(), reports);
     }
 

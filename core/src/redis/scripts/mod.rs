@@ -1,64 +1,51 @@
 //! The Lua scripts beside this file, and how a job's seed is laid out for them. Makes no calls.
 
+use std::time::Duration;
+
 use redis::{Script, ScriptInvocation};
 
 use crate::clock::UnixMillis;
-use crate::config::Prefix;
 use crate::job::JobId;
 use crate::key_name::KeyName;
+use crate::program::config::Prefix;
 use crate::store::Seed;
 
 /// The end of the year 9999, in Unix milliseconds: scripts count in doubles, and print times in at most 15 digits.
 const LATEST: u64 = 253_402_300_799_999;
 
 macro_rules! script {
-    ($name:literal) => {
+    ($name:ident) => {
         Script::new(concat!(
             include_str!("prelude.lua"),
-            include_str!(concat!($name, ".lua"))
+            include_str!(concat!(stringify!($name), ".lua"))
         ))
     };
 }
 
-/// The scripts of the job store.
-#[derive(Debug)]
-pub(super) struct StoreScripts {
-    pub(super) submit: Script,
-    pub(super) confirm: Script,
-    pub(super) claim: Script,
-    pub(super) release: Script,
-    pub(super) complete: Script,
-    pub(super) cancel: Script,
-    pub(super) due: Script,
-    pub(super) tidy: Script,
-    pub(super) withdraw: Script,
-    pub(super) lease_webhooks: Script,
-    pub(super) complete_webhook: Script,
-    pub(super) scan: Script,
-}
-
-impl StoreScripts {
-    pub(super) fn new() -> Self {
-        Self {
-            submit: script!("submit"),
-            confirm: script!("confirm"),
-            claim: script!("claim"),
-            release: script!("release"),
-            complete: script!("complete"),
-            cancel: script!("cancel"),
-            due: script!("overdue"),
-            tidy: script!("tidy"),
-            withdraw: script!("withdraw"),
-            lease_webhooks: script!("lease_webhooks"),
-            complete_webhook: script!("complete_webhook"),
-            scan: script!("scan"),
+macro_rules! scripts {
+    ($($name:ident),+) => {
+        /// The scripts of the job store.
+        #[derive(Debug)]
+        pub(super) struct StoreScripts {
+            $(pub(super) $name: Script,)+
         }
-    }
+
+        impl StoreScripts {
+            pub(super) fn new() -> Self {
+                Self {
+                    $($name: script!($name),)+
+                }
+            }
+        }
+    };
+}
+scripts! {
+    submit, confirm, claim, release, complete, cancel, overdue, tidy, withdraw, lease_webhooks, complete_webhook, scan
 }
 
-/// The script of the fleet's registry.
+/// The script of the list of processes.
 pub(super) fn announce() -> Script {
-    script!("announce")
+    script!(announce)
 }
 
 /// Names of the job store's keys.
@@ -71,9 +58,7 @@ pub(super) struct Names {
     /// Each model's counts of submitted and ended jobs.
     pub(super) counts: String,
     pub(super) record_prefix: String,
-    owner_prefix: String,
-    idempotency_prefix: String,
-    abandoned_prefix: String,
+    prefix: String,
 }
 
 impl Names {
@@ -84,21 +69,19 @@ impl Names {
             webhooks: format!("{prefix}:webhooks"),
             counts: format!("{prefix}:counts"),
             record_prefix: format!("{prefix}:job:"),
-            owner_prefix: format!("{prefix}:owner:"),
-            idempotency_prefix: format!("{prefix}:idempotency:"),
-            abandoned_prefix: format!("{prefix}:abandoned:"),
+            prefix: prefix.to_owned(),
         }
     }
 
     /// The list of an owner's jobs, or of nobody's.
     pub(super) fn owned(&self, owner: Option<&KeyName>) -> String {
         let owner = owner.map_or("", KeyName::as_str);
-        format!("{}{owner}", self.owner_prefix)
+        format!("{}:owner:{owner}", self.prefix)
     }
 
     /// The note that a job was abandoned.
     pub(super) fn abandon(&self, id: JobId) -> String {
-        format!("{}{id}", self.abandoned_prefix)
+        format!("{}:abandoned:{id}", self.prefix)
     }
 
     /// The record of that job.
@@ -120,8 +103,8 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn new(seed: &Seed, names: &Names) -> serde_json::Result<Self> {
-        let idempotency = seed.idempotency.as_ref().map(|idempotency| {
-            let name = format!("{}{}", names.idempotency_prefix, idempotency.key.to_hex());
+        let idempotency = seed.submission.idempotency.as_ref().map(|idempotency| {
+            let name = format!("{}:idempotency:{}", names.prefix, idempotency.key.to_hex());
             (name, idempotency.fingerprint.to_hex())
         });
         Ok(Self {
@@ -147,4 +130,9 @@ impl Entry {
 /// A moment as scripts take it.
 pub(super) fn millis(time: UnixMillis) -> u64 {
     time.0.min(LATEST)
+}
+
+/// A span as scripts take it.
+pub(super) fn span_millis(span: Duration) -> u64 {
+    millis(UnixMillis(0).after(span))
 }

@@ -142,3 +142,19 @@ async fn a_record_is_kept_until_its_webhook_has_ended_or_for_a_day_and_an_hour()
         assert_eq!(store.get(&[job.id]).await.unwrap(), [None], "{confirms}");
     }
 }
+
+#[tokio::test]
+async fn abandoned_jobs_are_bounded_and_the_live_ones_stay() {
+    let store = MemoryStore::new(10, RETENTION, Clock::default());
+    let live = UnixMillis::wall().after(Duration::from_secs(600));
+    let first = seed().id;
+    store.abandon(first, live).await.unwrap();
+    let over = UnixMillis(1);
+    for _ in 0..MAX_ABANDONED {
+        store.abandon(JobId::new(), over).await.unwrap();
+    }
+    let last = seed().id;
+    store.abandon(last, live).await.unwrap();
+    assert_eq!(store.abandoned(&[first, last]).await.unwrap(), [true, true]);
+    assert!(store.records.lock().abandoned.len() <= MAX_ABANDONED);
+}

@@ -33,7 +33,7 @@ pub async fn submitting_again_changes_nothing(store: Store) {
     jobs.extend(finished_jobs(&store).await.into_iter().map(|(job, _)| job));
     for mut job in jobs {
         let before = record(&store, job.id).await;
-        job.top_k += 1;
+        job.submission.top_k += 1;
         submitted(&store, &job).await;
         assert_eq!(record(&store, job.id).await, before);
     }

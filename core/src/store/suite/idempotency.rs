@@ -22,10 +22,9 @@ pub fn keyed(key: &[u8], request: &[u8]) -> Seed {
         key: Digest::of(key),
         fingerprint: Digest::of(request),
     };
-    Seed {
-        idempotency: Some(idempotency),
-        ..seed()
-    }
+    let mut seed = seed();
+    seed.submission.idempotency = Some(idempotency);
+    seed
 }
 
 fn unique() -> Vec<u8> {
@@ -119,10 +118,9 @@ pub async fn a_claim_confirms_a_job(store: Store) {
 
 /// A fresh job whose request had an idempotency key, and with a webhook for its expiry.
 fn keyed_and_hooked(key: &[u8]) -> Seed {
-    Seed {
-        idempotency: keyed(key, b"request").idempotency,
-        ..hooked(&[JobState::Expired])
-    }
+    let mut seed = hooked(&[JobState::Expired]);
+    seed.submission.idempotency = keyed(key, b"request").submission.idempotency;
+    seed
 }
 
 /// Nobody knows the id of such a job, so a repeat is a request of its own.
@@ -198,10 +196,8 @@ pub async fn a_repeat_takes_over_with_its_own_times<F: Future<Output = ()>>(
         created_at: UnixMillis(soon.0 - 120_000),
         ..keyed(&key, b"request")
     };
-    let other_file = Seed {
-        version: "2".to_owned(),
-        ..keyed(&key, b"request")
-    };
+    let mut other_file = keyed(&key, b"request");
+    other_file.submission.version = "2".to_owned();
     let (repeat, late) = (keyed(&key, b"request"), keyed(&key, b"request"));
     submitted(&store, &first).await;
     let number = record(&store, first.id).await.number;

@@ -11,10 +11,9 @@ use crate::store::{Cancel, Claim, End, MOST_SCANNED, Progress, Seed};
 
 /// A fresh job of that owner.
 fn owned(owner: Option<&str>) -> Seed {
-    Seed {
-        owner: owner.map(|owner| owner.parse().expect("a good name")),
-        ..seed()
-    }
+    let mut seed = seed();
+    seed.submission.owner = owner.map(|owner| owner.parse().expect("a good name"));
+    seed
 }
 
 /// A fresh job of that model.
@@ -42,7 +41,11 @@ async fn listed(
                 .iter()
                 .all(|r| state.is_none_or(|s| s == r.state))
         );
-        assert!(page.records.iter().all(|r| r.seed.owner.as_ref() == owner));
+        assert!(
+            page.records
+                .iter()
+                .all(|r| r.seed.submission.owner.as_ref() == owner)
+        );
         ids.extend(page.records.iter().map(|record| record.seed.id));
         match page.next {
             Some(next) => before = Some(next),
@@ -78,7 +81,7 @@ pub async fn jobs_are_listed_by_owner_newest_first(store: Store) {
     }
     for owner in owners {
         let owner: Option<KeyName> = owner.map(|owner| owner.parse().expect("a good name"));
-        let own = jobs.iter().filter(|seed| seed.owner == owner);
+        let own = jobs.iter().filter(|seed| seed.submission.owner == owner);
         let mut expected: Vec<JobId> = own.map(|seed| seed.id).collect();
         expected.sort();
         expected.reverse();
@@ -111,7 +114,7 @@ pub async fn a_job_is_listed_as_long_as_its_record_is_there(store: Store) {
     expected.extend([queued.id, rewritten.id]);
     expected.sort();
     expected.reverse();
-    let owner = queued.owner.as_ref();
+    let owner = queued.submission.owner.as_ref();
     assert_eq!(listed(&store, owner, 3, None).await, expected);
 }
 
@@ -123,7 +126,7 @@ pub async fn a_list_can_be_of_one_state(store: Store) {
         submitted(&store, job).await;
     }
     store.claim(&jobs[20..]).await.expect("it is up");
-    let owner = jobs[0].owner.as_ref();
+    let owner = jobs[0].submission.owner.as_ref();
     let mut ended = Vec::new();
     for n in [2, 3, 11, MOST_SCANNED + 18] {
         assert!(completed(&store, jobs[n].id, End::Expired).await);

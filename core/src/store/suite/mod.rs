@@ -21,7 +21,7 @@ pub use webhooks::*;
 
 use super::{Claim, Completion, End, JobState, JobStore, Record, Seed};
 use crate::clock::UnixMillis;
-use crate::job::JobId;
+use crate::job::{JobId, Submission};
 use crate::key::{Digest, PredictionKey};
 use crate::outcome::{Cost, Failure, FailureCode, Scores};
 use crate::output::Output;
@@ -123,7 +123,6 @@ pub fn seed_due(deadline: UnixMillis) -> Seed {
     Seed {
         id: JobId::new(),
         model: "fashion-mnist".parse().expect("a good name"),
-        version: "1".to_owned(),
         key: PredictionKey {
             model: Digest::of(b"model"),
             preprocessing: u64::MAX,
@@ -131,13 +130,16 @@ pub fn seed_due(deadline: UnixMillis) -> Seed {
         },
         created_at: UnixMillis(deadline.0 - 120_000),
         deadline,
-        top_k: 3,
-        metadata,
-        idempotency: None,
-        owner: Some("acme".parse().expect("a good name")),
-        webhook: None,
-        retry_of: None,
-        image_hash: None,
+        submission: Submission {
+            version: "1".to_owned(),
+            top_k: 3,
+            metadata,
+            idempotency: None,
+            owner: Some("acme".parse().expect("a good name")),
+            webhook: None,
+            retry_of: None,
+            image_hash: None,
+        },
     }
 }
 

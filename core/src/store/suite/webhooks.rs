@@ -17,10 +17,9 @@ pub fn hooked(events: &[JobState]) -> Seed {
         url: "https://example.org/hook".to_owned(),
         events: events.to_vec(),
     };
-    Seed {
-        webhook: Some(webhook),
-        ..seed()
-    }
+    let mut seed = seed();
+    seed.submission.webhook = Some(webhook);
+    seed
 }
 
 /// What is due now, of those jobs: other tests may share the store.

@@ -12,10 +12,11 @@ use futures_util::future::join_all;
 use rand::Rng as _;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use selvage_core::key_name::KeyName;
+use selvage_core::program::ticks;
 use selvage_core::store::Record;
 use selvage_core::webhook::{Delivery, Next, TRIED_FOR};
 use tokio::select;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::message::message;
@@ -60,8 +61,7 @@ pub async fn run(gateway: Arc<Gateway>, stop: CancellationToken) {
         return;
     }
     let slots = Arc::<Slots>::default();
-    let mut ticks = interval(EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = ticks(EVERY);
     let mut some_wait = false;
     loop {
         let next_turn = async {
@@ -90,12 +90,17 @@ async fn turn(gateway: &Arc<Gateway>, slots: &Arc<Slots>, stop: &CancellationTok
         let is_last = due.len() < BATCH;
         let mut put_back = Vec::new();
         for record in due {
-            let url = record.seed.webhook.as_ref().map(|webhook| &webhook.url);
+            let url = record
+                .seed
+                .submission
+                .webhook
+                .as_ref()
+                .map(|webhook| &webhook.url);
             let url = url.map_or("", String::as_str);
-            if let Some(slot) = slots.take(record.seed.owner.as_ref(), url) {
+            if let Some(slot) = slots.take(record.seed.submission.owner.as_ref(), url) {
                 start(gateway, record, slot, stop.clone());
             } else {
-                let (id, owner) = (record.seed.id, record.seed.owner);
+                let (id, owner) = (record.seed.id, record.seed.submission.owner);
                 let earlier = waiting.entry(owner).or_default();
                 *earlier += 1;
                 let next = Next::After(PUT_BACK * *earlier);
@@ -157,7 +162,7 @@ async fn try_once(
     record: &Record,
 ) -> Tried {
     // The rule may have become stricter since the job was taken.
-    let url = record.seed.webhook.as_ref();
+    let url = record.seed.submission.webhook.as_ref();
     let url = url.and_then(|webhook| webhooks.addresses.check(&webhook.url).ok());
     let Some(url) = url else {
         return blocked(record);

@@ -21,7 +21,11 @@ pub(super) fn message(gateway: &Gateway, record: &Record, secrets: &Secrets) -> 
     let body = (gateway.webhooks.write_body)(record, now, gateway.predictions.durable)?;
     let id = format!("{}.{state}", record.seed.id);
     let timestamp = i64::try_from(now.0 / 1000).ok()?;
-    let signature = secrets.sign(record.seed.owner.as_ref(), (&id, timestamp), &body)?;
+    let signature = secrets.sign(
+        record.seed.submission.owner.as_ref(),
+        (&id, timestamp),
+        &body,
+    )?;
     Some(Message {
         id,
         timestamp,

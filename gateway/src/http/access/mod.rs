@@ -149,7 +149,7 @@ impl Caller {
     /// Whether this record is the caller's. Whose it is else is nobody's business: answer as if there were none.
     #[must_use]
     pub fn owns(&self, record: &Record) -> bool {
-        self.owner() == record.seed.owner.as_ref()
+        self.owner() == record.seed.submission.owner.as_ref()
     }
 
     /// Counts a request.

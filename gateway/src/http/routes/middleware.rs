@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use selvage_core::job::JobId;
-use selvage_core::trace::{self, Span};
+use selvage_core::program::trace::{self, Span};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 

@@ -8,9 +8,9 @@ use axum::extract::{Path, State};
 use axum::http::Uri;
 use axum::response::{IntoResponse as _, Response};
 use selvage_core::catalog::{Input, Model, Output};
-use selvage_core::fleet::{Members, ModelStatus};
 use selvage_core::job::ModelName;
 use selvage_core::key::Digest;
+use selvage_core::registry::{Members, ModelStatus};
 use serde::Serialize;
 use utoipa::ToSchema;
 

@@ -1,5 +1,6 @@
 //! Jobs as clients see them.
 
+use selvage_core::job::Submission;
 use selvage_core::key::PredictionKey;
 use selvage_core::outcome::{Failure, FailureCode};
 use selvage_core::output::Ranked;
@@ -18,7 +19,6 @@ fn record(state: JobState) -> Record {
     let seed = Seed {
         id: "01929f3e-7c1a-7b52-9a64-2f0d8f6a5b11".parse().unwrap(),
         model: "fashion-mnist".parse().unwrap(),
-        version: "1".to_owned(),
         key: PredictionKey {
             model: digest(b"a model"),
             preprocessing: 0,
@@ -26,13 +26,11 @@ fn record(state: JobState) -> Record {
         },
         created_at: UnixMillis(1_700_000_000_000),
         deadline: UnixMillis(1_700_000_900_000),
-        top_k: 3,
-        metadata: Map::new(),
-        idempotency: None,
-        owner: None,
-        webhook: None,
-        retry_of: None,
-        image_hash: None,
+        submission: Submission {
+            version: "1".to_owned(),
+            top_k: 3,
+            ..Submission::default()
+        },
     };
     let started = state != JobState::Queued;
     let started_at = started.then_some(UnixMillis(1_700_000_000_009));

@@ -28,11 +28,8 @@ pub enum Action {
     /// Ask about their images again, each as a new job whose `retry_of` names the old one.
     Replay {
         /// Ids of the dead letters.
-        #[arg(
-            value_name = "ID",
-            required_unless_present = "all",
-            conflicts_with = "all"
-        )]
+        #[arg(value_name = "ID", required_unless_present = "all")]
+        #[arg(conflicts_with = "all")]
         ids: Vec<JobId>,
         /// All that hold a job.
         #[arg(long)]

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use prometheus::Registry;
+use selvage_core::program::StartError;
 use tokio_util::task::TaskTracker;
 
 use super::arguments::{Action, DeadLettersCommand};
 use crate::program::config::{Mode, Settings};
 use crate::program::fleet;
 use crate::program::run::open_models;
-use crate::program::start_error::StartError;
 use crate::service::dead_letters::{DeadLetterService, DeadLetterView, Page};
 use crate::service::gateway::Backends;
 use crate::service::metrics::Metrics;

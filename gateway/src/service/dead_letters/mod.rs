@@ -188,14 +188,10 @@ impl DeadLetterService {
         let model = self.models.catalog().get(job.model.as_str())?.clone();
         let now = self.clock.now();
         let earlier = job.submission.unwrap_or_else(|| Submission {
-            version: String::new(),
             top_k: TOP_K,
-            metadata: serde_json::Map::new(),
-            idempotency: None,
             owner: by.cloned(),
-            webhook: None,
-            retry_of: None,
             image_hash: Some(Digest::of(&job.image)),
+            ..Submission::default()
         });
         Some(Job {
             id: JobId::new(),

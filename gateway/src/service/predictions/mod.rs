@@ -16,6 +16,7 @@ use selvage_core::clock::{Clock, UnixMillis};
 use selvage_core::job::{CachePolicy, Job, ModelName, Priority};
 use selvage_core::outcome::{Cost, Failure, FailureCode, Outcome, Report};
 use selvage_core::output::Output;
+use selvage_core::program::trace;
 use selvage_core::queue::Queue;
 use selvage_core::store::JobStore;
 use tokio::time::Instant;
@@ -277,7 +278,7 @@ impl Predictions {
             request.id,
         );
         let mut publishing = Box::pin(async move {
-            if let Err(error) = queue.publish(job).await {
+            if let Err(error) = trace::publish(queue.as_ref(), job).await {
                 tracing::debug!(job.id = %id, error = %error, "a job was not queued");
                 inflight.settle(id, &Verdict::Refused(Refusal::from(&error)));
             }

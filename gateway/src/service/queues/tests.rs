@@ -7,11 +7,11 @@ use std::fs;
 use prometheus::Registry;
 use selvage_core::catalog::Catalog;
 use selvage_core::clock::{Clock, UnixMillis};
-use selvage_core::fleet::{Ends, Member, MemoryFleet, ModelStatus, Taken, WorkerStatus};
-use selvage_core::job::{CachePolicy, JobId};
+use selvage_core::job::{CachePolicy, JobId, Submission};
 use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::outcome::Cost;
 use selvage_core::queue::memory::MemoryQueue;
+use selvage_core::registry::{Ends, Member, MemoryFleet, ModelStatus, Taken, WorkerStatus};
 use selvage_core::store::{Completion, End, MemoryStore, Seed};
 use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
@@ -111,17 +111,14 @@ impl Scene {
             let seed = Seed {
                 id: JobId::new(),
                 model: self.model.name.clone(),
-                version: "1".to_owned(),
                 key: self.key(),
                 created_at: UnixMillis::wall(),
                 deadline: UnixMillis::wall().after(Duration::from_secs(3600)),
-                top_k: 1,
-                metadata: serde_json::Map::new(),
-                idempotency: None,
-                owner: None,
-                webhook: None,
-                retry_of: None,
-                image_hash: None,
+                submission: Submission {
+                    version: "1".to_owned(),
+                    top_k: 1,
+                    ..Submission::default()
+                },
             };
             self.store.submit(&seed).await.unwrap();
             self.line.push_back(seed.id);

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use selvage_core::clock::UnixMillis;
-use selvage_core::fleet::member_id;
+use selvage_core::registry::member_id;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::dependencies::Dependencies;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use selvage_core::fleet::Traffic;
+use selvage_core::registry::Traffic;
 use tokio::time::Instant;
 
 /// How far back "recent" goes.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use selvage_core::clock::UnixMillis;
-use selvage_core::fleet::{Ends, GatewayStatus, Members, ModelStatus, Traffic, WorkerStatus};
 use selvage_core::job::Priority;
 use selvage_core::key::Digest;
+use selvage_core::registry::{Ends, GatewayStatus, Members, ModelStatus, Traffic, WorkerStatus};
 use serde::Serialize;
 use utoipa::ToSchema;
 

@@ -1,6 +1,6 @@
 //! This gateway, as it announces itself.
 
-use selvage_core::fleet::GatewayStatus;
+use selvage_core::registry::GatewayStatus;
 use tokio::time::Instant;
 
 use super::standing::standing;

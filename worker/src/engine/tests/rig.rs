@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use prometheus::Registry;
 use selvage_core::catalog::{Channels, Input, Model, Output};
@@ -12,10 +11,9 @@ use selvage_core::clock::{Clock, UnixMillis};
 use selvage_core::job::{CachePolicy, Job, JobId, Priority, Submission};
 use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::outcome::{FailureCode, Outcome};
-use selvage_core::queue::Settle;
+use selvage_core::queue::{Settle, Settlement};
 use selvage_core::store::MemoryStore;
 use tokio::sync::mpsc;
-use tokio_util::task::TaskTracker;
 
 use super::super::*;
 use crate::consume::starts::Starts;
@@ -117,11 +115,8 @@ impl Predictor for Fake {
 #[derive(Debug)]
 pub(super) struct Settled;
 
-#[async_trait]
 impl Settle for Settled {
-    async fn ack(self: Box<Self>) {}
-    async fn give_back(self: Box<Self>) {}
-    async fn dead_letter(self: Box<Self>) {}
+    fn settle(self: Box<Self>, _: Settlement) {}
 }
 
 /// One pool with its exits, and the jobs that were pushed by their values.
@@ -271,7 +266,7 @@ pub(super) fn task(value: u8, priority: Priority) -> Task {
         isolation: Isolation::Together,
         running: None,
         arrived: Instant::now(),
-        delivery_guard: DeliveryGuard::shares(Box::new(Settled), 1, None, &TaskTracker::new())
+        delivery_guard: DeliveryGuard::shares(Box::new(Settled), 1, None)
             .pop()
             .unwrap(),
         labels: Arc::default(),

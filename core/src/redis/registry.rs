@@ -12,16 +12,11 @@ use super::fit::Content;
 use super::link::Link;
 use super::scripts;
 use crate::clock::UnixMillis;
-use crate::config::{Prefix, RedisUrl};
-use crate::fleet::{Fleet, FleetError, GONE_AFTER, Member, Members};
+use crate::program::config::{Prefix, RedisUrl};
+use crate::registry::{Fleet, FleetError, GONE_AFTER, Member, Members};
 
 /// Longest time for one call.
 const BUDGET: Duration = Duration::from_secs(2);
-/// As for the store.
-const RULE: Rule = Rule {
-    failures: 2,
-    rest: Duration::from_secs(1),
-};
 
 /// Members of all processes with the same prefix; its time is Redis's.
 #[derive(Debug)]
@@ -63,7 +58,7 @@ impl RedisFleet {
     /// Outside of a Tokio runtime.
     pub fn new(url: &RedisUrl, prefix: &Prefix) -> Result<Self, OpenError> {
         Ok(Self {
-            link: Link::open(url, Content::Members, BUDGET, RULE)?,
+            link: Link::open(url, Content::Members, BUDGET, Rule::RECORDS)?,
             announce: scripts::announce(),
             workers: Names::new(prefix, "worker"),
             gateways: Names::new(prefix, "gateway"),

@@ -130,21 +130,17 @@ impl fmt::Display for RedisUrl {
             Self::Server(url) => return address::show(url, f),
             Self::Sentinels(sentinels) => sentinels,
         };
-        write!(f, "{}+sentinel://", server.scheme())?;
-        for (index, node) in nodes.iter().enumerate() {
-            let comma = if index > 0 { "," } else { "" };
-            let host = node.host_str().unwrap_or_default();
-            write!(f, "{comma}{host}:{}", node.port().unwrap_or(SENTINEL_PORT))?;
-        }
-        write!(f, "/{service}{}", server.path().trim_end_matches('/'))
+        // What follows the credentials is host and port.
+        let hosts = nodes
+            .iter()
+            .filter_map(|node| node.authority().rsplit('@').next());
+        let (scheme, nodes) = (server.scheme(), hosts.collect::<Vec<_>>().join(","));
+        let database = server.path().trim_end_matches('/');
+        write!(f, "{scheme}+sentinel://{nodes}/{service}{database}")
     }
 }
 
-impl fmt::Debug for RedisUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+address::debug_as_display!(RedisUrl);
 
 impl fmt::Debug for Sentinels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,6 +1,7 @@
 //! Which processes exist, which models the workers hold and what the gateways count. For people and dashboards, never for
 //! correctness.
 
+mod announce;
 mod memory;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
@@ -18,6 +19,7 @@ use crate::catalog::Model;
 use crate::clock::UnixMillis;
 use crate::job::{ModelName, Priority};
 use crate::key::Digest;
+pub use announce::keep_announced;
 pub use memory::MemoryFleet;
 pub use traffic::{ANSWER_SECONDS, Traffic};
 

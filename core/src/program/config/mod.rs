@@ -68,40 +68,24 @@ fn explain(error: &clap::Error, mut command: Command) -> String {
 pub struct SharedSettings {
     /// RabbitMQ, as `amqp://user:password@host:port/vhost` or `amqps://…`; several nodes of one cluster are separated by
     /// commas and tried in turn.
-    #[arg(
-        long,
-        env = "SELVAGE_AMQP_URL",
-        value_name = "URL",
-        hide_env_values = true
-    )]
+    #[arg(long, env = "SELVAGE_AMQP_URL", value_name = "URL")]
+    #[arg(hide_env_values = true)]
     pub amqp_url: Option<AmqpUrls>,
     /// Sign in at a broker on another host as `guest`, RabbitMQ's well-known default user; for networks nobody else is on.
     #[arg(long, env = "SELVAGE_ALLOW_GUEST")]
     pub allow_guest: bool,
     /// Redis for job records and the list of workers, as `redis://user:password@host:port/db` or `rediss://…`; behind
     /// Sentinel as `redis+sentinel://user:password@host1:26379,host2:26379/service/db` or `rediss+sentinel://…`.
-    #[arg(
-        long,
-        env = "SELVAGE_REDIS_URL",
-        value_name = "URL",
-        hide_env_values = true
-    )]
+    #[arg(long, env = "SELVAGE_REDIS_URL", value_name = "URL")]
+    #[arg(hide_env_values = true)]
     pub redis_url: Option<RedisUrl>,
     /// Redis for cached results, if it is to be another one than --redis-url.
-    #[arg(
-        long,
-        env = "SELVAGE_CACHE_URL",
-        value_name = "URL",
-        hide_env_values = true
-    )]
+    #[arg(long, env = "SELVAGE_CACHE_URL", value_name = "URL")]
+    #[arg(hide_env_values = true)]
     pub cache_url: Option<RedisUrl>,
     /// Folder with one folder per model, each with a model.toml.
-    #[arg(
-        long,
-        env = "SELVAGE_MODELS",
-        default_value = "models",
-        value_name = "FOLDER"
-    )]
+    #[arg(long, env = "SELVAGE_MODELS", default_value = "models")]
+    #[arg(value_name = "FOLDER")]
     pub models: PathBuf,
     /// How often the models folder is looked at for changed models, in seconds; 0: only after SIGHUP. A model is taken once
     /// its folder has been still for as long.
@@ -109,12 +93,8 @@ pub struct SharedSettings {
           value_parser = clap::value_parser!(u64).range(..=86_400))]
     pub models_poll: u64,
     /// First part of every queue name and Redis key; fleets with different prefixes do not see each other.
-    #[arg(
-        long,
-        env = "SELVAGE_PREFIX",
-        default_value = "selvage",
-        value_name = "WORD"
-    )]
+    #[arg(long, env = "SELVAGE_PREFIX", default_value = "selvage")]
+    #[arg(value_name = "WORD")]
     pub prefix: Prefix,
     /// How long a cached result lives after it was last asked for, in seconds.
     #[arg(long, env = "SELVAGE_CACHE_TTL", default_value_t = 3600, value_name = "SECONDS",
@@ -129,17 +109,16 @@ pub struct SharedSettings {
           value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub max_pixels: u64,
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "a doc comment would become help text of the group"
-    )]
-    pub log: crate::telemetry::LogSettings,
+    #[expect(missing_docs, reason = "a doc comment would become help text")]
+    pub log: super::logging::LogSettings,
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "a doc comment would become help text of the group"
-    )]
-    pub trace: crate::trace::TraceSettings,
+    #[expect(missing_docs, reason = "a doc comment would become help text")]
+    pub trace: super::trace::TraceSettings,
+}
+
+/// A setting as logs show it.
+pub fn or_none<T: ToString>(setting: Option<&T>) -> String {
+    setting.map_or_else(|| "none".to_owned(), T::to_string)
 }
 
 /// A broker on another host would be used as `guest`.

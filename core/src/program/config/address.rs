@@ -46,3 +46,15 @@ pub(super) fn show(url: &Url, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
     f.write_str(url.path())
 }
+
+/// Debug output as display output, which has no credentials.
+macro_rules! debug_as_display {
+    ($($address:ty),+) => {
+        $(impl std::fmt::Debug for $address {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Display::fmt(self, f)
+            }
+        })+
+    };
+}
+pub(super) use debug_as_display;

@@ -1,7 +1,6 @@
 //! Counts what becomes of spans: each that ends is sent or dropped, and only so many wait.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use opentelemetry::Context;
@@ -9,12 +8,12 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter, SpanProcessor};
 use prometheus::{IntCounter, Registry};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The counts of one process; clones count together.
 #[derive(Clone, Debug)]
 pub(super) struct Spans {
-    waiting: Arc<AtomicUsize>,
-    most: usize,
+    room: Arc<Semaphore>,
     sent: IntCounter,
     dropped: IntCounter,
 }
@@ -25,8 +24,7 @@ impl Spans {
         let counter =
             |name: &str, help: &str| IntCounter::new(format!("selvage_trace_{name}"), help);
         Ok(Self {
-            waiting: Arc::default(),
-            most,
+            room: Arc::new(Semaphore::new(most)),
             sent: counter("spans_sent_total", "Spans that the collector has taken")?,
             dropped: counter(
                 "spans_dropped_total",
@@ -43,18 +41,16 @@ impl Spans {
 
     /// Takes a place for a span, if there is one.
     fn enter(&self) -> bool {
-        let count = |waiting: usize| (waiting < self.most).then_some(waiting + 1);
-        let entered = self
-            .waiting
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, count);
-        if entered.is_err() {
+        let place = self.room.try_acquire();
+        let entered = place.map(SemaphorePermit::forget).is_ok();
+        if !entered {
             self.dropped.inc();
         }
-        entered.is_ok()
+        entered
     }
 
     fn leave(&self, spans: usize, are_sent: bool) {
-        self.waiting.fetch_sub(spans, Ordering::Relaxed);
+        self.room.add_permits(spans);
         let counter = if are_sent { &self.sent } else { &self.dropped };
         counter.inc_by(spans as u64);
     }
@@ -104,14 +100,6 @@ impl<E: SpanExporter> SpanExporter for Exit<E> {
         let sent = self.within.export(batch).await;
         self.spans.leave(spans, sent.is_ok());
         sent
-    }
-
-    fn shutdown_with_timeout(&self, limit: Duration) -> OTelSdkResult {
-        self.within.shutdown_with_timeout(limit)
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        self.within.force_flush()
     }
 
     fn set_resource(&mut self, resource: &Resource) {

@@ -1,9 +1,9 @@
 //! The registry inside this process: the embedded shape's one gateway and one worker, and tests.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{Fleet, FleetError, GONE_AFTER, Member, Members};
 use crate::clock::{Clock, UnixMillis};
@@ -34,7 +34,7 @@ impl MemoryFleet {
     /// The members that are not gone, and the time now.
     fn lock(&self) -> (MutexGuard<'_, BTreeMap<String, Announcement>>, UnixMillis) {
         let now = self.clock.now();
-        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut members = self.members.lock();
         members.retain(|_, announcement| announcement.heard_at.after(GONE_AFTER) > now);
         (members, now)
     }
@@ -81,8 +81,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::fleet::SILENT_AFTER;
-    use crate::fleet::suite::{a_worker, worker};
+    use crate::registry::SILENT_AFTER;
+    use crate::registry::suite::{a_worker, worker};
 
     fn empty() -> std::future::Ready<Arc<dyn Fleet>> {
         std::future::ready(Arc::new(MemoryFleet::new(Clock::default())))

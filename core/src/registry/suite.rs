@@ -27,7 +27,7 @@ macro_rules! fleet_suite {
         $(
             #[tokio::test]
             async fn $submission() {
-                $crate::fleet::suite::$submission($make().await).await;
+                $crate::registry::suite::$submission($make().await).await;
             }
         )*
     };

@@ -23,21 +23,12 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Args)]
 pub struct LogSettings {
     /// Which log lines are written: a level, or a filter such as `info,selvage_worker=debug`.
-    #[arg(
-        long = "log",
-        env = "SELVAGE_LOG",
-        default_value = "info,lapin=warn",
-        value_name = "FILTER"
-    )]
+    #[arg(long = "log", env = "SELVAGE_LOG", default_value = "info,lapin=warn")]
+    #[arg(value_name = "FILTER")]
     pub filter: String,
     /// How log lines look.
-    #[arg(
-        long = "log-format",
-        env = "SELVAGE_LOG_FORMAT",
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT"
-    )]
+    #[arg(long = "log-format", env = "SELVAGE_LOG_FORMAT", value_enum)]
+    #[arg(default_value_t, value_name = "FORMAT")]
     pub format: LogFormat,
 }
 

@@ -6,7 +6,6 @@
 
 mod counted;
 mod exporter;
-mod queue;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -17,17 +16,17 @@ use clap::Args;
 use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::{
     Span as _, SpanBuilder, SpanKind, Status, TraceContextExt as _, Tracer as _,
+    TracerProvider as _,
 };
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span as SdkSpan};
 use prometheus::Registry;
 
-use crate::config::OtlpUrl;
-use crate::job::{Job, Priority};
+use super::config::OtlpUrl;
+use crate::job::Job;
 use crate::outcome::Cost;
-
-pub use queue::traced;
+use crate::queue::{PublishError, Queue};
 
 static TRACING: OnceLock<Tracing> = OnceLock::new();
 /// The one field of W3C Trace Context that is carried; <https://www.w3.org/TR/trace-context/#traceparent-header>.
@@ -39,12 +38,8 @@ const FLUSH: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug, Args)]
 pub struct TraceSettings {
     /// OpenTelemetry collector for traces, as `http://host:4318`: OTLP over HTTP, at its path /v1/traces. None without it.
-    #[arg(
-        long = "otlp-url",
-        env = "SELVAGE_OTLP_URL",
-        value_name = "URL",
-        hide_env_values = true
-    )]
+    #[arg(long = "otlp-url", env = "SELVAGE_OTLP_URL", value_name = "URL")]
+    #[arg(hide_env_values = true)]
     pub otlp_url: Option<OtlpUrl>,
     /// Share of the traces that begin here and are kept, from 0 to 1; a client that brings a trace decides for it.
     #[arg(long = "trace-sample", env = "SELVAGE_TRACE_SAMPLE", default_value_t = 1.0, value_name = "SHARE",
@@ -74,10 +69,9 @@ struct Tracing {
 pub fn start(settings: &TraceSettings, service: &'static str) -> anyhow::Result<()> {
     if let Some(url) = &settings.otlp_url {
         let (provider, spans) = exporter::provider(url, settings.trace_sample, service)?;
-        let tracer = exporter::tracer(&provider);
         let tracing = Tracing {
+            tracer: provider.tracer("selvage"),
             provider,
-            tracer,
             spans,
         };
         // A second start changes nothing.
@@ -153,10 +147,26 @@ pub fn request(method: &str, route: &str, parent: Option<&str>) -> Option<Span> 
     Span::start(builder, parent)
 }
 
+/// Publishes a job in a span of its own; the message carries it on.
+///
+/// # Errors
+/// As [`Queue::publish`].
+pub async fn publish(queue: &dyn Queue, mut job: Job) -> Result<(), PublishError> {
+    let mut span = publishing(&job);
+    if let Some(traceparent) = span.as_ref().and_then(Span::traceparent) {
+        job.traceparent = Some(traceparent);
+    }
+    let published = queue.publish(job).await;
+    if let (Some(span), Err(error)) = (&mut span, &published) {
+        span.fail(error.to_string());
+    }
+    published
+}
+
 /// A job that is handed to the broker.
 fn publishing(job: &Job) -> Option<Span> {
     TRACING.get()?;
-    let builder = SpanBuilder::from_name(format!("send {}", priority(job)))
+    let builder = SpanBuilder::from_name(format!("send {}", queue_name(job)))
         .with_kind(SpanKind::Producer)
         .with_attributes(about(job));
     Span::start(builder, job.traceparent.as_deref())
@@ -191,7 +201,7 @@ pub fn processed(processed: &Processed<'_>) {
     // The trace has wall time, measured are spans of the monotonic clock; the end of both is now.
     let (now, wall) = (Instant::now(), SystemTime::now());
     let at = |instant: Instant| wall - now.saturating_duration_since(instant);
-    let builder = SpanBuilder::from_name(format!("process {}", priority(job)))
+    let builder = SpanBuilder::from_name(format!("process {}", queue_name(job)))
         .with_kind(SpanKind::Consumer)
         .with_start_time(at(processed.arrived))
         .with_attributes(about(job).into_iter().chain([
@@ -205,29 +215,23 @@ pub fn processed(processed: &Processed<'_>) {
     }
     if whole.is_recording() {
         let within = Context::new().with_remote_span_context(whole.span_context().clone());
-        for (name, from, to) in steps(processed) {
+        for (name, from, to) in steps(processed, now) {
             let mut builder = SpanBuilder::from_name(name).with_start_time(at(from));
             if name == INFERENCE {
-                let size =
-                    KeyValue::new("selvage.batch.size", i64::from(processed.cost.batch_size));
-                builder = builder.with_attributes([size]);
+                let size = i64::from(processed.cost.batch_size);
+                builder = builder.with_attributes([KeyValue::new("selvage.batch.size", size)]);
             }
             let mut step = tracing.tracer.build_with_context(builder, &within);
             step.end_with_timestamp(at(to));
         }
-        let mut finish = tracing.tracer.build_with_context(
-            SpanBuilder::from_name("finish").with_start_time(at(processed.left)),
-            &within,
-        );
-        finish.end_with_timestamp(wall);
     }
     whole.end_with_timestamp(wall);
 }
 
 const INFERENCE: &str = "inference";
 
-/// The engine's steps of a job; none that were not taken.
-fn steps(processed: &Processed<'_>) -> Vec<(&'static str, Instant, Instant)> {
+/// The steps of a job up to now; none that were not taken.
+fn steps(processed: &Processed<'_>, now: Instant) -> Vec<(&'static str, Instant, Instant)> {
     let Processed {
         arrived,
         left,
@@ -247,6 +251,7 @@ fn steps(processed: &Processed<'_>) -> Vec<(&'static str, Instant, Instant)> {
         steps.push(("batch wait", decoded.min(began), began));
         steps.push((INFERENCE, began, left));
     }
+    steps.push(("finish", left, now));
     steps
 }
 
@@ -257,17 +262,13 @@ fn context(traceparent: Option<&str>) -> Context {
     TraceContextPropagator::new().extract_with_context(&Context::new(), &carrier)
 }
 
-fn priority(job: &Job) -> String {
-    let priority = match job.priority() {
-        Priority::Interactive => "interactive",
-        Priority::Batch => "batch",
-    };
-    format!("{}.{priority}", job.model)
+fn queue_name(job: &Job) -> String {
+    format!("{}.{}", job.model, job.priority().as_str())
 }
 
 fn about(job: &Job) -> [KeyValue; 3] {
     [
-        KeyValue::new("messaging.destination.name", priority(job)),
+        KeyValue::new("messaging.destination.name", queue_name(job)),
         KeyValue::new("messaging.message.id", job.id.to_string()),
         KeyValue::new(
             "messaging.message.body.size",

@@ -35,11 +35,7 @@ impl fmt::Display for OtlpUrl {
     }
 }
 
-impl fmt::Debug for OtlpUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+address::debug_as_display!(OtlpUrl);
 
 #[cfg(test)]
 mod tests {

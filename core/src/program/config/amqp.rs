@@ -64,12 +64,6 @@ impl fmt::Display for AmqpUrl {
     }
 }
 
-impl fmt::Debug for AmqpUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
 /// The nodes of one cluster, in the order they were named; at least one. Shows neither users nor passwords.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AmqpUrls(Vec<AmqpUrl>);
@@ -115,21 +109,12 @@ impl FromStr for AmqpUrls {
 
 impl fmt::Display for AmqpUrls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, node) in self.0.iter().enumerate() {
-            if index > 0 {
-                f.write_str(",")?;
-            }
-            fmt::Display::fmt(node, f)?;
-        }
-        Ok(())
+        let nodes: Vec<String> = self.0.iter().map(AmqpUrl::to_string).collect();
+        f.write_str(&nodes.join(","))
     }
 }
 
-impl fmt::Debug for AmqpUrls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+address::debug_as_display!(AmqpUrl, AmqpUrls);
 
 #[cfg(test)]
 mod tests {

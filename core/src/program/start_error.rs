@@ -1,10 +1,10 @@
-//! Why a program could not start.
+//! Why a program could not start, or ended in failure.
 
 use std::process::ExitCode;
 
-use selvage_core::config::{EXIT_UNAVAILABLE, EXIT_USAGE};
+use super::config::{EXIT_UNAVAILABLE, EXIT_USAGE};
 
-/// Why a start failed; each ends with another exit code.
+/// Why a program could not start, or ended in failure. Each kind has an exit code of its own.
 #[derive(Debug)]
 pub enum StartError {
     /// A setting, or a file a setting points to, is wrong.
@@ -16,7 +16,12 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// Logs it, and gives the code to end with.
+    /// A wrong setting, under both its names.
+    pub fn usage(setting: &'static str, error: impl Into<anyhow::Error>) -> Self {
+        Self::Usage(error.into().context(setting))
+    }
+
+    /// Logs the error and returns the exit code.
     #[must_use]
     pub fn report(&self) -> ExitCode {
         let (error, code) = match self {

@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use opentelemetry::KeyValue;
-use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider,
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider,
 };
 
 use super::counted::{Entrance, Exit, Spans};
-use crate::config::OtlpUrl;
+use crate::program::config::OtlpUrl;
 
 /// Spans that may wait; what comes beyond is dropped and counted. About a kilobyte each.
 const WAITING: usize = 8192;
@@ -76,8 +75,4 @@ pub(super) fn provider(
         .with_resource(resource)
         .build();
     Ok((provider, spans))
-}
-
-pub(super) fn tracer(provider: &SdkTracerProvider) -> SdkTracer {
-    provider.tracer("selvage")
 }
