@@ -16,6 +16,7 @@
 //! | [`fleet`] | trait [`fleet::Fleet`]: which workers exist and what they hold |
 //! | [`redis`] | the Redis backends of cache, store, dead letters and fleet |
 //! | [`clock`] | the time deadlines are measured by |
+//! | [`image_format`] | the image formats, by their first bytes |
 //! | [`key_name`] | who an asynchronous job belongs to |
 //! | [`config`], [`telemetry`], [`trace`], [`shutdown`] | what both programs do the same way |
 //! | [`failpoint`] | places at which a fault test ends a process |
@@ -27,6 +28,7 @@ pub mod config;
 pub mod dead_letters;
 pub mod failpoint;
 pub mod fleet;
+pub mod image_format;
 pub mod job;
 pub mod job_state;
 pub mod key;

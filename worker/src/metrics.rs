@@ -38,6 +38,8 @@ pub struct Metrics {
     model_files: IntGaugeVec,
     /// Images that made a decoder panic.
     pub decoder_panics: IntCounter,
+    /// Images that had all of their picture, but not the end of their file.
+    pub images_without_end: IntCounter,
     /// Inferences that panicked or returned an error; their jobs were tried again alone.
     pub failed_inferences: IntCounter,
     /// Jobs handed back to the broker unfinished.
@@ -137,6 +139,10 @@ impl Metrics {
                 &SECONDS,
             )?,
             decoder_panics: counter("decoder_panics_total", "Images that made a decoder panic")?,
+            images_without_end: counter(
+                "images_without_end_total",
+                "Images that were accepted although their file lacked its end mark",
+            )?,
             failed_inferences: counter(
                 "failed_inferences_total",
                 "Inferences that failed or panicked",
@@ -227,6 +233,7 @@ impl Metrics {
             waited: self.waited.with_label_values(label),
             busy: self.busy.with_label_values(label),
             decoder_panics: self.decoder_panics.clone(),
+            images_without_end: self.images_without_end.clone(),
             failed_inferences: self.failed_inferences.clone(),
         }
     }
@@ -269,6 +276,8 @@ pub struct ModelMetrics {
     pub busy: prometheus::IntGauge,
     /// Images that made a decoder panic.
     pub decoder_panics: IntCounter,
+    /// Images that had all of their picture, but not the end of their file.
+    pub images_without_end: IntCounter,
     /// Inferences that failed.
     pub failed_inferences: IntCounter,
 }
