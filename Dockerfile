@@ -23,6 +23,8 @@ RUN mkdir /empty \
 # All dependencies. This layer is cached until a manifest or the lock file changes.
 FROM rust:1-slim-bookworm AS dependencies
 WORKDIR /selvage
+# The JPEG decoder's SIMD code is assembled with NASM.
+RUN apt-get update && apt-get install -y --no-install-recommends nasm && rm -rf /var/lib/apt/lists/*
 COPY --from=manifests /empty .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     cargo build --release --locked --package selvage-gateway --no-default-features \

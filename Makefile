@@ -17,6 +17,7 @@ help: ## List these targets
 	@echo "Variables: LISTEN (address of run and fleet, now $(LISTEN)), WORKERS (of the fleet, now $(WORKERS)), MODEL (of train, now $(MODEL))"
 
 run: ## Build and start the embedded gateway: one process, no services
+	@scripts/nasm
 	@library=$$(scripts/onnxruntime) && \
 	cargo build --profile first-run --locked --package selvage-gateway && \
 	printf '\nTry it, in another terminal:\n  curl --data-binary @%s -H "Content-Type: image/png" http://%s/predict\n\n' \
@@ -28,14 +29,17 @@ fleet: build ## Start private RabbitMQ and Redis, one gateway and WORKERS worker
 	@exec scripts/fleet --programs $(BUILT)/release --listen "$(LISTEN)" --workers $(WORKERS)
 
 build: ## Build gateway and worker in release mode, into target/release, with their symbols in files beside them
+	@scripts/nasm
 	@scripts/onnxruntime >/dev/null
 	cargo build --release --locked --package selvage-gateway --package selvage-worker --bins
 	@scripts/split-symbols $(BUILT)/release/selvage-gateway $(BUILT)/release/selvage-worker
 
 wheel: ## Build the Python package for this processor, with the programs and models in it, into dist/
+	@scripts/nasm
 	@scripts/wheel
 
 test: ## Run every test, including those on a real RabbitMQ and Redis, and print the totals
+	@scripts/nasm
 	@scripts/test
 
 chaos: ## Inject faults under load and check every job: the whole matrix, or FAULT=worker-kill DURATION=10m
@@ -53,6 +57,7 @@ test-compose: ## Build the images; scale, kill and roll the stack and kill leade
 	@cargo test $(TESTS) --test compose
 
 check: ## Check formatting, lints, types, documentation, links, terms, the Helm chart and the workflows, with warnings as errors
+	@scripts/nasm
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --package selvage-tests --test chaos --test compose --locked -- -D warnings

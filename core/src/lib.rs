@@ -16,6 +16,7 @@
 //! | [`registry`] | trait [`registry::Fleet`]: which processes exist, and what they report |
 //! | [`redis`] | the Redis backends of cache, store, dead letters and registry |
 //! | [`clock`] | the time deadlines are measured by |
+//! | [`image_format`] | the image formats, by their first bytes |
 //! | [`key_name`] | who an asynchronous job belongs to |
 //! | [`program`] | what both programs do in the same way: settings, logs, traces, start and end |
 //! | [`backends`] | opens RabbitMQ and Redis for a process of a fleet |
@@ -25,6 +26,7 @@ pub mod cache;
 pub mod catalog;
 pub mod clock;
 pub mod dead_letters;
+pub mod image_format;
 pub mod job;
 pub mod job_state;
 pub mod key;

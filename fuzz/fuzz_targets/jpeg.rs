@@ -1,4 +1,4 @@
-//! JPEG by `zune-jpeg` and, where a smaller picture will do, `jpeg-decoder`.
+//! JPEG by the decoder of libjpeg-turbo, which is C.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| selvage_fuzz::image(b"\xFF\xD8\xFF", data));

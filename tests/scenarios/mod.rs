@@ -137,6 +137,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         models::an_inference_without_end_is_broken_off on Embedded with models::endless;
         models::an_image_that_hangs_its_decoder_costs_no_other_job on Embedded with models::hanging_decoder;
         photographs::photographs_are_classified_as_in_python;
+        photographs::pictures_with_faults_are_classified_as_in_python;
         pools::a_model_that_is_stuck_delays_no_other with pools::one_worker;
         pools::each_model_can_have_workers_of_its_own on Fleet with || Settings::default().workers(0);
         openapi::every_answer_is_as_described on Embedded with openapi::open;

@@ -40,6 +40,8 @@ pub struct Metrics {
     model_files: IntGaugeVec,
     /// Images that made a decoder panic.
     pub decoder_panics: IntCounter,
+    /// Images that had all of their picture, but not the end of their file.
+    pub images_without_end: IntCounter,
     /// Inferences that panicked or returned an error; their jobs were tried again alone.
     pub failed_inferences: IntCounter,
     /// Jobs handed back to the broker unfinished.
@@ -115,6 +117,10 @@ impl Metrics {
                 "From a job's arrival at the worker to its start",
             )?,
             decoder_panics: counter("decoder_panics_total", "Images that made a decoder panic")?,
+            images_without_end: counter(
+                "images_without_end_total",
+                "Images that were accepted although their file lacked its end mark",
+            )?,
             failed_inferences: counter(
                 "failed_inferences_total",
                 "Inferences that failed or panicked",
@@ -205,6 +211,7 @@ impl Metrics {
             waited: self.waited.with_label_values(label),
             busy: self.busy.with_label_values(label),
             decoder_panics: self.decoder_panics.clone(),
+            images_without_end: self.images_without_end.clone(),
             failed_inferences: self.failed_inferences.clone(),
         }
     }
@@ -247,6 +254,8 @@ pub struct ModelMetrics {
     pub busy: prometheus::IntGauge,
     /// Images that made a decoder panic.
     pub decoder_panics: IntCounter,
+    /// Images that had all of their picture, but not the end of their file.
+    pub images_without_end: IntCounter,
     /// Inferences that failed.
     pub failed_inferences: IntCounter,
 }

@@ -156,7 +156,11 @@ impl InferenceThread {
     fn decode_one(&mut self, image: &Bytes) -> Result<Prepared, Outcome> {
         failpoint::hang_if(failpoint::is_set("decode", [image]));
         let asked = preview::read(image);
-        match self.preparer.prepare(asked.unwrap_or(image)) {
+        let prepared = self.preparer.prepare(asked.unwrap_or(image));
+        if self.preparer.lacked_end() {
+            self.metrics.images_without_end.inc();
+        }
+        match prepared {
             Ok(image) if asked.is_some() => {
                 Err(Outcome::Succeeded(Scores::new(image.into_values())))
             }

@@ -50,6 +50,7 @@ pub(super) fn read(
             Ok(InputTensor::Picture(Decoded {
                 raster,
                 orientation: Orientation::NoTransforms,
+                lacks_end: false,
             }))
         }
         Datatype::Fp32 => {

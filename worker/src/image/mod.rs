@@ -30,6 +30,7 @@ pub struct Preparer {
     input: Input,
     limits: Limits,
     resizer: Resizer,
+    lacked_end: bool,
 }
 
 impl Preparer {
@@ -40,7 +41,14 @@ impl Preparer {
             input,
             limits,
             resizer: Resizer::default(),
+            lacked_end: false,
         }
+    }
+
+    /// Whether the last image had all of its picture, but its file lacked the end.
+    #[must_use]
+    pub const fn lacked_end(&self) -> bool {
+        self.lacked_end
     }
 
     /// Decodes and shapes one image, or checks the tensor that stands in its place.
@@ -48,6 +56,7 @@ impl Preparer {
     /// # Errors
     /// [`ImageError`], for a panic in a decoder too; it is final, another try would not help.
     pub fn prepare(&mut self, bytes: &[u8]) -> Result<Prepared, ImageError> {
+        self.lacked_end = false;
         let prepared = catch_unwind(AssertUnwindSafe(|| {
             let decoded = match selvage_core::tensor::read(bytes) {
                 None => decode::decode(bytes, self.target(), &self.limits)?,
@@ -58,6 +67,7 @@ impl Preparer {
                     }
                 }
             };
+            self.lacked_end = decoded.lacks_end;
             Ok(Prepared::Pixels(self.shape(decoded)))
         }));
         prepared.unwrap_or_else(|_panic| {
@@ -74,6 +84,7 @@ impl Preparer {
         DecodeTarget {
             channels: input.channels,
             side: (!looks).then(|| input.resize_to.unwrap_or(input.width.max(input.height))),
+            srgb: true,
         }
     }
 
@@ -86,6 +97,7 @@ impl Preparer {
         let Decoded {
             raster,
             orientation,
+            ..
         } = decoded;
         let model = Size::new(self.input.width, self.input.height);
         if Size::of(&raster).oriented(orientation) == model && self.input.resize_to.is_none() {

@@ -19,7 +19,7 @@ const WEBHOOK: &str = "webhook";
 #[schema(value_type = String, format = Binary)]
 pub struct Binary(());
 
-/// The image in base64, or as a `data:` URI.
+/// The image in base64 (standard or URL alphabet, line breaks allowed), or as a `data:` URI.
 #[derive(Debug, ToSchema)]
 #[schema(value_type = String, format = "base64-image")]
 pub struct Base64Image(());

@@ -7,9 +7,9 @@ pub const MAX_BATCH: usize = 64;
 /// How many images a request has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Count {
-    /// Exactly one: the body, part `image` or `file` of a form, or field `image` of JSON.
+    /// Exactly one: the body, part `image`, `file` or any file of a form, or field `image` of JSON.
     One,
-    /// 1 to [`MAX_BATCH`]: parts `image` or `file` of a form, or field `images` of JSON. One that cannot be read does not
+    /// 1 to [`MAX_BATCH`]: parts `image` or `file` and files of a form, or field `images` of JSON. One that cannot be read does not
     /// spoil the others.
     Batch,
 }

@@ -1,20 +1,12 @@
 //! An image's format and size as its first bytes state them. Nothing is decoded here, and nothing is believed: the
 //! worker checks again while it decodes.
 
+use selvage_core::image_format::{self, ImageFormat, SUPPORTED};
+
 use crate::http::error::{ApiError, Code};
 
 /// Longest side of an image, in pixels.
 const MAX_SIDE: u32 = 16_384;
-
-/// Formats that are decoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
-    Png,
-    Jpeg,
-    Gif,
-    Bmp,
-    Webp,
-}
 
 /// Width and height in pixels; `None` where the header is cut or contradicts itself.
 type Size = Option<(u32, u32)>;
@@ -24,17 +16,13 @@ type Size = Option<(u32, u32)>;
 /// # Errors
 /// `unsupported_media_type`, `invalid_image` or `image_too_large`.
 pub fn check(image: &[u8], max_pixels: u64) -> Result<(), ApiError> {
-    let Some(format) = format_of(image) else {
-        let detail = "the bytes are no PNG, JPEG, WebP, GIF or BMP image";
-        return Err(ApiError::new(Code::UnsupportedMediaType, detail));
+    let Some(format) = ImageFormat::of(image) else {
+        return Err(ApiError::new(
+            Code::UnsupportedMediaType,
+            unsupported(image),
+        ));
     };
-    let size = match format {
-        Format::Png => png(image),
-        Format::Jpeg => jpeg(image),
-        Format::Gif => gif(image),
-        Format::Bmp => bmp(image),
-        Format::Webp => webp(image),
-    };
+    let size = size(format, image);
     let Some((width, height)) = size.filter(|(width, height)| *width > 0 && *height > 0) else {
         let detail = format!("the {} header is broken", format.name());
         return Err(ApiError::new(Code::InvalidImage, detail));
@@ -49,40 +37,24 @@ pub fn check(image: &[u8], max_pixels: u64) -> Result<(), ApiError> {
     Ok(())
 }
 
-impl Format {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Png => "PNG",
-            Self::Jpeg => "JPEG",
-            Self::Gif => "GIF",
-            Self::Bmp => "BMP",
-            Self::Webp => "WebP",
-        }
+/// What is said of bytes that are none of the supported formats.
+fn unsupported(image: &[u8]) -> String {
+    if image.trim_ascii_start().starts_with(b"{") {
+        return "the body is JSON: send it with Content-Type: application/json".to_owned();
+    }
+    match image_format::unsupported(image) {
+        Some(name) => format!("unsupported image format: {name}; send {SUPPORTED}"),
+        None => format!("the bytes are no image; send {SUPPORTED}"),
     }
 }
 
-fn format_of(image: &[u8]) -> Option<Format> {
-    match image {
-        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => Some(Format::Png),
-        [0xFF, 0xD8, 0xFF, ..] => Some(Format::Jpeg),
-        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(Format::Gif),
-        [b'B', b'M', ..] => Some(Format::Bmp),
-        [
-            b'R',
-            b'I',
-            b'F',
-            b'F',
-            _,
-            _,
-            _,
-            _,
-            b'W',
-            b'E',
-            b'B',
-            b'P',
-            ..,
-        ] => Some(Format::Webp),
-        _ => None,
+fn size(format: ImageFormat, image: &[u8]) -> Size {
+    match format {
+        ImageFormat::Png => png(image),
+        ImageFormat::Jpeg => jpeg(image),
+        ImageFormat::Gif => gif(image),
+        ImageFormat::Bmp => bmp(image),
+        ImageFormat::WebP => webp(image),
     }
 }
 
@@ -94,9 +66,16 @@ fn png(image: &[u8]) -> Size {
         .then(|| Some((be32(first, 8)?, be32(first, 12)?)))?
 }
 
-/// GIF89a §18: the logical screen.
+/// GIF89a §18: the logical screen; if it has no size, the first frame's counts.
 fn gif(image: &[u8]) -> Size {
-    Some((le16(image, 6)?, le16(image, 8)?))
+    let (width, height) = (le16(image, 6)?, le16(image, 8)?);
+    if width > 0 && height > 0 {
+        return Some((width, height));
+    }
+    let (_, frame) = image_format::before_gif_frame(image)?;
+    let extent = image_format::gif_frame_extent(image, frame)?;
+    let [frame_width, frame_height] = extent.map(u32::from);
+    Some((width.max(frame_width), height.max(frame_height)))
 }
 
 /// `BITMAPCOREHEADER` (12 bytes) has 16-bit sides; all later headers have signed 32-bit ones, and a negative height
@@ -209,13 +188,7 @@ mod tests {
     }
 
     fn size(image: &[u8]) -> Size {
-        match format_of(image)? {
-            Format::Png => png(image),
-            Format::Jpeg => jpeg(image),
-            Format::Gif => gif(image),
-            Format::Bmp => bmp(image),
-            Format::Webp => webp(image),
-        }
+        super::size(selvage_core::image_format::ImageFormat::of(image)?, image)
     }
 
     fn code(image: &[u8]) -> Option<&'static str> {
@@ -274,6 +247,21 @@ mod tests {
             assert_eq!(code(image), Some("unsupported_media_type"), "{image:?}");
         }
         assert_eq!(code(b"RIFF\0\0\0\0WAVE"), Some("unsupported_media_type"));
+    }
+
+    #[test]
+    fn what_was_sent_instead_is_named() {
+        let detail = |bytes: &[u8]| check(bytes, MAX_PIXELS).unwrap_err().to_string();
+        assert!(detail(b"\0\0\0\x24ftypheic").contains("HEIC; send PNG, JPEG"));
+        assert!(detail(b" {\"image\": \"aGk=\"}").contains("Content-Type: application/json"));
+        assert!(detail(b"hello").contains("no image; send PNG, JPEG"));
+    }
+
+    #[test]
+    fn a_gif_without_a_screen_has_the_size_of_its_first_frame() {
+        let mut image = encoded(30, 20, ImageFormat::Gif);
+        image[6..10].fill(0);
+        assert_eq!(size(&image), Some((30, 20)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod body;
 mod count;
+mod encoded;
 mod header;
 mod json;
 mod multipart;
@@ -130,7 +131,7 @@ fn form(
     let bad = |detail| ApiError::new(Code::BadRequest, detail);
     let mut images = Vec::new();
     for part in multipart::parts(content_type, body)? {
-        if part.name == "image" || part.name == "file" {
+        if part.is_file || part.name == "image" || part.name == "file" {
             images.push(Ok(part.content));
             within(count, images.len())?;
         } else if part.content.len() > MAX_TEXT_BYTES {
@@ -146,7 +147,7 @@ fn form(
         }
     }
     if images.is_empty() {
-        let detail = "the form has no part named `image` or `file`";
+        let detail = "the form has no file, and no part named `image` or `file`";
         return Err(ApiError::new(Code::MissingImage, detail));
     }
     Ok(images)
@@ -202,6 +203,14 @@ mod tests {
             let (image, options) = upload.unwrap();
             assert_eq!((&*image, options.top_k), (&b"hello"[..], 2));
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_part_is_the_image_whatever_its_name() {
+        let body = "--B\r\nContent-Disposition: form-data; name=\"photo\"; filename=\"a.png\"\r\n\r\nhello\r\n\
+                    --B\r\nContent-Disposition: form-data; name=\"top_k\"\r\n\r\n2\r\n--B--";
+        let (image, options) = parse(FORM, "", body).await.unwrap();
+        assert_eq!((&*image, options.top_k), (&b"hello"[..], 2));
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use memchr::memmem::Finder;
 
 use super::count::MAX_BATCH;
+use super::encoded::from_base64;
 use crate::http::error::{ApiError, Code};
 
 /// Most parts of a body.
@@ -20,14 +21,16 @@ const MAX_BOUNDARY_BYTES: usize = 70;
 pub(super) struct Part {
     /// The field's name.
     pub(super) name: String,
-    /// Its content.
+    /// Whether it is a file: it has a file name.
+    pub(super) is_file: bool,
+    /// Its content, decoded.
     pub(super) content: Bytes,
 }
 
 /// All parts of a body.
 ///
 /// # Errors
-/// `bad_request` for anything that is not a complete form.
+/// `bad_request` for anything that is not a complete form, `bad_base64` for a part that is not the base64 it says.
 pub(super) fn parts(content_type: &str, body: &Bytes) -> Result<Vec<Part>, ApiError> {
     let boundary = parameter(content_type, "boundary").unwrap_or_default();
     if boundary.is_empty() || boundary.len() > MAX_BOUNDARY_BYTES {
@@ -54,8 +57,8 @@ pub(super) fn parts(content_type: &str, body: &Bytes) -> Result<Vec<Part>, ApiEr
             return Err(malformed("a boundary line is malformed or cut"));
         };
         let start = body.len() - part.len();
-        let (name, content) = header(part)?;
-        let content_start = start + content;
+        let header = header(part)?;
+        let content_start = start + header.length;
         // The line break before a boundary belongs to the boundary, also where the content is empty.
         let search_from = content_start.saturating_sub(2);
         let found = delimiter.find(&body[search_from..]);
@@ -63,7 +66,15 @@ pub(super) fn parts(content_type: &str, body: &Bytes) -> Result<Vec<Part>, ApiEr
             return Err(malformed("the body ends before its closing boundary"));
         };
         let content = body.slice(content_start.min(end)..end);
-        parts.push(Part { name, content });
+        parts.push(Part {
+            name: header.name,
+            is_file: header.is_file,
+            content: if header.is_base64 {
+                from_base64(&content)?
+            } else {
+                content
+            },
+        });
         at = end + delimiter.needle().len();
     }
 }
@@ -79,22 +90,41 @@ fn after_first(body: &Bytes, delimiter: &Finder<'_>) -> Result<usize, ApiError> 
     Ok(found + delimiter.needle().len())
 }
 
-/// The name of a part, and where its content begins.
-fn header(part: &[u8]) -> Result<(String, usize), ApiError> {
+/// What stands before a part's content.
+struct Header {
+    name: String,
+    is_file: bool,
+    is_base64: bool,
+    /// In bytes, with the empty line behind it.
+    length: usize,
+}
+
+fn header(part: &[u8]) -> Result<Header, ApiError> {
     let within = &part[..part.len().min(MAX_PART_HEADER_BYTES)];
     let end = memchr::memmem::find(within, b"\r\n\r\n")
         .ok_or_else(|| malformed("a part's header is too long or cut"))?;
     let text = String::from_utf8_lossy(&part[..end]);
-    let disposition = text.split("\r\n").find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        let wanted = name.trim().eq_ignore_ascii_case("content-disposition");
-        wanted.then(|| value.trim())
-    });
-    let name = disposition
+    let field = |wanted: &str| {
+        text.split("\r\n").find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            let found = name.trim().eq_ignore_ascii_case(wanted);
+            found.then(|| value.trim())
+        })
+    };
+    let disposition = field("content-disposition")
         .filter(|value| kind(value).eq_ignore_ascii_case("form-data"))
-        .and_then(|value| parameter(value, "name"))
-        .ok_or_else(|| malformed("a part has no name"))?;
-    Ok((name, end + 4))
+        .unwrap_or_default();
+    let name = parameter(disposition, "name").ok_or_else(|| malformed("a part has no name"))?;
+    let is_file = ["filename", "filename*"]
+        .iter()
+        .any(|wanted| parameter(disposition, wanted).is_some());
+    let encoding = field("content-transfer-encoding").unwrap_or_default();
+    Ok(Header {
+        name,
+        is_file,
+        is_base64: encoding.eq_ignore_ascii_case("base64"),
+        length: end + 4,
+    })
 }
 
 fn malformed(detail: &'static str) -> ApiError {
@@ -193,6 +223,30 @@ mod tests {
     fn a_part_whose_content_touches_its_header_is_empty() {
         let body = "--XX\r\nContent-Disposition: form-data; name=a\r\n\r\n--XX--";
         assert_eq!(read(TYPE, body).unwrap(), pairs(&[("a", "")]));
+    }
+
+    #[test]
+    fn parts_say_whether_they_are_files_and_how_they_are_encoded() {
+        let body = "--XX\r\nContent-Disposition: form-data; name=a; filename=\"\"\r\n\
+                    content-transfer-encoding: BASE64\r\n\r\naGVs\r\nbG8=\r\n\
+                    --XX\r\nContent-Disposition: form-data; name=b\r\n\
+                    Content-Transfer-Encoding: binary\r\n\r\naGk=\r\n\
+                    --XX\r\nContent-Disposition: form-data; filename*=UTF-8''c; name=c\r\n\r\n\r\n--XX--";
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let part = |name: &str, is_file, content: &'static str| Part {
+            name: name.to_owned(),
+            is_file,
+            content: Bytes::from_static(content.as_bytes()),
+        };
+        let expected = [
+            part("a", true, "hello"),
+            part("b", false, "aGk="),
+            part("c", true, ""),
+        ];
+        assert_eq!(parts(TYPE, &body).unwrap(), expected);
+        let wrong = "--XX\r\nContent-Disposition: form-data; name=a\r\n\
+                     Content-Transfer-Encoding: base64\r\n\r\n*\r\n--XX--";
+        assert_eq!(read(TYPE, wrong).unwrap_err().code(), Code::BadBase64);
     }
 
     #[test]

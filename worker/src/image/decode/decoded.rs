@@ -12,6 +12,8 @@ pub struct Decoded {
     pub raster: Raster,
     /// How they are to be turned.
     pub orientation: Orientation,
+    /// Whether the file has all of the picture but not its own end.
+    pub lacks_end: bool,
 }
 
 /// What a model wants of an image.
@@ -22,4 +24,6 @@ pub struct DecodeTarget {
     /// The sides it is scaled to anyway: it may be decoded smaller than it is, but neither side shorter than this. `None`
     /// where every pixel counts.
     pub side: Option<u32>,
+    /// Whether an ICC profile counts: colours become those of sRGB.
+    pub srgb: bool,
 }

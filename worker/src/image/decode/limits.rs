@@ -4,8 +4,11 @@ use crate::image::error::ImageError;
 
 /// Longest side that is decoded, in pixels.
 const MAX_SIDE: u32 = 16_384;
-/// Most memory for one decoded image, in bytes.
-const MAX_BYTES: u64 = 256 * 1024 * 1024;
+/// Least of the memory that one decoded image may take, in bytes.
+const LEAST_BYTES: u64 = 256 * 1024 * 1024;
+/// Bytes for each allowed pixel: a progressive JPEG keeps three coefficients of two bytes beside three bytes of colour, and some
+/// for the blocks that its edges fill.
+const BYTES_PER_PIXEL: u64 = 10;
 
 /// What an image may cost.
 #[derive(Clone, Copy, Debug)]
@@ -22,10 +25,15 @@ impl Limits {
     /// Limits with the operator's number of pixels.
     #[must_use]
     pub const fn with_pixels(pixels: u64) -> Self {
+        let bytes = pixels.saturating_mul(BYTES_PER_PIXEL);
         Self {
             side: MAX_SIDE,
             pixels,
-            bytes: MAX_BYTES,
+            bytes: if bytes > LEAST_BYTES {
+                bytes
+            } else {
+                LEAST_BYTES
+            },
         }
     }
 

@@ -3,20 +3,26 @@
 //! | file | owns |
 //! |---|---|
 //! | `limits` | what an image may cost |
-//! | `format` | the formats, and what is said of a broken file |
-//! | `jpeg`, `reduced`, `png`, `other` | the decoders |
+//! | `format` | what is said of a broken file |
+//! | `jpeg`, `png`, `other` | the decoders |
+//! | `segments`, `repair` | what is read, and mended, before a decoder sees the file |
+//! | `exif`, `profile` | orientation and ICC profile |
 
 mod decoded;
+mod exif;
 mod format;
 mod jpeg;
 mod limits;
 mod other;
 mod png;
-mod reduced;
+mod profile;
+mod repair;
+mod segments;
 
 pub use decoded::{DecodeTarget, Decoded};
-use format::Format;
 pub use limits::Limits;
+
+use selvage_core::image_format::ImageFormat as Format;
 
 use super::error::ImageError;
 
@@ -33,8 +39,8 @@ pub fn decode(bytes: &[u8], target: DecodeTarget, limits: &Limits) -> Result<Dec
     };
     let mut decoded = match format {
         Format::Jpeg => jpeg::decode(bytes, target, limits),
-        Format::Png => png::decode(bytes, limits),
-        Format::WebP | Format::Gif | Format::Bmp => other::decode(bytes, format, limits),
+        Format::Png => png::decode(bytes, target, limits),
+        Format::WebP | Format::Gif | Format::Bmp => other::decode(bytes, format, target, limits),
     }?;
     decoded.raster = decoded.raster.into_channels(target.channels);
     Ok(decoded)

@@ -1,23 +1,33 @@
-//! PNG by the `png` crate itself: texts and colour profiles are skipped unread, and the end of the file is asked for.
+//! PNG by the `png` crate itself: texts are skipped unread. A gamma value (gAMA) is ignored, as Pillow does.
 
+use std::borrow::Cow;
 use std::io::{Cursor, ErrorKind};
 
-use image::metadata::Orientation;
 use png::{BitDepth, ColorType, DecodingError, Transformations};
+use selvage_core::image_format::ImageFormat as Format;
 
-use super::decoded::Decoded;
-use super::format::{Format, broken, ends_early};
+use super::decoded::{DecodeTarget, Decoded};
+use super::format::{broken, ends_early};
 use super::limits::Limits;
+use super::profile::Conversion;
+use super::{exif, repair};
 use crate::image::error::ImageError;
 use crate::image::raster::{Colour, Raster};
 
 /// Decodes the image; of an animation the picture that stands for it. Sixteen bits become the upper eight.
-pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, ImageError> {
+///
+/// A file that only lacks its last chunk is accepted.
+pub(super) fn decode(
+    bytes: &[u8],
+    target: DecodeTarget,
+    limits: &Limits,
+) -> Result<Decoded, ImageError> {
     let room = usize::try_from(limits.bytes).unwrap_or(usize::MAX);
+    let bytes = repair::mended(Format::Png, bytes);
     let mut decoder =
-        png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: room });
+        png::Decoder::new_with_limits(Cursor::new(&*bytes), png::Limits { bytes: room });
     decoder.set_ignore_text_chunk(true);
-    decoder.set_ignore_iccp_chunk(true);
+    decoder.set_ignore_iccp_chunk(!target.srgb);
     decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);
     let header = decoder
         .read_header_info()
@@ -32,14 +42,8 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, ImageErro
         .next_frame(&mut pixels)
         .map_err(|error| sentence(&error))?;
     pixels.truncate(frame.buffer_size());
-    // An end that is missing is a download that broke off, even where all rows happen to be there.
+    // Data that is missing is a download that broke off, even where all rows happen to be there.
     reader.finish().map_err(|error| sentence(&error))?;
-    let orientation = reader
-        .info()
-        .exif_metadata
-        .as_deref()
-        .and_then(Orientation::from_exif_chunk)
-        .unwrap_or(Orientation::NoTransforms);
     let colour = match (frame.color_type, frame.bit_depth) {
         (ColorType::Grayscale, BitDepth::Eight) => Colour::Gray,
         (ColorType::GrayscaleAlpha, BitDepth::Eight) => Colour::GrayAlpha,
@@ -47,14 +51,20 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, ImageErro
         (ColorType::Rgba, BitDepth::Eight) => Colour::Rgba,
         _ => return Err(broken(Format::Png, "its kind of pixels is not supported")),
     };
+    let mut raster = Raster {
+        width: frame.width,
+        height: frame.height,
+        colour,
+        pixels,
+    };
+    let info = reader.info();
+    // A chunk that says sRGB overrules a profile.
+    let profile = info.icc_profile.as_deref().filter(|_| info.srgb.is_none());
+    Conversion::convert(profile, &mut raster);
     Ok(Decoded {
-        raster: Raster {
-            width: frame.width,
-            height: frame.height,
-            colour,
-            pixels,
-        },
-        orientation,
+        raster,
+        orientation: exif::orientation(info.exif_metadata.as_deref().unwrap_or_default()),
+        lacks_end: matches!(bytes, Cow::Owned(_)),
     })
 }
 

@@ -1,5 +1,6 @@
 //! Whole preparations: every format, honest and hostile, to the pixels a model sees.
 
+mod pictures;
 mod reference;
 mod refused;
 
@@ -28,6 +29,7 @@ const fn all_of(channels: Channels) -> DecodeTarget {
     DecodeTarget {
         channels,
         side: None,
+        srgb: true,
     }
 }
 

@@ -80,8 +80,8 @@ fn a_large_jpeg_is_decoded_no_larger_than_needed_and_looks_the_same() {
     let upright = DynamicImage::from(lopsided(1203, 805, 200));
     let jpeg = encode(&DynamicImage::from(upright.to_rgb8()), ImageFormat::Jpeg);
     let reduced = DecodeTarget {
-        channels: Channels::Rgb,
         side: Some(100),
+        ..all_of(Channels::Rgb)
     };
     let raster = decode::decode(&jpeg, reduced, &LIMITS).unwrap().raster;
     assert_eq!((raster.width, raster.height), (151, 101));

