@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::input::{Channels, Filter, Input, Layout, Output, Place, Polarity, Resize, UNIT_SCALE};
+use super::input::{
+    Channels, Decode, Filter, Input, Layout, Output, Place, Polarity, Profile, Resize, UNIT_SCALE,
+};
 use crate::job::ModelName;
 
 /// Fields that one file sets.
@@ -46,6 +48,8 @@ pub(super) struct InputFields {
     pub(super) height: Option<u32>,
     pub(super) channels: Option<Channels>,
     pub(super) layout: Option<Layout>,
+    pub(super) decode: Option<Decode>,
+    pub(super) profile: Option<Profile>,
     pub(super) resize: Option<Resize>,
     pub(super) resize_to: Option<u32>,
     pub(super) crop_pct: Option<f64>,
@@ -220,6 +224,8 @@ impl InputFields {
         let input = Input {
             name: self.name,
             layout: self.layout.unwrap_or_default(),
+            decode: self.decode.unwrap_or_default(),
+            profile: self.profile.unwrap_or_default(),
             resize: self.resize.unwrap_or_default(),
             resize_to: self.resize_to.or(resize_to.map(|side| side.floor() as u32)),
             filter: self.filter.unwrap_or_default(),

@@ -17,6 +17,10 @@ pub struct Input {
     pub channels: Channels,
     /// Order of the tensor's axes.
     pub layout: Layout,
+    /// Whether a large JPEG may be decoded at a reduced size.
+    pub decode: Decode,
+    /// What becomes of an image's ICC profile.
+    pub profile: Profile,
     /// How an image of another size becomes one of this size.
     pub resize: Resize,
     /// The shorter side in pixels after scaling and before the centre is cropped. Without it nothing is cropped after scaling.
@@ -51,6 +55,8 @@ impl Input {
             height,
             channels,
             layout: Layout::default(),
+            decode: Decode::default(),
+            profile: Profile::default(),
             resize: Resize::default(),
             resize_to: None,
             filter: Filter::default(),
@@ -116,6 +122,30 @@ pub enum Layout {
     Nchw,
     /// `[N, height, width, channels]`.
     Nhwc,
+}
+
+/// Whether a large JPEG may be decoded at a reduced size, which is faster and gives slightly other pixels.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decode {
+    /// Never: the pixels are those of Pillow.
+    #[default]
+    Exact,
+    /// At a half, a quarter or an eighth, as long as neither side becomes shorter than the model needs.
+    Fast,
+}
+
+/// What becomes of an image's ICC profile.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Profile {
+    /// It is not read, as in Pillow's `convert("RGB")`, which most training code uses.
+    #[default]
+    Ignore,
+    /// Colours are converted to sRGB, as viewers show them.
+    Srgb,
 }
 
 /// How an image of another size becomes one of the model's size.

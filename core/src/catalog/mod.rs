@@ -26,7 +26,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use files::ModelFiles;
-pub use input::{Channels, Filter, Input, Layout, Output, Place, Polarity, Resize};
+pub use input::{
+    Channels, Decode, Filter, Input, Layout, Output, Place, Polarity, Profile, Resize,
+};
 pub use model::{CatalogError, DESCRIPTION, Model, PREPARATION_VERSION};
 pub use package::{FieldValue, Package};
 

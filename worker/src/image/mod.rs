@@ -14,7 +14,7 @@ pub mod tensor;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use selvage_core::catalog::{Channels, Input, Polarity, Resize};
+use selvage_core::catalog::{Channels, Decode, Input, Polarity, Profile, Resize};
 
 use content::Background;
 use decode::{DecodeTarget, Decoded, Limits};
@@ -81,10 +81,11 @@ impl Preparer {
     fn target(&self) -> DecodeTarget {
         let input = &self.input;
         let looks = input.trim || input.polarity == Polarity::Auto;
+        let may_shrink = input.decode == Decode::Fast && !looks;
         DecodeTarget {
             channels: input.channels,
-            side: (!looks).then(|| input.resize_to.unwrap_or(input.width.max(input.height))),
-            srgb: true,
+            side: may_shrink.then(|| input.resize_to.unwrap_or(input.width.max(input.height))),
+            srgb: input.profile == Profile::Srgb,
         }
     }
 

@@ -23,11 +23,14 @@ fn numbers(value: &Value) -> Vec<f32> {
     values.map(|v| v.as_f64().unwrap() as f32).collect()
 }
 
-#[test]
-fn photographs_are_prepared_as_in_training() {
+/// `large` is what the values of large photographs may differ by, on average and at most.
+fn photographs_are_prepared_as_in_training(decode: Decode, large: (f32, f32)) {
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let catalog = Catalog::read(&project.join("models")).unwrap();
-    let input = &catalog.get("clothing").unwrap().input;
+    let input = &Input {
+        decode,
+        ..catalog.get("clothing").unwrap().input.clone()
+    };
     let file = project.join("tests/fixtures/clothing-reference.json");
     let reference: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     let mut preparer = Preparer::new(input.clone(), LIMITS);
@@ -59,10 +62,11 @@ fn photographs_are_prepared_as_in_training() {
         let mean = differences.iter().sum::<f32>() / differences.len() as f32;
         let largest = differences.iter().copied().fold(0.0, f32::max);
         let (mean_tolerance, tolerance) = if path.contains("1200x1600") {
-            REDUCED
+            large
         } else {
             (MEAN_TOLERANCE, TOLERANCE)
         };
+        println!("{path} {decode:?}: {mean} on average, {largest} at most");
         assert!(mean < mean_tolerance, "{path}: {mean} on average");
         assert!(largest < tolerance, "{path}: {largest} at most");
         for (plane, expected) in planes.zip(numbers(&expected["means"])) {
@@ -73,6 +77,16 @@ fn photographs_are_prepared_as_in_training() {
             );
         }
     }
+}
+
+#[test]
+fn photographs_are_prepared_as_in_training_from_every_pixel() {
+    photographs_are_prepared_as_in_training(Decode::Exact, (MEAN_TOLERANCE, TOLERANCE));
+}
+
+#[test]
+fn photographs_are_prepared_as_in_training_at_reduced_scale() {
+    photographs_are_prepared_as_in_training(Decode::Fast, REDUCED);
 }
 
 #[test]
@@ -87,6 +101,7 @@ fn a_large_jpeg_is_decoded_no_larger_than_needed_and_looks_the_same() {
     assert_eq!((raster.width, raster.height), (151, 101));
     let png = encode(&image::load_from_memory(&jpeg).unwrap(), ImageFormat::Png);
     let input = Input {
+        decode: Decode::Fast,
         resize: Resize::Cover,
         ..model(100, Channels::Rgb)
     };
