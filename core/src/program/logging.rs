@@ -22,8 +22,9 @@ pub enum LogFormat {
 /// Log settings, shared by both programs.
 #[derive(Clone, Debug, Args)]
 pub struct LogSettings {
-    /// Which log lines are written: a level, or a filter such as `info,selvage_worker=debug`.
-    #[arg(long = "log", env = "SELVAGE_LOG", default_value = "info,lapin=warn")]
+    /// Which log lines are written: a level, or a filter such as `info,selvage_worker=debug`. By default the AMQP library writes
+    /// none: the programs log each lost connection with its cause.
+    #[arg(long = "log", env = "SELVAGE_LOG", default_value = "info,lapin=off")]
     #[arg(value_name = "FILTER")]
     pub filter: String,
     /// How log lines look.
