@@ -4,6 +4,7 @@
 //! A large picture can be decoded at a half, a quarter or an eighth of its sides: a block of coefficients then becomes 4, 2 or
 //! 1 pixels a side instead of 8, and neither the full picture nor its scaling costs anything.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{BufRead, Read as _};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -64,13 +65,21 @@ pub(super) fn decode(
         side: None,
         ..target
     };
-    let [first, second] = CONTINUATIONS.map(|end| read(bytes, end, whole));
-    let mut decoded = first?;
-    decoded.lacks_end = second.is_ok_and(|second| second.raster == decoded.raster);
+    // One after the other, so that only one picture is in memory.
+    let [end, other_end] = CONTINUATIONS;
+    let other = read(bytes, other_end, whole).map(|other| pixel_hash(&other));
+    let mut decoded = read(bytes, end, whole)?;
+    decoded.lacks_end = other.is_ok_and(|other| other == pixel_hash(&decoded));
     decoded
         .lacks_end
         .then_some(decoded)
         .ok_or_else(|| ends_early(Format::Jpeg))
+}
+
+fn pixel_hash(decoded: &Decoded) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    decoded.raster.pixels.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The library reports an error by unwinding, with its message; no panic of this program is caught here.
@@ -149,9 +158,9 @@ fn read(
     })
 }
 
-/// Bytes of the coefficients that stay in memory until the last scan, where there is more than one scan.
+/// Bytes of the coefficients that stay in memory until the last scan.
 fn coefficient_bytes<R>(file: &Decompress<R>, segments: &Segments) -> u64 {
-    if segments.scans < 2 && !segments.progressive {
+    if !segments.keeps_coefficients {
         return 0;
     }
     let blocks = |component: &mozjpeg::CompInfo| {

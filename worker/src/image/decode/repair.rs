@@ -50,8 +50,8 @@ fn webp(bytes: &[u8]) -> Option<Vec<u8>> {
             b"XMP " => 0x04,
             _ => 0,
         };
-        let length = u32::from_le_bytes([a, b, c, d]).next_multiple_of(2);
-        rest = body.get(length as usize..).unwrap_or_default();
+        let length = u32::from_le_bytes([a, b, c, d]) as usize;
+        rest = body.get(length.next_multiple_of(2)..).unwrap_or_default();
     }
     (flags & !found != 0).then(|| {
         let mut mended = bytes.to_vec();

@@ -6,7 +6,10 @@ pub(super) struct Segments {
     /// Whether an end mark follows. What comes after it is ignored.
     pub(super) has_end: bool,
     /// Whether the frame is progressive.
-    pub(super) progressive: bool,
+    progressive: bool,
+    /// Whether libjpeg keeps all coefficients until the last scan: in progressive files, and where the first scan lacks a
+    /// component (`has_multiple_scans` of jdinput.c).
+    pub(super) keeps_coefficients: bool,
     /// How many scans there are.
     pub(super) scans: usize,
     /// The id of each component, and a bit for each of its coefficients that no scan has brought to full precision yet.
@@ -25,8 +28,9 @@ impl Segments {
                     segments.has_end = true;
                     break;
                 }
-                // A stuffed byte, a restart mark or a fill byte: no segment begins here.
-                [0x00 | 0x01 | 0xD0..=0xD8 | 0xFF, ..] => {}
+                // A stuffed byte, a restart mark, a fill byte, or a reserved marker, which libjpeg skips by itself when it looks for
+                // a restart mark (`jpeg_resync_to_restart`): no segment begins here.
+                [0x00..=0xBF | 0xD0..=0xD8 | 0xFF, ..] => {}
                 [marker, high, low, body @ ..] => {
                     let length = usize::from(u16::from_be_bytes([*high, *low]));
                     let length = length.saturating_sub(2).min(body.len());
@@ -50,6 +54,7 @@ impl Segments {
             0xC4 | 0xC8 | 0xCC => {}
             0xC0..=0xCF => {
                 self.progressive = marker & 3 == 2;
+                self.keeps_coefficients = self.progressive;
                 let components = segment.get(6..).unwrap_or_default().chunks_exact(3);
                 self.missing = components
                     .map(|component| (component[0], u64::MAX))
@@ -66,6 +71,9 @@ impl Segments {
     fn add_scan(&mut self, segment: &[u8]) -> Option<()> {
         let (count, rest) = segment.split_first()?;
         let (ids, rest) = rest.split_at_checked(usize::from(*count) * 2)?;
+        if self.scans == 1 && usize::from(*count) < self.missing.len() {
+            self.keeps_coefficients = true;
+        }
         let [first, last, precision, ..] = rest else {
             return None;
         };
@@ -80,5 +88,47 @@ impl Segments {
             }
         }
         Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three components, of which a scan brings those with these ids.
+    fn file(marker: u8, scans: &[&[u8]]) -> Vec<u8> {
+        let mut bytes = vec![0xFF, 0xD8, 0xFF, marker, 0, 17, 8, 0, 8, 0, 8, 3];
+        bytes.extend([1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0]);
+        for ids in scans {
+            let count = u8::try_from(ids.len()).unwrap();
+            bytes.extend([0xFF, 0xDA, 0, 6 + 2 * count, count]);
+            bytes.extend(ids.iter().flat_map(|id| [*id, 0]));
+            bytes.extend([0, 63, 0, 0x55]);
+        }
+        bytes
+    }
+
+    #[test]
+    fn scans_behind_a_reserved_marker_are_counted() {
+        let mut bytes = file(0xC2, &[&[1]]);
+        for reserved in [0x02, 0xBF] {
+            // Read as a segment, it would cover the scan.
+            bytes.extend([0xFF, reserved, 0x00, 0x40]);
+            bytes.extend([0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 63, 0, 0x55]);
+        }
+        assert_eq!(Segments::of(&bytes).scans, 3);
+    }
+
+    #[test]
+    fn coefficients_are_kept_where_the_first_scan_lacks_a_component() {
+        for (marker, scans, kept) in [
+            (0xC0, &[[1, 2, 3].as_slice()][..], false),
+            (0xC0, &[&[1]], true),
+            (0xC0, &[&[1], &[2], &[3]], true),
+            (0xC2, &[&[1, 2, 3]], true),
+        ] {
+            let segments = Segments::of(&file(marker, scans));
+            assert_eq!(segments.keeps_coefficients, kept, "{marker:x} {scans:?}");
+        }
     }
 }
