@@ -61,7 +61,13 @@ impl Live {
     }
 
     async fn close(&self) {
-        let goodbye = self.connection.close(200, "OK".into());
+        let goodbye = async {
+            self.connection.close(200, "OK".into()).await.ok();
+            // lapin answers before its own state says so, and logs an error if the socket is cut meanwhile.
+            while self.connection.status().closing() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
         // Whatever comes of it, the socket is cut afterwards.
         let _ = timeout(CLOSE, goodbye).await;
     }
