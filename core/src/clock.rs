@@ -64,11 +64,16 @@ impl Clock {
         millis.after(instant.elapsed())
     }
 
-    /// Sets the shared time as of now; called with each reading of the shared clock. Readings are in whole milliseconds: one
-    /// that the clock agrees with changes nothing, or each would slow it by the part of a millisecond that is left out.
+    /// Sets the shared time as of now.
     pub fn anchor(&self, shared: UnixMillis) {
-        if self.now().0.abs_diff(shared.0) > 1 {
-            *self.anchor.write() = (Instant::now(), shared);
+        *self.anchor.write() = (Instant::now(), shared);
+    }
+
+    /// Takes a reading of the shared clock that was asked for at `asked`. One between then and now agrees with this clock and
+    /// changes nothing: it would slow the clock by the time that the answer took.
+    pub fn correct(&self, shared: UnixMillis, asked: UnixMillis) {
+        if !(asked..=self.now()).contains(&shared) {
+            self.anchor(shared);
         }
     }
 }
@@ -87,15 +92,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn readings_in_whole_milliseconds_do_not_slow_a_clock() {
+    async fn readings_do_not_slow_a_clock_that_agrees_with_them() {
         let clock = Clock::default();
         let first = clock.now();
         for _ in 0..100 {
-            tokio::time::advance(Duration::from_micros(900)).await;
-            clock.anchor(clock.now());
+            let (asked, shared) = (clock.now(), clock.now());
+            tokio::time::advance(Duration::from_micros(3_900)).await;
+            clock.correct(shared, asked);
         }
-        let passed = clock.now().since(first);
-        assert!(passed >= Duration::from_millis(89), "{passed:?}");
+        assert!(clock.now().since(first) >= Duration::from_millis(389));
+        let (asked, shared) = (clock.now(), UnixMillis(1_000));
+        clock.correct(shared, asked);
+        assert_eq!(clock.now(), shared);
     }
 
     #[test]

@@ -28,8 +28,9 @@ pub async fn keep_announced(
             _ = ticks.tick() => {}
             () = changed.notified() => {}
         }
+        let asked = clock.now();
         match timeout(LIMIT, fleet.announce(&member())).await {
-            Ok(Ok(now)) => clock.anchor(now),
+            Ok(Ok(now)) => clock.correct(now, asked),
             Ok(Err(error)) => tracing::debug!(error = %error.0, "announcement failed"),
             Err(_late) => tracing::debug!("announcement not answered"),
         }

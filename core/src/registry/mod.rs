@@ -53,7 +53,7 @@ pub trait Fleet: Debug + Send + Sync {
     /// [`FleetError`] when the registry is away.
     async fn members(&self) -> Result<Members, FleetError>;
 
-    /// The shared time, for [`crate::clock::Clock::anchor`].
+    /// The shared time, for [`crate::clock::Clock::correct`].
     ///
     /// # Errors
     /// [`FleetError`] when the registry is away.
