@@ -132,19 +132,21 @@ fn form(
     let mut images = Vec::new();
     for part in multipart::parts(content_type, body)? {
         if part.is_file || part.name == "image" || part.name == "file" {
-            images.push(Ok(part.content));
+            images.push(part.content);
             within(count, images.len())?;
-        } else if part.content.len() > MAX_TEXT_BYTES {
-            return Err(bad("a text field of the form is longer than 4 KiB"));
-        } else {
-            let text = std::str::from_utf8(&part.content);
-            let text = text.map_err(|_| bad("a text field of the form is not UTF-8"))?;
-            options.take(
-                ParameterSource::Body,
-                &part.name,
-                ParameterValue::Text(text),
-            )?;
+            continue;
         }
+        let content = part.content?;
+        if content.len() > MAX_TEXT_BYTES {
+            return Err(bad("a text field of the form is longer than 4 KiB"));
+        }
+        let text = std::str::from_utf8(&content);
+        let text = text.map_err(|_| bad("a text field of the form is not UTF-8"))?;
+        options.take(
+            ParameterSource::Body,
+            &part.name,
+            ParameterValue::Text(text),
+        )?;
     }
     if images.is_empty() {
         let detail = "the form has no file, and no part named `image` or `file`";

@@ -17,20 +17,20 @@ const MAX_PART_HEADER_BYTES: usize = 8 * 1024;
 const MAX_BOUNDARY_BYTES: usize = 70;
 
 /// One part.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Part {
     /// The field's name.
     pub(super) name: String,
     /// Whether it is a file: it has a file name.
     pub(super) is_file: bool,
-    /// Its content, decoded.
-    pub(super) content: Bytes,
+    /// Its content, decoded; `bad_base64` if it is not the base64 that it says.
+    pub(super) content: Result<Bytes, ApiError>,
 }
 
 /// All parts of a body.
 ///
 /// # Errors
-/// `bad_request` for anything that is not a complete form, `bad_base64` for a part that is not the base64 it says.
+/// `bad_request` for anything that is not a complete form.
 pub(super) fn parts(content_type: &str, body: &Bytes) -> Result<Vec<Part>, ApiError> {
     let boundary = parameter(content_type, "boundary").unwrap_or_default();
     if boundary.is_empty() || boundary.len() > MAX_BOUNDARY_BYTES {
@@ -70,9 +70,9 @@ pub(super) fn parts(content_type: &str, body: &Bytes) -> Result<Vec<Part>, ApiEr
             name: header.name,
             is_file: header.is_file,
             content: if header.is_base64 {
-                from_base64(&content)?
+                from_base64(&content)
             } else {
-                content
+                Ok(content)
             },
         });
         at = end + delimiter.needle().len();
@@ -178,9 +178,8 @@ mod tests {
 
     fn read(content_type: &str, body: &str) -> Result<Vec<(String, String)>, ApiError> {
         let body = Bytes::copy_from_slice(body.as_bytes());
-        let parts = parts(content_type, &body)?;
-        let text = |part: Part| (part.name, String::from_utf8_lossy(&part.content).into());
-        Ok(parts.into_iter().map(text).collect())
+        let text = |part: Part| Ok((part.name, String::from_utf8_lossy(&part.content?).into()));
+        parts(content_type, &body)?.into_iter().map(text).collect()
     }
 
     fn field(name: &str, content: &str) -> String {
@@ -233,17 +232,13 @@ mod tests {
                     Content-Transfer-Encoding: binary\r\n\r\naGk=\r\n\
                     --XX\r\nContent-Disposition: form-data; filename*=UTF-8''c; name=c\r\n\r\n\r\n--XX--";
         let body = Bytes::copy_from_slice(body.as_bytes());
-        let part = |name: &str, is_file, content: &'static str| Part {
-            name: name.to_owned(),
-            is_file,
-            content: Bytes::from_static(content.as_bytes()),
-        };
-        let expected = [
-            part("a", true, "hello"),
-            part("b", false, "aGk="),
-            part("c", true, ""),
-        ];
-        assert_eq!(parts(TYPE, &body).unwrap(), expected);
+        let expected = [("a", true, "hello"), ("b", false, "aGk="), ("c", true, "")];
+        let parts = parts(TYPE, &body).unwrap();
+        assert_eq!(parts.len(), expected.len());
+        for (part, (name, is_file, content)) in parts.into_iter().zip(expected) {
+            assert_eq!((part.name.as_str(), part.is_file), (name, is_file));
+            assert_eq!(part.content.unwrap(), content);
+        }
         let wrong = "--XX\r\nContent-Disposition: form-data; name=a\r\n\
                      Content-Transfer-Encoding: base64\r\n\r\n*\r\n--XX--";
         assert_eq!(read(TYPE, wrong).unwrap_err().code(), Code::BadBase64);
