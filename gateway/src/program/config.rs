@@ -96,7 +96,7 @@ pub struct Settings {
     #[arg(long, env = "SELVAGE_MAX_CONNECTIONS_PER_ADDRESS", value_name = "CONNECTIONS",
           value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     pub max_connections_per_address: Option<usize>,
-    /// File of API keys; without it everybody may ask. `selvage-gateway key NAME` makes a key and its line. SIGHUP reads the
+    /// File of API keys; without it no key is needed. `selvage-gateway key NAME` makes a key and its line. SIGHUP reads the
     /// file again.
     #[arg(long, env = "SELVAGE_API_KEYS", value_name = "FILE")]
     pub api_keys: Option<PathBuf>,
@@ -104,7 +104,7 @@ pub struct Settings {
     #[arg(long, env = "SELVAGE_SHARED_CACHE", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1,
           default_missing_value = "true")]
     pub shared_cache: bool,
-    /// Most requests of one address where no API keys are needed, such as 600/m (s, m or h); as many as it likes unless given.
+    /// Most requests of one address where no API keys are needed, such as 600/m (s, m or h); unlimited by default.
     /// With API keys, each key's line of the file says its rate. Each gateway counts for itself.
     #[arg(long, env = "SELVAGE_RATE_PER_ADDRESS", value_name = "RATE")]
     #[arg(conflicts_with = "api_keys")]

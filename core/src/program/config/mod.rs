@@ -83,7 +83,7 @@ pub struct SharedSettings {
     #[arg(long, env = "SELVAGE_CACHE_URL", value_name = "URL")]
     #[arg(hide_env_values = true)]
     pub cache_url: Option<RedisUrl>,
-    /// Folder with one folder per model, each with a model.toml.
+    /// Folder with one folder per model, as export tools write them or with a model.toml.
     #[arg(long, env = "SELVAGE_MODELS", default_value = "models")]
     #[arg(value_name = "FOLDER")]
     pub models: PathBuf,

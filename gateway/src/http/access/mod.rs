@@ -1,7 +1,7 @@
 //! Who may ask and how often: API keys, read from a file of hashes, rates, and the [`Caller`] a request has become once its
 //! key was looked at.
 //!
-//! Without a file everybody may ask, and is the same anonymous caller; a rate then counts by address. Knows no route;
+//! Without a file every client has access, as the same anonymous caller; a rate then counts by address. Knows no route;
 //! `routes/access.rs` asks here.
 
 mod addresses;

@@ -56,7 +56,7 @@ impl App {
     }
 }
 
-/// What everybody may ask: whether the gateway lives, and the pages that say how to use it.
+/// Routes without authentication: health checks, and the pages that say how to use the gateway.
 fn open() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Head::openapi())
         .routes(routes!(home::home))

@@ -299,6 +299,10 @@ mod tests {
         );
         let form = form(&[("image", "a"), ("top_k", "2"), ("image", ""), ("file", "c")]);
         assert_eq!(batch(FORM, form).await.unwrap(), ["a", "empty_body", "c"]);
+        let encoded = "--B\r\nContent-Disposition: form-data; name=image\r\nContent-Transfer-Encoding: base64\r\n\r\n";
+        let form = format!("{encoded}aGk=\r\n{encoded}*\r\n{encoded}eW91\r\n--B--\r\n");
+        let read = batch(FORM, form).await.unwrap();
+        assert_eq!(read, ["hi", "bad_base64", "you"]);
     }
 
     #[tokio::test]
