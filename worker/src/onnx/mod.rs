@@ -1,6 +1,6 @@
 //! A model that is ready to compute: the trait the engine knows, and where its implementation is loaded.
 //!
-//! Only [`onnx`] knows ONNX Runtime; the engine's tests run on other predictors.
+//! Only [`session`] knows ONNX Runtime; the engine's tests run on other predictors.
 
 pub mod load;
 pub mod scores;
