@@ -71,8 +71,6 @@ impl Run {
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // Faults are measured one at a time: two at once would judge each other.
-    arguments.test_threads = Some(1);
     let run = Run::from_environment().and_then(|run| Ok((run.faults()?, run)));
     let (faults, run) = match run {
         Ok(run) => run,
@@ -81,6 +79,8 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    // Faults of the matrix are measured, so they run one at a time. Those of the short set mostly wait.
+    arguments.test_threads = Some(if run.full { 1 } else { 2 });
     let runtime = Arc::new(Runtime::new().expect("a runtime can be made"));
     let rows = Arc::new(Mutex::new(Vec::new()));
     let trials = faults
