@@ -10,6 +10,7 @@ mod waiter;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use selvage_core::cache::{Cache, MemoryCache};
 use selvage_core::clock::{Clock, UnixMillis};
@@ -19,7 +20,7 @@ use selvage_core::output::Output;
 use selvage_core::program::trace;
 use selvage_core::queue::Queue;
 use selvage_core::store::JobStore;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 pub use request::{Answer, Finished, Hit, PredictError, PredictRequest, Source};
 use waiter::{Leaving, Waiter};
@@ -31,6 +32,9 @@ use crate::service::metrics::Metrics;
 use crate::service::queues::Queues;
 use crate::service::submit::{SubmitError, Submitter};
 use crate::service::watch::Watch;
+
+/// Pause before a job that was queued, and whose reply was lost, is queued again while the broker takes none.
+const QUEUE_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// How one turn of waiting ended.
 enum WaitOutcome {
@@ -105,6 +109,7 @@ impl Predictions {
             return self.submission(request, None).await;
         }
         let until = request.began + request.wait.min(request.life);
+        let mut was_queued = false;
         loop {
             match self.wait_once(request, until).await? {
                 WaitOutcome::Reported { report, collapsed } => {
@@ -112,8 +117,15 @@ impl Predictions {
                         .finish(request, report, collapsed)
                         .map(Answer::Finished);
                 }
+                // After a lost connection replies come before jobs can be sent again.
+                WaitOutcome::Refused(Refusal::Unavailable)
+                    if was_queued && self.may_go_on(until) =>
+                {
+                    sleep(QUEUE_AGAIN_AFTER).await;
+                }
                 WaitOutcome::Refused(refusal) => return Err(self.refused(request, refusal)),
                 WaitOutcome::Abandoned if self.may_go_on(until) => {
+                    was_queued = true;
                     // The computation may have ended all the same, without its reply.
                     if let Some(finished) = self.ask_cache(request).await {
                         return Ok(Answer::Finished(finished));
