@@ -9,7 +9,7 @@ use crate::background::dead_letter_intake::Intake;
 use crate::background::sweeper::Sweeper;
 use crate::background::{replies, sampler, webhooks};
 use crate::http::access::Access;
-use crate::http::app::App;
+use crate::http::app::{App, AppParts};
 use crate::http::limits::Limits;
 use crate::http::upload::BodyLimits;
 use crate::http::view::webhook_body;
@@ -118,12 +118,12 @@ impl App {
             registry: registry.clone(),
             stats,
         };
-        let app = Self {
+        let app = Self(Arc::new(AppParts {
             gateway: Arc::new(gateway),
-            limits: Arc::new(limits),
+            limits,
             access: Arc::new(access),
             bodies,
-        };
+        }));
         app.run(reports, watching, sweeper, intake);
         Ok(app)
     }

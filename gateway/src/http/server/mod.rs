@@ -59,7 +59,7 @@ pub async fn serve(app: App, listener: TcpListener, shutdown: CancellationToken)
     let connections = Connections::new(
         &app,
         app.router(),
-        Bounds::from(&*app.limits),
+        Bounds::from(&app.limits),
         app.life.draining.clone(),
     );
     connections.accept(&listener, shutdown.cancelled()).await;
