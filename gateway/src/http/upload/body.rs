@@ -40,7 +40,7 @@ pub struct BodyLimits {
 
 /// A body in memory, and its share of the budget.
 #[derive(Debug)]
-pub struct HostedModel {
+pub struct BufferedBody {
     /// The bytes.
     pub bytes: Bytes,
     /// The share; given back when it is dropped.
@@ -105,7 +105,7 @@ impl BodyLimits {
     /// # Errors
     /// `payload_too_large`, `body_timeout`, `queue_full` where memory for bodies is used up, or `bad_request` where
     /// the client broke off.
-    pub async fn read(&self, headers: &HeaderMap, body: Body) -> Result<HostedModel, ApiError> {
+    pub async fn read(&self, headers: &HeaderMap, body: Body) -> Result<BufferedBody, ApiError> {
         let announced = headers.get(CONTENT_LENGTH);
         let announced = announced.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
         if announced.is_some_and(|length| length > self.max_bytes) {
@@ -118,12 +118,12 @@ impl BodyLimits {
         }
     }
 
-    async fn collect(&self, announced: usize, mut body: Body) -> Result<HostedModel, ApiError> {
+    async fn collect(&self, announced: usize, mut body: Body) -> Result<BufferedBody, ApiError> {
         let mut share = Share::default();
         self.charge(&mut share, announced)?;
         // Most bodies are one frame: they are handed on as they came.
         let Some(first) = next(&mut body).await? else {
-            return Ok(HostedModel {
+            return Ok(BufferedBody {
                 bytes: Bytes::new(),
                 share,
             });
@@ -150,7 +150,7 @@ impl BodyLimits {
             return Err(self.too_large());
         }
         let bytes = all.map_or(first, BytesMut::freeze);
-        Ok(HostedModel { bytes, share })
+        Ok(BufferedBody { bytes, share })
     }
 
     /// Raises a body's share of the budget to `bytes`.

@@ -11,7 +11,7 @@ use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use bytes::Bytes;
 
-pub use body::{BodyLimits, HostedModel, Share, SharedShare};
+pub use body::{BodyLimits, BufferedBody, Share, SharedShare};
 pub use count::{Count, MAX_BATCH};
 pub use header::check;
 
