@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::response::Response;
 
+use crate::http::error::{ApiError, Code};
+use crate::http::openapi::{Errors, set};
 use crate::http::pages::{self, File};
 
 /// Only what this gateway serves itself. The viewer makes markup of strings, so trusted types cannot be required of it.
@@ -52,53 +54,33 @@ pub(super) async fn page(headers: HeaderMap) -> Response {
     pages::DOCS.page(&headers, POLICY)
 }
 
-/// What starts the viewer
+/// A file of the viewer
 ///
 /// Part of the program; it loads nothing from other servers.
 #[utoipa::path(
     get,
-    path = "/docs/start.js",
-    operation_id = "docsStart",
+    path = "/docs/{file}",
+    operation_id = "docsFile",
     tag = "service",
+    params(("file" = String, Path, description = "The file's name.", example = "start.js")),
     responses(
-        (status = 200, description = "The file.", body = String, content_type = "text/javascript",
+        (status = 200, description = "The file.",
+         content((String = "text/javascript"), (String = "text/css")),
          headers(("ETag"), ("Content-Security-Policy"))),
+        Errors<{ set(&[Code::NotFound]) }>,
     ),
 )]
-pub(super) async fn start(headers: HeaderMap) -> Response {
-    pages::DOCS_START.page(&headers, POLICY)
-}
-
-/// The viewer
-///
-/// Part of the program; it loads nothing from other servers.
-#[utoipa::path(
-    get,
-    path = "/docs/swagger-ui-bundle.js",
-    operation_id = "docsScript",
-    tag = "service",
-    responses(
-        (status = 200, description = "The file.", body = String, content_type = "text/javascript",
-         headers(("ETag"), ("Content-Security-Policy"))),
-    ),
-)]
-pub(super) async fn script(headers: HeaderMap) -> Response {
-    pages::DOCS_SCRIPT.page(&headers, POLICY)
-}
-
-/// The viewer's style sheet
-///
-/// Part of the program; it loads nothing from other servers.
-#[utoipa::path(
-    get,
-    path = "/docs/swagger-ui.css",
-    operation_id = "docsStyle",
-    tag = "service",
-    responses(
-        (status = 200, description = "The file.", body = String, content_type = "text/css",
-         headers(("ETag"), ("Content-Security-Policy"))),
-    ),
-)]
-pub(super) async fn style(headers: HeaderMap) -> Response {
-    pages::DOCS_STYLE.page(&headers, POLICY)
+pub(super) async fn file(uri: Uri, headers: HeaderMap) -> Result<Response, ApiError> {
+    let file = match uri.path() {
+        "/docs/start.js" => &pages::DOCS_START,
+        "/docs/swagger-ui-bundle.js" => &pages::DOCS_SCRIPT,
+        "/docs/swagger-ui.css" => &pages::DOCS_STYLE,
+        _ => {
+            return Err(ApiError::new(
+                Code::NotFound,
+                "no such file; GET /docs names those there are",
+            ));
+        }
+    };
+    Ok(file.page(&headers, POLICY))
 }
