@@ -76,18 +76,13 @@ fn catalog(config: &Config) -> Result<Catalog, StartError> {
 /// One line with the settings as they are in effect; addresses show neither user nor password.
 fn announce(config: &Config, catalog: &Catalog) {
     let shared = &config.shared;
-    let names: Vec<&str> = catalog
-        .models()
-        .iter()
-        .map(|model| model.name.as_str())
-        .collect();
     tracing::info!(
         amqp_url = or_none(shared.amqp_url.as_ref()),
         redis_url = or_none(shared.redis_url.as_ref()),
         cache_url = or_none(shared.cache_url.as_ref()),
         otlp_url = or_none(shared.trace.otlp_url.as_ref()),
         prefix = shared.prefix.as_str(),
-        models = names.join(", "),
+        models = catalog.names(),
         max_pixels = shared.max_pixels,
         drain_timeout_s = config.drain_timeout,
         "selvage-worker {}",

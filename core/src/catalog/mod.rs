@@ -108,6 +108,13 @@ impl Catalog {
         }
     }
 
+    /// The models' names with commas between them, for log lines.
+    #[must_use]
+    pub fn names(&self) -> String {
+        let names = self.models.iter().map(|model| model.name.as_str());
+        names.collect::<Vec<_>>().join(", ")
+    }
+
     /// Keeps only the models of these names.
     ///
     /// # Errors

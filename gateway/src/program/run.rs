@@ -39,19 +39,13 @@ pub async fn run(settings: &Settings, shutdown: CancellationToken) -> Result<(),
 /// One line with the settings as they are in effect; addresses show neither user nor password.
 fn announce(settings: &Settings, models: &Models) {
     let shared = &settings.shared;
-    let catalog = models.catalog();
-    let names: Vec<&str> = catalog
-        .models()
-        .iter()
-        .map(|model| model.name.as_str())
-        .collect();
     tracing::info!(
         amqp_url = or_none(shared.amqp_url.as_ref()),
         redis_url = or_none(shared.redis_url.as_ref()),
         cache_url = or_none(shared.cache_url.as_ref()),
         otlp_url = or_none(shared.trace.otlp_url.as_ref()),
         prefix = shared.prefix.as_str(),
-        models = names.join(", "),
+        models = models.catalog().names(),
         default_model = models.default_name(),
         max_in_flight = settings.max_in_flight,
         max_body = settings.max_body,
