@@ -12,7 +12,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// Of so many choices between two waiting queues one goes to the batch queue.
 const BATCH_TURN: u8 = 4;
 
-/// Two queues, one per queue. Interactive work comes first, but where both wait every fourth place is the batch queue's.
+/// Two queues, one per priority. Interactive jobs go first; while both wait, every fourth choice is the batch priority's.
 #[derive(Debug)]
 pub struct PriorityQueues<T> {
     interactive: VecDeque<T>,

@@ -40,14 +40,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub use counters::QueueCounters;
-pub use publish_buffer::{Grouping, HandOverLimits};
+pub use publish_buffer::{Grouping, PublishBufferLimits};
 pub use settings::{RabbitSettings, Role};
 pub use topology::QueueLimits;
 
 use self::connection::{Link, SetUp, Supervisor};
 use self::consumer::Order;
 use self::dead_letters::{RabbitDeadLetterQueue, unavailable};
-use self::publish_buffer::HandOver;
+use self::publish_buffer::PublishBuffer;
 use self::publisher::{CONFIRM, Publishing};
 use self::replies::{ConsumeSetUp, PublishSetUp, ReplyInbox, ReplySender, SharedChannel};
 use self::topology::{Topology, waiting};
@@ -164,7 +164,10 @@ impl RabbitQueue {
         let publishing = Arc::new(Publishing {
             link: publishing,
             topology,
-            publish_buffer: Arc::new(HandOver::new(settings.publish_buffer, settings.grouping)),
+            publish_buffer: Arc::new(PublishBuffer::new(
+                settings.publish_buffer,
+                settings.grouping,
+            )),
             counters: settings.counters,
             tasks: publishers.clone(),
             missing: parking_lot::Mutex::default(),

@@ -26,7 +26,7 @@ pub struct Grouping {
 
 /// How much may wait for publishers or for the broker's confirm in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HandOverLimits {
+pub struct PublishBufferLimits {
     /// Jobs.
     pub jobs: usize,
     /// Bytes of their images; one job is always taken.
@@ -61,24 +61,24 @@ pub(super) struct Group {
     pub(super) pending: Vec<Pending>,
     bytes: usize,
     jobs: usize,
-    home: Arc<HandOver>,
+    buffer: Arc<PublishBuffer>,
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let mut publish_buffer = self.home.publish_buffer.lock();
-        publish_buffer.jobs -= self.jobs;
-        publish_buffer.bytes -= self.bytes;
+        let mut state = self.buffer.state.lock();
+        state.jobs -= self.jobs;
+        state.bytes -= self.bytes;
     }
 }
 
-type PriorityName = (ModelName, Priority);
+type QueueKey = (ModelName, Priority);
 
 #[derive(Debug, Default)]
-struct PublishBuffer {
-    queues: HashMap<PriorityName, VecDeque<Pending>>,
+struct BufferState {
+    queues: HashMap<QueueKey, VecDeque<Pending>>,
     /// The queues in which jobs wait; each gets a message in turn.
-    turn: VecDeque<PriorityName>,
+    turn: VecDeque<QueueKey>,
     /// Jobs waiting or on their way.
     jobs: usize,
     bytes: usize,
@@ -87,17 +87,17 @@ struct PublishBuffer {
 
 /// The bounded buffer from callers to publishers.
 #[derive(Debug)]
-pub(super) struct HandOver {
-    publish_buffer: Mutex<PublishBuffer>,
+pub(super) struct PublishBuffer {
+    state: Mutex<BufferState>,
     arrived: Notify,
-    limits: HandOverLimits,
+    limits: PublishBufferLimits,
     grouping: Grouping,
 }
 
-impl HandOver {
-    pub(super) fn new(limits: HandOverLimits, grouping: Grouping) -> Self {
+impl PublishBuffer {
+    pub(super) fn new(limits: PublishBufferLimits, grouping: Grouping) -> Self {
         Self {
-            publish_buffer: Mutex::default(),
+            state: Mutex::default(),
             arrived: Notify::new(),
             limits,
             grouping,
@@ -107,24 +107,24 @@ impl HandOver {
     /// Takes a job, or says at once that there is no room for it.
     pub(super) fn push(&self, pending: Pending) -> Result<(), PublishError> {
         let bytes = pending.bytes();
-        let mut publish_buffer = self.publish_buffer.lock();
-        if publish_buffer.closed {
+        let mut state = self.state.lock();
+        if state.closed {
             return Err(PublishError::Unavailable("the queue is closed".into()));
         }
-        let room = publish_buffer.jobs < self.limits.jobs
-            && publish_buffer.bytes.saturating_add(bytes) <= self.limits.bytes;
-        if publish_buffer.jobs > 0 && !room {
+        let room =
+            state.jobs < self.limits.jobs && state.bytes.saturating_add(bytes) <= self.limits.bytes;
+        if state.jobs > 0 && !room {
             return Err(PublishError::Full);
         }
-        publish_buffer.jobs += 1;
-        publish_buffer.bytes += bytes;
+        state.jobs += 1;
+        state.bytes += bytes;
         let name = (pending.job.model.clone(), pending.job.priority());
-        let waiting = publish_buffer.queues.entry(name.clone()).or_default();
+        let waiting = state.queues.entry(name.clone()).or_default();
         waiting.push_back(pending);
         if waiting.len() == 1 {
-            publish_buffer.turn.push_back(name);
+            state.turn.push_back(name);
         }
-        drop(publish_buffer);
+        drop(state);
         self.arrived.notify_one();
         Ok(())
     }
@@ -137,7 +137,7 @@ impl HandOver {
             if let Some(group) = self.take() {
                 return Some(group);
             }
-            if self.publish_buffer.lock().closed {
+            if self.state.lock().closed {
                 return None;
             }
             arrived.await;
@@ -148,15 +148,15 @@ impl HandOver {
     }
 
     fn take(self: &Arc<Self>) -> Option<Group> {
-        let mut publish_buffer = self.publish_buffer.lock();
-        let name = publish_buffer.turn.pop_front()?;
-        let waiting = publish_buffer.queues.get_mut(&name)?;
+        let mut state = self.state.lock();
+        let name = state.turn.pop_front()?;
+        let waiting = state.queues.get_mut(&name)?;
         let pending = take_from(waiting, self.grouping);
         if !waiting.is_empty() {
-            publish_buffer.turn.push_back(name.clone());
+            state.turn.push_back(name.clone());
         }
-        let more = !publish_buffer.turn.is_empty();
-        drop(publish_buffer);
+        let more = !state.turn.is_empty();
+        drop(state);
         if more {
             self.arrived.notify_one();
         }
@@ -166,13 +166,13 @@ impl HandOver {
             jobs: pending.len(),
             bytes: pending.iter().map(Pending::bytes).sum(),
             pending,
-            home: Arc::clone(self),
+            buffer: Arc::clone(self),
         })
     }
 
     /// Refuses new jobs; those that wait are still published.
     pub(super) fn close(&self) {
-        self.publish_buffer.lock().closed = true;
+        self.state.lock().closed = true;
         self.arrived.notify_waiters();
     }
 }
@@ -204,8 +204,8 @@ mod tests {
 
     type Answer = oneshot::Receiver<Result<(), PublishError>>;
 
-    fn publish_buffer(limit: usize, group: usize) -> Arc<HandOver> {
-        let limits = HandOverLimits {
+    fn buffer(limit: usize, group: usize) -> Arc<PublishBuffer> {
+        let limits = PublishBufferLimits {
             jobs: limit,
             bytes: 1 << 20,
         };
@@ -213,17 +213,17 @@ mod tests {
             jobs: group,
             bytes: 8192,
         };
-        Arc::new(HandOver::new(limits, grouping))
+        Arc::new(PublishBuffer::new(limits, grouping))
     }
 
     fn fresh(n: u32) -> Job {
         job(&"first".parse().unwrap(), n)
     }
 
-    fn push(publish_buffer: &HandOver, job: Job) -> Result<Answer, PublishError> {
+    fn push(buffer: &PublishBuffer, job: Job) -> Result<Answer, PublishError> {
         let (verdict, answer) = oneshot::channel();
         let give_up = Instant::now() + Duration::from_secs(60);
-        publish_buffer
+        buffer
             .push(Pending {
                 job,
                 verdict,
@@ -233,9 +233,9 @@ mod tests {
     }
 
     /// The groups that wait, as their jobs' numbers.
-    fn groups(publish_buffer: &Arc<HandOver>) -> Vec<Vec<String>> {
+    fn groups(buffer: &Arc<PublishBuffer>) -> Vec<Vec<String>> {
         let mut groups = Vec::new();
-        while let Some(group) = publish_buffer.take() {
+        while let Some(group) = buffer.take() {
             let number = |pending: &Pending| pending.job.request_id.as_deref().unwrap().to_owned();
             groups.push(group.pending.iter().map(number).collect());
         }
@@ -244,84 +244,72 @@ mod tests {
 
     #[tokio::test]
     async fn what_gathered_goes_together_up_to_the_bound() {
-        let publish_buffer = publish_buffer(100, 4);
+        let buffer = buffer(100, 4);
         for n in 0..6 {
-            push(&publish_buffer, fresh(n)).unwrap();
+            push(&buffer, fresh(n)).unwrap();
         }
-        assert_eq!(
-            groups(&publish_buffer),
-            [vec!["0", "1", "2", "3"], vec!["4", "5"]]
-        );
+        assert_eq!(groups(&buffer), [vec!["0", "1", "2", "3"], vec!["4", "5"]]);
     }
 
     #[tokio::test]
     async fn large_and_restarted_jobs_travel_alone() {
-        let publish_buffer = publish_buffer(100, 4);
+        let buffer = buffer(100, 4);
         let large = Job {
             image: vec![0; 9000].into(),
             ..fresh(1)
         };
         for job in [fresh(0), large, fresh(2), alone(fresh(3)), fresh(4)] {
-            push(&publish_buffer, job).unwrap();
+            push(&buffer, job).unwrap();
         }
         assert_eq!(
-            groups(&publish_buffer),
+            groups(&buffer),
             [vec!["0"], vec!["1"], vec!["2"], vec!["3"], vec!["4"]]
         );
     }
 
     #[tokio::test]
     async fn lanes_take_turns() {
-        let publish_buffer = publish_buffer(100, 2);
+        let buffer = buffer(100, 2);
         for n in 0..4 {
-            push(&publish_buffer, submitted(fresh(n))).unwrap();
+            push(&buffer, submitted(fresh(n))).unwrap();
         }
-        push(&publish_buffer, fresh(9)).unwrap();
-        assert_eq!(
-            groups(&publish_buffer),
-            [vec!["0", "1"], vec!["9"], vec!["2", "3"]]
-        );
+        push(&buffer, fresh(9)).unwrap();
+        assert_eq!(groups(&buffer), [vec!["0", "1"], vec!["9"], vec!["2", "3"]]);
     }
 
     #[tokio::test]
     async fn room_is_free_again_only_when_a_group_is_done() {
-        let publish_buffer = publish_buffer(2, 4);
-        push(&publish_buffer, fresh(0)).unwrap();
-        push(&publish_buffer, fresh(1)).unwrap();
-        assert!(matches!(
-            push(&publish_buffer, fresh(2)),
-            Err(PublishError::Full)
-        ));
-        let group = publish_buffer.next().await.unwrap();
-        assert!(push(&publish_buffer, fresh(2)).is_err(), "still on its way");
+        let buffer = buffer(2, 4);
+        push(&buffer, fresh(0)).unwrap();
+        push(&buffer, fresh(1)).unwrap();
+        assert!(matches!(push(&buffer, fresh(2)), Err(PublishError::Full)));
+        let group = buffer.next().await.unwrap();
+        assert!(push(&buffer, fresh(2)).is_err(), "still on its way");
         drop(group);
-        push(&publish_buffer, fresh(2)).unwrap();
+        push(&buffer, fresh(2)).unwrap();
     }
 
     #[tokio::test]
     async fn bytes_are_bounded_but_one_job_is_always_taken() {
-        let publish_buffer = publish_buffer(100, 4);
+        let buffer = buffer(100, 4);
         let huge = Job {
             image: vec![0; 2 << 20].into(),
             ..fresh(0)
         };
-        push(&publish_buffer, huge).unwrap();
-        assert!(matches!(
-            push(&publish_buffer, fresh(1)),
-            Err(PublishError::Full)
-        ));
+        push(&buffer, huge).unwrap();
+        assert!(matches!(push(&buffer, fresh(1)), Err(PublishError::Full)));
     }
 
     #[tokio::test]
-    async fn a_closed_hand_over_gives_out_the_rest_and_ends() {
-        let publish_buffer = publish_buffer(100, 4);
-        push(&publish_buffer, fresh(0)).unwrap();
-        publish_buffer.close();
+    async fn a_closed_buffer_gives_out_the_rest_and_ends() {
+        let buffer = buffer(100, 4);
+        push(&buffer, fresh(0)).unwrap();
+        buffer.close();
         assert!(matches!(
-            push(&publish_buffer, fresh(1)),
+            push(&buffer, fresh(1)),
             Err(PublishError::Unavailable(_))
         ));
-        assert!(publish_buffer.next().await.is_some());
-        assert!(publish_buffer.next().await.is_none());
+        assert!(buffer.next().await.is_some());
+        assert!(buffer.next().await.is_none());
     }
 }

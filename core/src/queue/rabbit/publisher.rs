@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::connection::Link;
 use super::counters::QueueCounters;
 use super::error::RabbitError;
-use super::publish_buffer::{Group, HandOver, Pending};
+use super::publish_buffer::{Group, Pending, PublishBuffer};
 use super::topology::{Topology, in_time};
 use crate::job::{Job, Priority};
 use crate::program::failpoint;
@@ -43,7 +43,7 @@ pub(super) const REDECLARE_DELAY: Duration = Duration::from_secs(1);
 pub(super) struct Publishing {
     pub(super) link: Link,
     pub(super) topology: Arc<Topology>,
-    pub(super) publish_buffer: Arc<HandOver>,
+    pub(super) publish_buffer: Arc<PublishBuffer>,
     pub(super) counters: QueueCounters,
     pub(super) tasks: TaskTracker,
     /// Queues that were missing and are about to be made again.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::counters::QueueCounters;
-use super::publish_buffer::{Grouping, HandOverLimits};
+use super::publish_buffer::{Grouping, PublishBufferLimits};
 use super::topology::QueueLimits;
 use crate::job::ModelName;
 use crate::program::config::{AmqpUrls, Prefix};
@@ -48,7 +48,7 @@ pub struct RabbitSettings {
     /// at 8. More than 8 only make messages smaller.
     pub publishers: usize,
     /// Bounds of what waits within this process.
-    pub publish_buffer: HandOverLimits,
+    pub publish_buffer: PublishBufferLimits,
     /// What is counted.
     pub counters: QueueCounters,
 }
@@ -74,7 +74,7 @@ impl RabbitSettings {
                 bytes: 512 * 1024,
             },
             publishers: 8,
-            publish_buffer: HandOverLimits {
+            publish_buffer: PublishBufferLimits {
                 jobs: 4096,
                 bytes: 128 * 1024 * 1024,
             },
