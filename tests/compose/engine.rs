@@ -36,9 +36,9 @@ pub(crate) fn have(images: Vec<String>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The images a Dockerfile begins with: whatever is no stage of its own.
+/// The images a Dockerfile begins with: whatever is neither a stage of its own nor `scratch`, which is no image.
 fn bases(dockerfile: &str) -> Vec<String> {
-    let (mut stages, mut bases) = (Vec::new(), Vec::new());
+    let (mut stages, mut bases) = (vec!["scratch"], Vec::new());
     for line in dockerfile.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         let ["FROM", image, rest @ ..] = &words[..] else {
