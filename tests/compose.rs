@@ -30,9 +30,9 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(120);
 /// Longest time to a container's first health check.
 const CHECK_LIMIT: Duration = Duration::from_secs(60);
 
-/// Scenarios that need more than a published port: models of the tests, a second gateway, a look at processes, programs that
-/// are built or installed apart.
-const NOT_HERE: [&str; 11] = [
+/// Scenarios that need more than a published port: models of the tests, a second gateway, a look at processes or their metrics,
+/// programs that are built or installed apart.
+const NOT_HERE: [&str; 13] = [
     "cli::",
     "models::",
     "oip::",
@@ -44,6 +44,8 @@ const NOT_HERE: [&str; 11] = [
     "cache::another_model",
     "cache::a_result_is_shared",
     "bad_images::hostile",
+    "discovery::a_program_tells",
+    "photographs::pictures_with_faults",
 ];
 
 fn main() -> ExitCode {
