@@ -1,4 +1,4 @@
-// A small line chart in SVG: several series over the last minutes, each with its newest value. Knows nothing of fleets.
+// A small line chart in SVG: several series over a time, each with its newest value, and both axes. Knows nothing of fleets.
 
 import { h, svg } from "./dom.js";
 
@@ -15,12 +15,17 @@ export class Chart {
     const plot = svg("svg", { class: "plot", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" }, ...this.lines);
     this.now = series.map(() => h("span", { class: "number", text: "–" }));
     const legend = series.map(({ name, kind }, index) => h("li", {}, h("span", { class: `dot ${kind}` }), h("span", { text: name }), this.now[index]));
-    this.most = h("span", { class: "soft number" });
-    this.element = h("figure", { class: "panel chart" }, h("figcaption", { class: "row" }, h("span", { class: "name", text: title }), this.most), plot, h("ul", { class: "legend" }, ...legend));
+    this.most = h("span", {});
+    this.ends = [h("time", {}), h("time", {})];
+    const values = h("div", { class: "values" }, this.most, h("span", { text: format(0) }));
+    const times = h("div", { class: "times row" }, ...this.ends);
+    const area = h("div", { class: "area soft number" }, values, plot, times);
+    this.element = h("figure", { class: "panel chart" }, h("figcaption", { class: "name", text: title }), area, h("ul", { class: "legend" }, ...legend));
   }
 
   /** Draws points `{ at, value }` per series, for the time from `from` to `to`. */
   draw(all, from, to) {
+    all = all.map((points) => points.filter(({ at }) => at >= from));
     const values = all.flat().map(({ value }) => value).filter((value) => value !== null);
     const most = Math.max(this.top, ...values);
     const x = (at) => MARGIN + ((at - from) / (to - from)) * (WIDTH - 2 * MARGIN);
@@ -40,6 +45,9 @@ export class Chart {
       const newest = points.at(-1)?.value ?? null;
       this.now[index].textContent = newest === null ? "–" : this.format(newest);
     });
-    this.most.textContent = values.length > 0 ? `top ${this.format(most)}` : "";
+    this.most.textContent = values.length > 0 ? this.format(most) : "";
+    [from, to].forEach((at, index) => {
+      this.ends[index].textContent = new Date(at).toLocaleTimeString();
+    });
   }
 }

@@ -1,35 +1,26 @@
 // The fleet's page: one stream of numbers, and what it says. How charts are drawn is chart.js, what is kept history.js.
 
-import { useKey, whenLocked } from "./api.js";
+import { ask, useKey, whenLocked } from "./api.js";
 import { Chart } from "./chart.js";
 import { $, h, percent } from "./dom.js";
 import { follow, sleep } from "./events.js";
-import { History, SPAN_MS } from "./history.js";
+import { History } from "./history.js";
 
 /** The gateway tells once a second; after so long without a word the stream is dead. */
 const SILENCE_MS = 5_000;
 /** How long a refusal that will not pass by itself is left alone. */
 const PAUSE_MS = 10_000;
 
-/** What it means that something the gateway depends on is not well. */
-const TROUBLE = {
-  broker: { down: "The broker is down: nothing new is taken.", blocked: "The broker takes no messages: it is short of memory or disk." },
-  store: { down: "The store is down: synchronous requests are answered, new asynchronous jobs are rejected, and the list of processes is out of date." },
-  cache: { down: "The cache is down: every picture is computed." },
-};
 const count = (value) => (value >= 100 || Number.isInteger(value) ? String(Math.round(value)) : value.toFixed(1));
 const many = (number, what) => `${number ?? "no known"} ${what}${number === 1 ? "" : "s"}`;
 const perSecond = (value) => `${count(value)}/s`;
 const milliseconds = (value) => `${value >= 100 ? Math.round(value) : value.toFixed(1)} ms`;
 
 const history = new History();
-const sum = (list, read) => list.reduce((total, entry) => total + read(entry), 0);
-const depth = (priority) => (stats) => sum(stats.queues.filter((entry) => entry.priority === priority), (entry) => entry.depth);
-
 /** Charts: what is drawn, and how each series is read from the history. */
 const CHARTS = [
   {
-    title: "Jobs ended",
+    title: "Jobs ended per second",
     format: perSecond,
     series: [
       { name: "succeeded", kind: "infer", read: () => history.rates(({ jobs }) => jobs.succeeded) },
@@ -39,7 +30,7 @@ const CHARTS = [
     ],
   },
   {
-    title: "Requests",
+    title: "Requests per second, of the minute before",
     format: perSecond,
     series: [
       { name: "answered", kind: "decode", read: () => history.values(({ rates }) => rates.answered_per_s) },
@@ -48,7 +39,7 @@ const CHARTS = [
     ],
   },
   {
-    title: "Latency, last minute",
+    title: "Latency, of the minute before",
     format: milliseconds,
     series: ["p50", "p90", "p99"].map((name, index) => ({ name, kind: ["infer", "decode", "batch"][index], read: () => history.values(({ latency_ms: latency }) => latency[name]) })),
   },
@@ -57,12 +48,12 @@ const CHARTS = [
     format: count,
     top: 1,
     series: [
-      { name: "interactive", kind: "infer", read: () => history.values(depth("interactive")) },
-      { name: "batch", kind: "queue", read: () => history.values(depth("batch")) },
+      { name: "interactive", kind: "infer", read: () => history.values(({ waiting }) => waiting.interactive) },
+      { name: "batch", kind: "queue", read: () => history.values(({ waiting }) => waiting.batch) },
     ],
   },
   {
-    title: "Cache hits, last minute",
+    title: "Cache hits, of the minute before",
     format: (value) => percent(value),
     top: 1,
     series: [{ name: "share of requests", kind: "infer", read: () => history.values(({ cache }) => cache.hit_ratio) }],
@@ -72,8 +63,8 @@ const CHARTS = [
     format: count,
     top: 1,
     series: [
-      { name: "busy", kind: "batch", read: () => history.values(({ workers }) => workers && sum(workers, ({ busy }) => busy)) },
-      { name: "in all", kind: "network", read: () => history.values(({ workers }) => workers && sum(workers, ({ sessions }) => sessions)) },
+      { name: "busy", kind: "batch", read: () => history.values(({ sessions }) => sessions?.busy ?? null) },
+      { name: "in all", kind: "network", read: () => history.values(({ sessions }) => sessions?.total ?? null) },
     ],
   },
 ].map((described) => ({ chart: new Chart(described), series: described.series }));
@@ -88,29 +79,29 @@ function stand(state, text) {
   }
 }
 
-function troubles({ dependencies, workers, jobs }) {
-  const found = Object.entries(dependencies).map(([name, state]) => TROUBLE[name]?.[state]);
-  if (workers?.length === 0) {
-    found.push("No worker is there: what is asked for waits.");
-  }
-  if (jobs.dead_letters > 0) {
-    found.push(`${many(jobs.dead_letters, "message")} dead-lettered.`);
-  }
-  return found.filter(Boolean);
-}
-
 function show(stats) {
-  const found = troubles(stats);
+  const found = stats.conditions.map(({ text }) => text);
   const where = stats.mode === "embedded" ? "One process, gateway and worker" : `${many(stats.gateways.length, "gateway")}, ${many(stats.workers?.length, "worker")}`;
   stand(found.length > 0 ? "trouble" : "live", found.length > 0 ? found.join(" ") : `Live. ${where}; all is well.`);
   $("dependencies").replaceChildren(...Object.entries(stats.dependencies).map(dependency), ...facts(stats));
-  for (const { chart, series } of CHARTS) {
-    chart.draw(series.map(({ read }) => read()), history.now - SPAN_MS, history.now);
-  }
+  draw();
+  $("events").replaceChildren(...stats.events.map(happened));
   $("queues").replaceChildren(...stats.queues.map(queue));
   $("workers").replaceChildren(...(stats.workers ?? []).flatMap(worker));
   $("worker-count").textContent = stats.workers ? String(stats.workers.length) : "unknown";
   $("gateways").replaceChildren(...stats.gateways.map(gateway));
+}
+
+function draw() {
+  const span = Number($("span").value) * 60_000;
+  for (const { chart, series } of CHARTS) {
+    chart.draw(series.map(({ read }) => read()), history.now - span, history.now);
+  }
+}
+
+function happened({ at, warning, text }) {
+  const time = new Date(at);
+  return h("li", {}, h("time", { class: "number soft", datetime: at, title: time.toLocaleString(), text: time.toLocaleTimeString() }), h("span", { class: warning ? "bad" : "", text }));
 }
 
 function dependency([name, state]) {
@@ -184,6 +175,8 @@ async function live() {
       return false;
     };
     try {
+      const kept = await (await ask("/stats/history", { signal })).json();
+      history.fill(kept.samples.map((sample) => ({ at: Date.parse(sample.at), stats: sample })));
       await follow("/stats/events", { signal, take, silence: SILENCE_MS, state: (up, problem) => up || lost(problem?.status === 0 ? "" : problem?.message) });
     } catch (problem) {
       if (!signal.aborted) {
@@ -202,6 +195,7 @@ $("locked").addEventListener("submit", (event) => {
   useKey($("key").value.trim());
   retry.abort();
 });
+$("span").addEventListener("change", draw);
 $("charts").replaceChildren(...CHARTS.map(({ chart }) => chart.element));
 live();
 document.documentElement.dataset.ready = "yes";

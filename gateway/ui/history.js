@@ -1,7 +1,10 @@
-// The last minutes of the fleet's numbers: samples, and what changes between them. No element.
+// The last hour of the fleet's numbers: samples, and what changes between them. No element.
 
-/** How far back charts go. */
-export const SPAN_MS = 5 * 60_000;
+/** How far back samples are kept. */
+const SPAN_MS = 60 * 60_000;
+/** Samples come once a second; those older than this are kept once in ten seconds, as the gateway keeps them. */
+const FINE_MS = 5 * 60_000;
+const COARSE_MS = 10_000;
 /** Counts come about once a second, each up to half a second old: a rate over less would jump. */
 const RATE_MS = 6_000;
 
@@ -9,17 +12,29 @@ const RATE_MS = 6_000;
 export class History {
   samples = [];
 
-  /** Takes a sample in; one of an older time means that another gateway's clock speaks, and the history starts again. */
+  /** Takes a sample in; one of a much older time means that another gateway's clock speaks, and the history starts again. */
   add(at, stats) {
     const last = this.samples.at(-1);
-    if (last && at <= last.at) {
+    if (last && at < last.at - COARSE_MS) {
       this.samples = [];
+    } else if (last && at <= last.at) {
+      return;
     }
     this.samples.push({ at, stats });
     const oldest = at - SPAN_MS;
     while (this.samples[1]?.at < oldest) {
       this.samples.shift();
     }
+    const aged = this.samples.findIndex((sample) => sample.at > at - FINE_MS) - 1;
+    if (aged > 0 && this.samples[aged].at - this.samples[aged - 1].at < COARSE_MS) {
+      this.samples.splice(aged, 1);
+    }
+  }
+
+  /** Takes what the gateway has kept, older than all that is here. */
+  fill(kept) {
+    const oldest = this.samples[0]?.at ?? Infinity;
+    this.samples.unshift(...kept.filter(({ at }) => at < oldest));
   }
 
   /** The newest moment. */

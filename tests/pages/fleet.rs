@@ -52,6 +52,18 @@ pub(super) async fn workers_come_and_go_before_ones_eyes(
         );
         on.with_workers(|workers| drop(workers.pop()));
     }
+    page.until_text("#standing", "is lost").await;
+    page.until_text("#events", "has left").await;
+    page.picture("fleet-worker-lost").await?;
+    on.add_workers(1);
+    page.until_text("#standing", "all is well").await;
+    on.with_workers(|workers| {
+        workers[2].signal("TERM");
+        drop(workers.pop());
+    });
+    // What the gateway has kept is there for the next visit.
+    page.reload().await?;
+    page.until_text("#events", "is lost").await;
     page.close(&[]).await
 }
 

@@ -19,7 +19,13 @@ pub async fn run(
         while let Some(change) = changes.recv().await {
             match change {
                 Change::Now(model) => gateway.models.comes(&model),
-                Change::Refused(Some(name)) => gateway.metrics.model_changed(&name, "refused"),
+                Change::Refused(Some(name)) => {
+                    gateway.metrics.model_changed(&name, "refused");
+                    let text =
+                        format!("A new file of the model {name} was refused; the old one stays.");
+                    let now = gateway.predictions.clock.now();
+                    gateway.stats.note(now, "model_refused", true, text);
+                }
                 Change::Refused(None) => {}
             }
         }
@@ -31,12 +37,12 @@ pub async fn run(
 pub(crate) fn look_at(gateway: &Gateway, members: &Members) {
     for model in gateway.models.take_over(members) {
         gateway.metrics.model_changed(&model.name, "taken");
-        tracing::info!(
-            model.name = %model.name,
-            model.version = model.version,
-            model.digest = %model.digest,
-            "a model was changed: all its workers hold the new file, new jobs are for it"
+        let text = format!(
+            "The model {} was changed to version {}, {}: all its workers hold the new file, new jobs are for it.",
+            model.name, model.version, model.digest
         );
+        let now = gateway.predictions.clock.now();
+        gateway.stats.note(now, "model_changed", false, text);
     }
     for model in gateway.models.catalog().models() {
         let held = members.workers.iter().flat_map(|worker| &worker.models);

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::background::changes;
 use crate::service::gateway::Gateway;
+use crate::service::stats::conditions;
 use crate::service::stats::dependencies::Dependencies;
 use crate::service::stats::snapshot;
 use crate::service::stats::status::status;
@@ -35,7 +36,14 @@ pub async fn read(gateway: Arc<Gateway>, stop: CancellationToken) {
             _ = ticks.tick() => read_all(&gateway).await,
             () = sleep_until(silence.unwrap_or(now)), if silence.is_some() => drop(queues.read_members().await),
         }
-        match serde_json::to_string(&snapshot::of(&gateway)) {
+        look_at_fleet(&gateway);
+        let snapshot = snapshot::of(&gateway);
+        gateway
+            .stats
+            .lock()
+            .history
+            .offer(Instant::now(), &snapshot.figures);
+        match serde_json::to_string(&snapshot) {
             Ok(json) => drop(gateway.stats.latest.send_replace(json.into())),
             Err(error) => tracing::error!(%error, "the fleet's numbers could not be written"),
         }
@@ -48,12 +56,23 @@ async fn read_all(gateway: &Gateway) {
         Dependencies::check(gateway),
         gateway.predictions.queues.read()
     );
+    let mut found = gateway.stats.lock();
+    found.recent.note(Instant::now(), gateway.metrics.traffic());
+    found.dependencies = dependencies;
+}
+
+/// Takes over what the processes say of themselves, and notes what has changed.
+fn look_at_fleet(gateway: &Gateway) {
+    let now = gateway.predictions.clock.now();
     if let Some(members) = gateway.predictions.queues.members() {
         changes::look_at(gateway, &members);
+        let mut found = gateway.stats.lock();
+        found.count(&gateway.stats.id, &members);
+        found.log.look_at(now, &members);
     }
-    let mut found = gateway.stats.lock();
-    found.0.note(Instant::now(), gateway.metrics.traffic());
-    found.1 = dependencies;
+    let dependencies = gateway.stats.lock().dependencies;
+    let lasting = conditions::of(gateway, dependencies);
+    gateway.stats.lock().log.set(now, lasting);
 }
 
 /// Announces this gateway until `stop` fires, then takes it off the list of processes.

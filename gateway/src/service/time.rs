@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 /// A moment as RFC 3339 in UTC, with milliseconds.
-#[derive(Clone, Copy, Debug, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, ToSchema)]
 #[schema(value_type = String, format = DateTime)]
 pub(crate) struct Time(pub(crate) UnixMillis);
 

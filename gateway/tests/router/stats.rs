@@ -7,7 +7,10 @@ use axum::body::Body;
 use axum::http::Request;
 use futures_util::StreamExt as _;
 use selvage_core::job::Priority;
-use selvage_core::registry::{ANNOUNCE_EVERY, Fleet as _, Member, WorkerStatus};
+use selvage_core::key::Digest;
+use selvage_core::registry::{
+    ANNOUNCE_EVERY, Fleet as _, GONE_AFTER, Member, ModelStatus, WorkerStatus,
+};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -116,6 +119,15 @@ async fn a_backlog_has_a_depth_and_an_age_and_both_end_with_it() {
     }
 }
 
+/// A model in a worker that has succeeded with seven jobs.
+fn held() -> ModelStatus {
+    serde_json::from_value(serde_json::json!({
+        "name": "m", "version": "1", "digest": Digest::of(b"m"), "sessions": 1, "busy": 0,
+        "jobs": 7, "batches": 7, "ended": {"succeeded": 7},
+    }))
+    .unwrap()
+}
+
 /// A worker that announces itself until it is killed.
 fn announced(rig: &Rig) -> JoinHandle<()> {
     let fleet = Arc::clone(&rig.fleet);
@@ -123,7 +135,7 @@ fn announced(rig: &Rig) -> JoinHandle<()> {
         let worker = Member::Worker(WorkerStatus {
             id: "w".to_owned(),
             started_at: selvage_core::clock::UnixMillis::wall(),
-            models: Vec::new(),
+            models: vec![held()],
         });
         loop {
             fleet.announce(&worker).await.unwrap();
@@ -221,4 +233,47 @@ async fn what_is_down_is_said() {
     }
     let unknown = rig.get("/stats?model=tiny").await;
     unknown.expect_problem(422, "invalid_option");
+}
+
+/// In simulated time: a worker that dies is a condition and an event, and its counts stay in the sums.
+#[tokio::test(start_paused = true)]
+async fn a_lost_worker_is_said_and_its_counts_stay() {
+    let rig = Rig::new(Plan::default());
+    let worker = announced(&rig);
+    let mut body = open(&rig).await;
+    let mut until = async |wanted: fn(&Value) -> bool| loop {
+        let (_, stats) = event(&mut body).await.unwrap();
+        if wanted(&stats) {
+            return stats;
+        }
+    };
+    until(|stats| stats["jobs"]["succeeded"] == 7).await;
+    worker.abort();
+    let conditions = |stats: &Value| {
+        let all = stats["conditions"].as_array().unwrap().iter();
+        all.map(|one| format!("{} {}", one["kind"], one["subject"]))
+            .collect::<Vec<_>>()
+    };
+    let lost = until(|stats| stats["conditions"].to_string().contains("worker_lost")).await;
+    assert_eq!(
+        conditions(&lost),
+        [r#""no_worker" "fleet""#, r#""worker_lost" "w""#]
+    );
+    assert_eq!(lost["events"][0]["warning"], true);
+    sleep(2 * GONE_AFTER).await;
+    let stats = stats(&rig).await;
+    assert_eq!(stats["jobs"]["succeeded"], 7);
+    assert_eq!(stats["workers"], serde_json::json!([]));
+}
+
+/// In simulated time: an hour of samples, ten seconds apart.
+#[tokio::test(start_paused = true)]
+async fn the_last_hour_is_kept() {
+    let rig = Rig::new(Plan::default());
+    sleep(Duration::from_secs(2 * 3600)).await;
+    let answer = rig.get("/stats/history").await.expect(200);
+    assert_eq!(answer.json["every_s"], 10);
+    let samples = answer.json["samples"].as_array().unwrap();
+    assert_eq!(samples.len(), 360);
+    assert!(samples[0]["at"].as_str() < samples[1]["at"].as_str());
 }

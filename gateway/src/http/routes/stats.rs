@@ -1,4 +1,4 @@
-//! `GET /stats` and `GET /stats/events`: the fleet in numbers, once or once a second.
+//! `GET /stats`, `/stats/events` and `/stats/history`: the fleet in numbers, once, once a second, or of the last hour.
 
 use std::convert::Infallible;
 
@@ -7,6 +7,8 @@ use axum::http::{StatusCode, Uri};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream::unfold;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::events::{RETRY, unbuffered};
 use super::jobs::no_store;
@@ -14,7 +16,8 @@ use crate::http::app::App;
 use crate::http::error::{ApiError, Code};
 use crate::http::openapi::{Errors, set};
 use crate::http::options::Query;
-use crate::service::stats::snapshot::{self, Snapshot};
+use crate::service::stats::history::EVERY;
+use crate::service::stats::snapshot::{self, Figures, Snapshot};
 
 /// The fleet in numbers
 ///
@@ -32,6 +35,35 @@ use crate::service::stats::snapshot::{self, Snapshot};
 pub(super) async fn show(State(app): State<App>, uri: Uri) -> Result<Response, ApiError> {
     Query::of(&uri)?.nothing()?;
     Ok(no_store(StatusCode::OK, &snapshot::of(&app)))
+}
+
+/// The last hour of the fleet in numbers
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct StatsHistory {
+    /// Seconds from one sample to the next.
+    every_s: u64,
+    /// Oldest first; those since this gateway started, at most an hour old.
+    samples: Vec<Figures>,
+}
+
+/// The last hour of the fleet in numbers
+#[utoipa::path(
+    get,
+    path = "/stats/history",
+    operation_id = "statsHistory",
+    tag = "service",
+    responses(
+        (status = 200, description = "The samples.", body = StatsHistory, headers(("Cache-Control"))),
+        Errors<{ set(&[Code::InvalidOption]) }>,
+    ),
+)]
+pub(super) async fn history(State(app): State<App>, uri: Uri) -> Result<Response, ApiError> {
+    Query::of(&uri)?.nothing()?;
+    let history = StatsHistory {
+        every_s: EVERY.as_secs(),
+        samples: app.stats.history(),
+    };
+    Ok(no_store(StatusCode::OK, &history))
 }
 
 /// The fleet in numbers, as a stream

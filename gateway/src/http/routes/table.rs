@@ -86,6 +86,7 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(input::input))
         .routes(routes!(stats::show))
         .routes(routes!(stats::follow))
+        .routes(routes!(stats::history))
         .routes(routes!(dead_letters::list, dead_letters::purge))
         .routes(routes!(dead_letters::replay_all))
         .routes(routes!(dead_letters::replay))

@@ -3,11 +3,16 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use selvage_core::clock::UnixMillis;
-use selvage_core::registry::member_id;
+use selvage_core::registry::{Ends, Members, Traffic, member_id};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
 
+use super::counted::Counted;
 use super::dependencies::Dependencies;
+use super::events::EventLog;
+use super::history::History;
 use super::recent::Recent;
+use super::snapshot::{Figures, add_ends};
 
 /// Most streams of these numbers at one gateway; dashboards need a few.
 const MAX_STREAMS: usize = 256;
@@ -17,9 +22,40 @@ const MAX_STREAMS: usize = 256;
 pub struct Stats {
     pub(crate) id: String,
     pub(crate) started_at: UnixMillis,
-    found: Mutex<(Recent, Dependencies)>,
+    found: Mutex<Found>,
     pub(crate) latest: watch::Sender<Arc<str>>,
     streams: Arc<Semaphore>,
+}
+
+/// What the sampler found.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) recent: Recent,
+    pub(crate) dependencies: Dependencies,
+    pub(crate) log: EventLog,
+    pub(crate) history: History,
+    /// Counts of the other gateways.
+    pub(crate) others: Counted<Traffic>,
+    /// Counts of the workers.
+    pub(crate) workers: Counted<Ends>,
+}
+
+impl Found {
+    /// Takes the counts of all other processes.
+    pub(crate) fn count(&mut self, own_id: &str, members: &Members) {
+        let now = Instant::now();
+        let others = members.gateways.iter().filter(|one| one.id != own_id);
+        let others = others.map(|one| (one.id.clone(), one.total.clone()));
+        self.others.note(now, others, Traffic::add);
+        let workers = members.workers.iter().map(|one| {
+            let mut ended = Ends::default();
+            one.models
+                .iter()
+                .for_each(|held| add_ends(&mut ended, &held.ended));
+            (one.id.clone(), ended)
+        });
+        self.workers.note(now, workers, add_ends);
+    }
 }
 
 /// A place among the streams, and what is sent on it.
@@ -55,11 +91,18 @@ impl Stats {
         })
     }
 
-    pub(crate) fn dependencies(&self) -> Dependencies {
-        self.lock().1
+    /// Notes an event.
+    pub fn note(&self, at: UnixMillis, kind: &'static str, warning: bool, text: String) {
+        self.lock().log.note(at, kind, warning, text);
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, (Recent, Dependencies)> {
+    /// The samples of the last hour, oldest first.
+    #[must_use]
+    pub fn history(&self) -> Vec<Figures> {
+        self.lock().history.samples()
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Found> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,7 +10,10 @@ use selvage_core::registry::{Ends, GatewayStatus, Members, ModelStatus, Traffic,
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::conditions::Condition;
 use super::dependencies::Dependencies;
+use super::events::Event;
+use super::latest::Found;
 use super::recent::WINDOW;
 use super::status::status;
 use crate::service::gateway::Gateway;
@@ -21,13 +24,14 @@ use crate::service::time::Time;
 #[schema(as = Stats)]
 pub struct Snapshot {
     mode: &'static str,
-    at: Time,
     /// How far back rates, the hit ratio and quantiles reach.
     window_s: u64,
-    jobs: Jobs,
-    rates: Rates,
-    cache: CacheStats,
-    latency_ms: Latency,
+    #[serde(flatten)]
+    pub(crate) figures: Figures,
+    /// Faults that last; empty if all is well.
+    conditions: Vec<Condition>,
+    /// What happened last, newest first, as this gateway saw it.
+    events: Vec<Event>,
     models: Vec<ModelStats>,
     queues: Vec<QueueStats>,
     /// Messages that were dead-lettered and wait for somebody to look at them.
@@ -38,8 +42,38 @@ pub struct Snapshot {
     dependencies: Dependencies,
 }
 
-/// Counts since each process that is alive was started.
-#[derive(Debug, Serialize, ToSchema)]
+/// The figures of a moment, of which a history is kept.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+#[schema(as = StatsFigures)]
+pub struct Figures {
+    at: Time,
+    jobs: Jobs,
+    rates: Rates,
+    cache: CacheStats,
+    latency_ms: Latency,
+    waiting: Waiting,
+    /// `null` while the list of processes could not be read.
+    sessions: Option<Sessions>,
+}
+
+/// Messages in all queues of a priority.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+#[schema(as = WaitingStats)]
+struct Waiting {
+    interactive: u64,
+    batch: u64,
+}
+
+/// Sessions of all workers.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+#[schema(as = SessionStats)]
+struct Sessions {
+    busy: u32,
+    total: u32,
+}
+
+/// Counts of all processes since their start. Those that ended stay counted while the gateway that says this runs.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 #[schema(as = JobStats)]
 struct Jobs {
     in_flight: u64,
@@ -53,7 +87,7 @@ struct Jobs {
 }
 
 /// Per second, over the window.
-#[derive(Debug, Default, Serialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 #[schema(as = RateStats)]
 struct Rates {
     answered_per_s: f64,
@@ -61,7 +95,7 @@ struct Rates {
     refused_per_s: f64,
 }
 
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 struct CacheStats {
     hits: u64,
     misses: u64,
@@ -72,7 +106,7 @@ struct CacheStats {
 }
 
 /// Of answers to clients that waited, over the window; estimated within classes of half their size.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 #[schema(as = LatencyStats)]
 struct Latency {
     count: u64,
@@ -141,27 +175,52 @@ pub fn of(app: &Gateway) -> Snapshot {
     let now = app.predictions.clock.now();
     let members = app.predictions.queues.members();
     let gateways = with_this_one(members.as_deref(), status(app));
-    let mut total = Traffic::default();
-    let mut recent = Traffic::default();
-    for gateway in &gateways {
-        total.add(&gateway.total);
-        recent.add(&gateway.recent);
-    }
     let is_silent = |id: &str| members.as_ref().is_some_and(|list| list.is_silent(id));
-    let sum = |count: fn(&GatewayStatus) -> u64| gateways.iter().map(count).sum();
+    let workers = members.as_deref().map(|members| workers(members, now));
+    let queues = queues(app);
+    let found = app.stats.lock();
     Snapshot {
         mode: app.mode(),
-        at: Time(now),
         window_s: WINDOW.as_secs(),
+        figures: Figures {
+            at: Time(now),
+            waiting: waiting(&queues),
+            sessions: workers.as_deref().map(sessions),
+            ..figures(app, &gateways, &found)
+        },
+        conditions: found.log.conditions().to_vec(),
+        events: found.log.events().cloned().collect(),
+        models: models(app, members.as_deref()),
+        queues,
+        dead_letters: app.metrics.dead_letters_kept.get(),
+        workers,
+        gateways: gateways
+            .iter()
+            .filter(|gateway| gateway.id == app.stats.id || !is_silent(&gateway.id))
+            .map(|gateway| shown(gateway, app, now))
+            .collect(),
+        dependencies: found.dependencies,
+    }
+}
+
+fn figures(app: &Gateway, gateways: &[GatewayStatus], found: &Found) -> Figures {
+    let mut total = found.others.sum(Traffic::add);
+    total.add(&app.metrics.traffic());
+    let mut recent = Traffic::default();
+    gateways.iter().for_each(|one| recent.add(&one.recent));
+    let mut ended = found.workers.sum(add_ends);
+    ended.expired += total.expired;
+    let sum = |count: fn(&GatewayStatus) -> u64| gateways.iter().map(count).sum();
+    Figures {
         jobs: Jobs {
             in_flight: sum(|gateway| gateway.in_flight),
             in_flight_limit: sum(|gateway| gateway.in_flight_limit),
             submitted: total.submitted,
             refused: total.refused,
-            ended: ended(members.as_deref(), total.expired),
+            ended,
             dead_letters: u64::try_from(app.metrics.dead_letters_kept.get()).unwrap_or_default(),
         },
-        rates: rates(&gateways),
+        rates: rates(gateways),
         cache: CacheStats {
             hits: total.cache_hits,
             misses: total.cache_misses,
@@ -170,17 +229,34 @@ pub fn of(app: &Gateway) -> Snapshot {
             hit_ratio: ratio(recent.cache_hits, recent.cache_hits + recent.cache_misses),
         },
         latency_ms: latency(&recent),
-        models: models(app, members.as_deref()),
-        queues: queues(app),
-        dead_letters: app.metrics.dead_letters_kept.get(),
-        workers: members.as_deref().map(|members| workers(members, now)),
-        gateways: gateways
-            .iter()
-            .filter(|gateway| gateway.id == app.stats.id || !is_silent(&gateway.id))
-            .map(|gateway| shown(gateway, app, now))
-            .collect(),
-        dependencies: app.stats.dependencies(),
+        ..Figures::default()
     }
+}
+
+fn waiting(queues: &[QueueStats]) -> Waiting {
+    let sum = |priority| {
+        let of_it = queues.iter().filter(|queue| queue.priority == priority);
+        of_it.map(|queue| queue.depth).sum()
+    };
+    Waiting {
+        interactive: sum(Priority::Interactive),
+        batch: sum(Priority::Batch),
+    }
+}
+
+fn sessions(workers: &[WorkerStats]) -> Sessions {
+    Sessions {
+        busy: workers.iter().map(|worker| worker.busy).sum(),
+        total: workers.iter().map(|worker| worker.sessions).sum(),
+    }
+}
+
+/// Adds the second counts to the first.
+pub(crate) fn add_ends(sum: &mut Ends, one: &Ends) {
+    sum.succeeded += one.succeeded;
+    sum.failed += one.failed;
+    sum.canceled += one.canceled;
+    sum.expired += one.expired;
 }
 
 /// All gateways; this one as it is now, whatever the list has of it.
@@ -191,21 +267,6 @@ fn with_this_one(members: Option<&Members>, this: GatewayStatus) -> Vec<GatewayS
     all.push(this);
     all.sort_by(|a, b| a.id.cmp(&b.id));
     all
-}
-
-fn ended(members: Option<&Members>, swept: u64) -> Ends {
-    let workers = members.map_or(&[][..], |members| &members.workers);
-    let mut sum = Ends {
-        expired: swept,
-        ..Ends::default()
-    };
-    for held in workers.iter().flat_map(|worker| &worker.models) {
-        sum.succeeded += held.ended.succeeded;
-        sum.failed += held.ended.failed;
-        sum.canceled += held.ended.canceled;
-        sum.expired += held.ended.expired;
-    }
-    sum
 }
 
 fn rates(gateways: &[GatewayStatus]) -> Rates {

@@ -11,12 +11,17 @@ pub(crate) fn status(app: &Gateway) -> GatewayStatus {
     let admission = &app.predictions.admission;
     let total = app.metrics.traffic();
     let found = app.stats.lock();
-    let (recent, span) = found.0.until(Instant::now(), &total);
+    let (recent, span) = found.recent.until(Instant::now(), &total);
     let workers = app.predictions.queues.members();
     GatewayStatus {
         id: app.stats.id.clone(),
         started_at: app.stats.started_at,
-        status: standing(app, found.1, workers.map(|members| members.workers.len())).to_owned(),
+        status: standing(
+            app,
+            found.dependencies,
+            workers.map(|members| members.workers.len()),
+        )
+        .to_owned(),
         in_flight: admission.in_flight() as u64,
         in_flight_limit: admission.max() as u64,
         connections: u64::try_from(app.metrics.connections.get()).unwrap_or_default(),
