@@ -1,4 +1,4 @@
-//! How many tries run at once: in all, of one owner's jobs, and to one host. So receivers that hang delay only webhooks of the
+//! How many attempts run at once: in all, of one owner's jobs, and to one host. So receivers that hang delay only webhooks of the
 //! same owner and to the same host.
 
 use std::collections::HashMap;
@@ -10,11 +10,11 @@ use selvage_core::key_name::KeyName;
 use tokio::sync::Notify;
 use url::Url;
 
-/// Most tries at once.
+/// Most attempts at once.
 const MAX_AT_ONCE: usize = 64;
-/// Most tries at once for the jobs of one API key; without keys, for all jobs.
+/// Most attempts at once for the jobs of one API key; without keys, for all jobs.
 const OWNER_AT_ONCE: usize = 8;
-/// Most tries at once to one host. It is more than one owner has, so that no owner alone blocks a host that others use too.
+/// Most attempts at once to one host. It is more than one owner has, so that no owner alone blocks a host that others use too.
 const HOST_AT_ONCE: usize = 16;
 
 /// All slots of a gateway.
@@ -32,7 +32,7 @@ struct Taken {
     hosts: HashMap<String, usize>,
 }
 
-/// A slot for one try, free again when this is dropped.
+/// A slot for one attempt, free again when this is dropped.
 #[derive(Debug)]
 pub(super) struct Slot {
     slots: Arc<Slots>,
@@ -41,7 +41,7 @@ pub(super) struct Slot {
 }
 
 impl Slots {
-    /// A slot for one try of an owner to a URL; `None` where all are taken, or as many as the owner or the host may have.
+    /// A slot for one attempt of an owner to a URL; `None` where all are taken, or as many as the owner or the host may have.
     pub(super) fn take(self: &Arc<Self>, owner: Option<&KeyName>, url: &str) -> Option<Slot> {
         let (owner, host) = (owner.cloned(), host(url));
         let mut taken = self.lock();
