@@ -18,6 +18,7 @@
 //! | [`clock`] | the time deadlines are measured by |
 //! | [`image_format`] | the image formats, by their first bytes |
 //! | [`key_name`] | who an asynchronous job belongs to |
+//! | [`mod@metrics`] | tables of Prometheus metrics |
 //! | [`program`] | what both programs do in the same way: settings, logs, traces, start and end |
 //! | [`backends`] | opens RabbitMQ and Redis for a process of a fleet |
 
@@ -31,6 +32,7 @@ pub mod job;
 pub mod job_state;
 pub mod key;
 pub mod key_name;
+pub mod metrics;
 pub mod outcome;
 pub mod output;
 pub mod preview;

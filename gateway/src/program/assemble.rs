@@ -52,6 +52,7 @@ impl App {
             durable,
         } = backends;
         let metrics = Metrics::register(registry)?;
+        metrics.begin();
         let life = Arc::new(Lifecycle::default());
         let queues = Queues::new(
             models.catalog().models(),
