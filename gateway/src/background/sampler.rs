@@ -51,7 +51,7 @@ async fn read_all(gateway: &Gateway) {
     if let Some(members) = gateway.predictions.queues.members() {
         changes::look_at(gateway, &members);
     }
-    let mut found = gateway.stats.lock();
+    let mut found = gateway.stats.found.lock();
     found.0.note(Instant::now(), gateway.metrics.traffic());
     found.1 = dependencies;
 }

@@ -1,7 +1,8 @@
 //! The numbers read last, and who follows them.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use selvage_core::clock::UnixMillis;
 use selvage_core::registry::member_id;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -17,7 +18,7 @@ const MAX_STREAMS: usize = 256;
 pub struct Stats {
     pub(crate) id: String,
     pub(crate) started_at: UnixMillis,
-    found: Mutex<(Recent, Dependencies)>,
+    pub(crate) found: Mutex<(Recent, Dependencies)>,
     pub(crate) latest: watch::Sender<Arc<str>>,
     streams: Arc<Semaphore>,
 }
@@ -53,13 +54,5 @@ impl Stats {
             latest,
             _permit: permit,
         })
-    }
-
-    pub(crate) fn dependencies(&self) -> Dependencies {
-        self.lock().1
-    }
-
-    pub(crate) fn lock(&self) -> MutexGuard<'_, (Recent, Dependencies)> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

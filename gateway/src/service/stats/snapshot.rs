@@ -179,7 +179,7 @@ pub fn of(app: &Gateway) -> Snapshot {
             .filter(|gateway| gateway.id == app.stats.id || !is_silent(&gateway.id))
             .map(|gateway| shown(gateway, app, now))
             .collect(),
-        dependencies: app.stats.dependencies(),
+        dependencies: app.stats.found.lock().1,
     }
 }
 
