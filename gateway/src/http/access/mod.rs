@@ -197,9 +197,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
         let caller = parts.extensions.get::<Self>().cloned();
         // A route that forgot to ask for the key must not answer as if it had.
-        caller.ok_or_else(|| {
-            ApiError::new(Code::Internal, "see the log").because("a route without access control")
-        })
+        caller.ok_or_else(|| ApiError::internal("a route without access control"))
     }
 }
 
