@@ -9,7 +9,7 @@
 //! | [`catalog`] | the models folder: `model.toml`, checked |
 //! | [`queue`] | trait [`queue::Queue`], wire format, in-memory and RabbitMQ backends |
 //! | [`cache`] | trait [`cache::Cache`] and its in-memory backend |
-//! | [`store`] | trait [`store::JobStore`]: records of asynchronous jobs, and its in-memory backend |
+//! | [`store`] | traits [`store::JobStore`] and [`store::WorkerStore`]: records of asynchronous jobs, and their in-memory backend |
 //! | [`dead_letters`] | trait [`dead_letters::DeadLetterStore`]: messages no worker could use, and its in-memory backend |
 //! | [`tensor`] | a tensor in the place of an image |
 //! | [`preview`] | asking what a model is given to see |

@@ -8,7 +8,7 @@ use selvage_core::job::{JobId, Priority};
 use selvage_core::job_state::JobState;
 use selvage_core::outcome::{Cost, Failure, FailureCode};
 use selvage_core::output::Output;
-use selvage_core::store::{Completion, End, JobStore as _, Seed};
+use selvage_core::store::{Completion, End, JobStore as _, Seed, WorkerStore as _};
 use selvage_gateway::background::sweeper;
 
 use crate::rig::{Plan, Rig, boots, failed, old_id, png, scores};
