@@ -1,4 +1,4 @@
-//! Packs the pages: the files of `ui/` and the sample pictures, each also compressed, under paths that name their content.
+//! Packs the pages: the files of `ui/` and the sample pictures, each also compressed by gzip, under paths that name their content.
 //!
 //! The files' folder is named by the digest of all of them, so that modules can import each other by their plain names and
 //! every path may be kept for ever. The pages themselves keep their addresses and get the folder's name. Needs no Node.
@@ -27,10 +27,6 @@ const VIEWER: [(&str, &str); 4] = [
     ("DOCS_SCRIPT", "viewer/swagger-ui/swagger-ui-bundle.js.gz"),
     ("DOCS_STYLE", "viewer/swagger-ui/swagger-ui.css.gz"),
 ];
-/// Brotli's best quality and its default window.
-const BROTLI: (u32, u32) = (11, 22);
-const BUFFER_BYTES: usize = 4096;
-
 struct File {
     name: String,
     content: Vec<u8>,
@@ -149,28 +145,22 @@ fn pack(out: &Path, name: &str, content: &[u8]) -> Result<String> {
         fs::write(&path, bytes)?;
         anyhow::Ok(included(&path))
     };
-    let smaller = |suffix: &str, bytes: Vec<u8>| {
-        if bytes.len() < content.len() {
-            anyhow::Ok(format!("Some({})", write(suffix, &bytes)?))
-        } else {
-            Ok("None".to_owned())
-        }
+    let compressed = gzip(content)?;
+    let gzip = if compressed.len() < content.len() {
+        format!("Some({})", write(".gz", &compressed)?)
+    } else {
+        "None".to_owned()
     };
-    let forms = (
-        write("", content)?,
-        smaller(".gz", gzip(content)?)?,
-        smaller(".br", brotli(content)?)?,
-    );
-    file(name, content, forms)
+    file(name, content, (write("", content)?, gzip))
 }
 
 /// The code of the `File` of one that is there only compressed by gzip.
 fn pack_compressed(path: &Path, name: &str, content: &[u8]) -> Result<String> {
     let gzip = format!("Some({})", included(path));
-    file(name, content, ("Bytes::new()".into(), gzip, "None".into()))
+    file(name, content, ("Bytes::new()".into(), gzip))
 }
 
-fn file(name: &str, content: &[u8], forms: (String, String, String)) -> Result<String> {
+fn file(name: &str, content: &[u8], forms: (String, String)) -> Result<String> {
     let kind = match name.rsplit('.').next() {
         Some("html") => "text/html; charset=utf-8",
         Some("css") => "text/css; charset=utf-8",
@@ -179,11 +169,11 @@ fn file(name: &str, content: &[u8], forms: (String, String, String)) -> Result<S
         Some("png") => "image/png",
         _ => bail!("{name}: no media type is known for it"),
     };
-    let (plain, gzip, brotli) = forms;
+    let (plain, gzip) = forms;
     let tag = format!("\"{}\"", &hex(&Sha256::digest(content))[..16]);
     let tag = format!("HeaderValue::from_static({tag:?})");
     Ok(format!(
-        "File {{ kind: {kind:?}, tag: {tag}, plain: {plain}, gzip: {gzip}, brotli: {brotli} }}"
+        "File {{ kind: {kind:?}, tag: {tag}, plain: {plain}, gzip: {gzip} }}"
     ))
 }
 
@@ -195,15 +185,6 @@ fn gzip(content: &[u8]) -> Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(content)?;
     Ok(encoder.finish()?)
-}
-
-fn brotli(content: &[u8]) -> Result<Vec<u8>> {
-    let (quality, window) = BROTLI;
-    let mut compressed = Vec::new();
-    let mut encoder = brotli::CompressorWriter::new(&mut compressed, BUFFER_BYTES, quality, window);
-    encoder.write_all(content)?;
-    drop(encoder);
-    Ok(compressed)
 }
 
 fn hex(bytes: &[u8]) -> String {

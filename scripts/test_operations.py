@@ -26,8 +26,8 @@ class OperationsPage(unittest.TestCase):
         self.assertEqual([name for name in sorted(settings) if f"`{name}`" not in PAGE], [])
 
     def test_every_metric_is_there(self):
-        metrics = found(METRICS, r'(?:counters?|gauges?|decimals|seconds|histograms?|by_priority|opts)\(\s*"([a-z_]+)"')
-        metrics |= found(METRICS, r'"selvage_(?:gateway|worker|queue)_([a-z_]+)"')
+        metrics = found(METRICS, r'(?:Counter|Gauge|Histogram)(?:Vec)? = "([a-z_]+)"')
+        metrics |= found(METRICS, r'counter\(\s*"([a-z_]+)"')
         self.assertGreater(len(metrics), 30)
         self.assertEqual([name for name in sorted(metrics) if name not in PAGE], [])
 

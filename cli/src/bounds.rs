@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
 
-/// Longest time for a call that nobody has set a limit to, all its tries included.
+/// Longest time for a call that nobody has set a limit to, all its attempts included.
 pub(crate) const LOOK_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long after the deadline an answer may still be under way: the server was asked to answer by then.

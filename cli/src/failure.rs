@@ -222,7 +222,7 @@ impl Problem {
             "unsupported_media_type" | "invalid_image" => {
                 "send a complete PNG, JPEG, WebP, GIF or BMP"
             }
-            "queue_full" | "rate_limited" => "try again later, or with more --tries",
+            "queue_full" | "rate_limited" => "try again later, or with more --attempts",
             "broker_unavailable" | "store_unavailable" | "store_full" | "no_workers"
             | "draining" => "try again later; `selvage status` shows the cause",
             _ => return self.for_the_operator(),
@@ -255,7 +255,7 @@ mod tests {
             "detail": "2000 jobs are waiting, about 3.1 s of work", "request_id": "r", "retry_after_ms": 3100,
         }));
         let said = "the queue is full: 2000 jobs are waiting, about 3.1 s of work (429 queue_full); \
-                    try again later, or with more --tries";
+                    try again later, or with more --attempts";
         assert_eq!((full.to_string().as_str(), full.exit()), (said, Exit::Busy));
         assert_eq!(full.to_json()["retry_after_ms"], 3100);
 

@@ -51,7 +51,7 @@ impl Scripted {
 
     /// A client of this server that makes three attempts.
     pub(crate) fn client(&self) -> Client {
-        self.client_with(&["--tries", "3"])
+        self.client_with(&["--attempts", "3"])
     }
 
     /// A client of this server with these options.

@@ -16,7 +16,7 @@ use crate::queue::rabbit::{QueueCounters, RabbitQueue, RabbitSettings, Role};
 use crate::queue::{Queue, QueueError, Reports};
 use crate::redis::{RedisCache, RedisFleet, RedisStore};
 use crate::registry::Fleet;
-use crate::store::JobStore;
+use crate::store::WorkerStore;
 
 /// How the setting of the records' Redis is named in errors.
 pub const REDIS_SETTING: &str = "--redis-url / SELVAGE_REDIS_URL";
@@ -33,7 +33,7 @@ pub struct Backends {
     /// Results by key.
     pub cache: Arc<dyn Cache>,
     /// Records of asynchronous jobs.
-    pub store: Arc<dyn JobStore>,
+    pub store: Arc<dyn WorkerStore>,
     /// Which processes there are.
     pub fleet: Arc<dyn Fleet>,
     /// The shared time, by which deadlines are measured.
@@ -51,7 +51,7 @@ pub async fn open(
     role: Role,
     catalog: &Catalog,
     registry: &Registry,
-) -> Result<(Backends, Arc<RabbitQueue>, Reports), StartError> {
+) -> Result<(Backends, Arc<RedisStore>, Arc<RabbitQueue>, Reports), StartError> {
     let cache_url = settings.cache_url.as_ref().unwrap_or(redis);
     let cache_ttl = Duration::from_secs(settings.cache_ttl);
     let retention = Duration::from_secs(settings.job_ttl);
@@ -74,14 +74,15 @@ pub async fn open(
         .context("the queue's metrics")
         .map_err(StartError::Internal)?;
     let (queue, reports) = RabbitQueue::connect(rabbit).await.map_err(refused)?;
+    let store = Arc::new(store);
     let backends = Backends {
         queue: queue.clone(),
         cache: Arc::new(cache),
-        store: Arc::new(store),
+        store: store.clone(),
         fleet: Arc::new(fleet),
         clock,
     };
-    Ok((backends, queue, reports))
+    Ok((backends, store, queue, reports))
 }
 
 fn refused(error: QueueError) -> StartError {

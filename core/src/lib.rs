@@ -9,7 +9,7 @@
 //! | [`catalog`] | the models folder: `model.toml`, checked |
 //! | [`queue`] | trait [`queue::Queue`], wire format, in-memory and RabbitMQ backends |
 //! | [`cache`] | trait [`cache::Cache`] and its in-memory backend |
-//! | [`store`] | trait [`store::JobStore`]: records of asynchronous jobs, and its in-memory backend |
+//! | [`store`] | traits [`store::JobStore`] and [`store::WorkerStore`]: records of asynchronous jobs, and their in-memory backend |
 //! | [`dead_letters`] | trait [`dead_letters::DeadLetterStore`]: messages no worker could use, and its in-memory backend |
 //! | [`tensor`] | a tensor in the place of an image |
 //! | [`preview`] | asking what a model is given to see |
@@ -18,6 +18,7 @@
 //! | [`clock`] | the time deadlines are measured by |
 //! | [`image_format`] | the image formats, by their first bytes |
 //! | [`key_name`] | who an asynchronous job belongs to |
+//! | [`mod@metrics`] | tables of Prometheus metrics |
 //! | [`program`] | what both programs do in the same way: settings, logs, traces, start and end |
 //! | [`backends`] | opens RabbitMQ and Redis for a process of a fleet |
 
@@ -31,6 +32,7 @@ pub mod job;
 pub mod job_state;
 pub mod key;
 pub mod key_name;
+pub mod metrics;
 pub mod outcome;
 pub mod output;
 pub mod preview;

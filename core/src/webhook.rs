@@ -26,11 +26,11 @@ pub struct Webhook {
 /// What has become of telling it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
-    /// Tries so far.
+    /// Attempts so far.
     pub attempts: u32,
     /// Status of the last answer; `None` where none came.
     pub last_status: Option<u16>,
-    /// Why the last try failed, in a word or two.
+    /// Why the last attempt failed, in a word or two.
     pub last_error: Option<String>,
     /// When it was taken.
     pub delivered_at: Option<UnixMillis>,
@@ -38,10 +38,10 @@ pub struct Delivery {
     pub stopped_at: Option<UnixMillis>,
 }
 
-/// What comes after a try.
+/// What comes after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Another try, after so long.
+    /// Another attempt, after so long.
     After(Duration),
     /// Nothing: it was taken, or given up.
     Nothing,

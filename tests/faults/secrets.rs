@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::{Stage, broker};
 
-/// Longest time until a webhook is delivered while connections are closed: some tries.
+/// Longest time until a webhook is delivered while connections are closed: some attempts.
 const WEBHOOK_LIMIT: Duration = Duration::from_secs(60);
 
 /// Keys and a secret for webhooks, with logs of every library.

@@ -222,7 +222,7 @@ pub(super) async fn following_survives_a_broken_connection(
     use selvage_tests::proxy::{Fault, Proxy};
     let proxy = Proxy::before(on.gateways[0]).await;
     let cli = Cli::of(proxy.address()).file("new.png", pictures::unique());
-    let mut following = cli.start(&["predict", "--follow", "new.png", "--tries", "50"]);
+    let mut following = cli.start(&["predict", "--follow", "new.png", "--attempts", "50"]);
     following.wait_for("new.png: queued").await;
     proxy.set(Fault::Refuse);
     following
@@ -252,13 +252,15 @@ pub(super) async fn a_full_gateway_is_asked_again(on: Arc<Deployment>) -> anyhow
             (stats.json["jobs"]["in_flight"] == 1).then_some(())
         };
         eventually("the place is taken", super::jobs::END_LIMIT, taken).await;
-        let single = cli.run(&["predict", "trouser.png", "--tries", "1"]).await;
+        let single = cli
+            .run(&["predict", "trouser.png", "--attempts", "1"])
+            .await;
         let single = single.expect(5);
         assert!(
             single.stderr.contains("(429 queue_full); try again"),
             "{single:?}"
         );
-        let mut patient = cli.start(&["predict", "boot.png", "--tries", "50"]);
+        let mut patient = cli.start(&["predict", "boot.png", "--attempts", "50"]);
         patient.wait_for("(queue_full); retrying in ").await;
         on.add_workers(1);
         patient.end().await.expect(0)
@@ -282,7 +284,7 @@ pub(super) async fn a_server_that_is_not_there_is_said(on: Arc<Deployment>) -> a
     }
     assert!(!ran.stderr.contains("retrying"), "said at once: {ran:?}");
     assert!(ran.stdout.contains("trouser.png  not_sent"), "{ran:?}");
-    let patient = cli.run(&["predict", "boot.png", "--tries", "2"]).await;
+    let patient = cli.run(&["predict", "boot.png", "--attempts", "2"]).await;
     let patient = patient.expect(3).stderr;
     let reported = "boot.png: no server answers at http://127.0.0.1:1: Connection refused";
     assert!(patient.contains(reported), "{patient}");
@@ -290,7 +292,7 @@ pub(super) async fn a_server_that_is_not_there_is_said(on: Arc<Deployment>) -> a
         patient.contains("; retrying in 0.2 s (attempt 2 of 2)"),
         "{patient}"
     );
-    for line in [["status", "--tries", "1"], ["models", "--tries", "1"]] {
+    for line in [["status", "--attempts", "1"], ["models", "--attempts", "1"]] {
         let ran = cli.run(&line).await.expect(3);
         assert!(ran.stderr.contains("no server answers"), "{ran:?}");
     }

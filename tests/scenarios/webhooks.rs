@@ -12,7 +12,7 @@ use selvage_tests::{Answer, Client, Deployment, Settings, eventually, pictures};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
-/// Longest time until a webhook is delivered: longer than a lease and a few tries.
+/// Longest time until a webhook is delivered: longer than a lease and a few attempts.
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// Webhooks to this machine, tried again after a second.
@@ -196,7 +196,7 @@ pub(super) async fn a_receiver_that_misbehaves_is_tried_again(
     on: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     let client = on.client();
-    for (reply, tries) in [
+    for (reply, attempts) in [
         (Reply::Status(500), 2),
         (Reply::Redirect, 2),
         (Reply::Huge, 1),
@@ -209,7 +209,7 @@ pub(super) async fn a_receiver_that_misbehaves_is_tried_again(
         let messages = receiver.received();
         assert_eq!(
             (messages.len(), &reported["webhook"]["attempts"]),
-            (tries, &json!(tries)),
+            (attempts, &json!(attempts)),
             "{reply:?}"
         );
         let given_up = reply == Reply::Status(410);

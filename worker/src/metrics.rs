@@ -1,12 +1,9 @@
 //! What the worker counts. One struct, cheap to clone, registered once; names begin with `selvage_worker_`.
 
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry,
-    register_histogram_vec_with_registry, register_int_counter_vec_with_registry,
-    register_int_counter_with_registry, register_int_gauge_vec_with_registry,
-};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use selvage_core::clock::UnixMillis;
 use selvage_core::job::{Job, ModelName, Priority};
+use selvage_core::metrics;
 use selvage_core::queue::Delivery;
 use selvage_core::registry::Ends;
 
@@ -24,114 +21,51 @@ const OUTCOMES: [&str; 5] = ["succeeded", "failed", "canceled", "expired", "drop
 /// Upper bounds of batch sizes.
 const IMAGES: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0];
 
-/// All metrics of a worker.
-#[derive(Clone, Debug)]
-pub struct Metrics {
-    jobs: IntCounterVec,
-    queue_wait: HistogramVec,
-    total: HistogramVec,
-    redelivered: IntCounterVec,
-    batch_size: HistogramVec,
-    decode: HistogramVec,
-    inference: HistogramVec,
-    waited: HistogramVec,
-    busy: IntGaugeVec,
-    model_changes: IntCounterVec,
-    model_files: IntGaugeVec,
-    /// Images that made a decoder panic.
-    pub decoder_panics: IntCounter,
-    /// Images that had all of their picture, but not the end of their file.
-    pub images_without_end: IntCounter,
-    /// Inferences that panicked or returned an error; their jobs were tried again alone.
-    pub failed_inferences: IntCounter,
-    /// Jobs handed back to the broker unfinished.
-    pub given_back: IntCounter,
-    /// Cache requests that were refused or too slow.
-    pub cache_errors: IntCounter,
-    /// Store requests that were refused or too slow; each was repeated.
-    pub store_errors: IntCounter,
-    /// Reply messages that could not be sent.
-    pub reply_errors: IntCounter,
+metrics! {
+    /// All metrics of a worker.
+    pub struct Metrics("selvage_worker_") {
+        /// Version of this program
+        build_info: IntGaugeVec = "build_info" by ["version"];
+        /// Jobs this worker ended
+        jobs: IntCounterVec = "jobs_total" by ["model", "outcome"];
+        /// From a job's acceptance at a gateway to its arrival at a worker, in whole milliseconds
+        queue_wait: HistogramVec = "queue_wait_seconds" by ["model", "priority"] in LONG_SECONDS;
+        /// From a job's acceptance at a gateway to its end here, in whole milliseconds
+        total: HistogramVec = "total_seconds" by ["model", "priority"] in LONG_SECONDS;
+        /// Messages that had been handed out before
+        redelivered: IntCounterVec = "redelivered_total" by ["model"];
+        /// Sessions that compute now
+        busy: IntGaugeVec = "busy_sessions" by ["model"];
+        /// Models that changed in the folder, by whether the new file was taken
+        model_changes: IntCounterVec = "model_changes_total" by ["model", "result"];
+        /// Files of a model in memory: two while one takes over from the other
+        model_files: IntGaugeVec = "model_files" by ["model"];
+        /// Images per inference
+        batch_size: HistogramVec = "batch_size" by ["model"] in IMAGES;
+        /// Decoding one image
+        decode: HistogramVec = "decode_seconds" by ["model"] in SECONDS;
+        /// One inference, whatever its batch
+        inference: HistogramVec = "inference_seconds" by ["model"] in SECONDS;
+        /// From a job's arrival at the worker to its start
+        waited: HistogramVec = "waited_seconds" by ["model"] in SECONDS;
+        /// Images that made a decoder panic
+        pub decoder_panics: IntCounter = "decoder_panics_total";
+        /// Images that were accepted although their file lacked its end mark
+        pub images_without_end: IntCounter = "images_without_end_total";
+        /// Inferences that failed or panicked; their jobs were tried again alone
+        pub failed_inferences: IntCounter = "failed_inferences_total";
+        /// Jobs handed back unfinished
+        pub given_back: IntCounter = "given_back_total";
+        /// Cache requests that failed
+        pub cache_errors: IntCounter = "cache_errors_total";
+        /// Job store requests that failed; each was repeated
+        pub store_errors: IntCounter = "store_errors_total";
+        /// Replies that could not be sent
+        pub reply_errors: IntCounter = "reply_errors_total";
+    }
 }
 
 impl Metrics {
-    /// Registers all metrics.
-    ///
-    /// # Errors
-    /// When the registry has one of the names already: two workers in one process need two registries.
-    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let named = |name: &str| format!("selvage_worker_{name}");
-        let counter = |name: &str, help: &str| {
-            register_int_counter_with_registry!(named(name), help, registry)
-        };
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            register_int_counter_vec_with_registry!(named(name), help, labels, registry)
-        };
-        let gauges = |name: &str, help: &str, label: &str| {
-            register_int_gauge_vec_with_registry!(named(name), help, &[label], registry)
-        };
-        let histograms = |name: &str, help: &str, bounds: &[f64], labels: &[&str]| {
-            let options = HistogramOpts::new(named(name), help).buckets(bounds.to_vec());
-            register_histogram_vec_with_registry!(options, labels, registry)
-        };
-        let seconds = |name: &str, help: &str| histograms(name, help, &SECONDS, &["model"]);
-        let by_priority =
-            |name: &str, help: &str| histograms(name, help, &LONG_SECONDS, &["model", "priority"]);
-        let build = gauges("build_info", "Version of this program", "version")?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        Ok(Self {
-            jobs: counters(
-                "jobs_total",
-                "Jobs this worker ended",
-                &["model", "outcome"],
-            )?,
-            queue_wait: by_priority(
-                "queue_wait_seconds",
-                "From a job's acceptance at a gateway to its arrival at a worker, in whole milliseconds",
-            )?,
-            total: by_priority(
-                "total_seconds",
-                "From a job's acceptance at a gateway to its end here, in whole milliseconds",
-            )?,
-            redelivered: counters(
-                "redelivered_total",
-                "Messages that had been handed out before",
-                &["model"],
-            )?,
-            busy: gauges("busy_sessions", "Sessions that compute now", "model")?,
-            model_changes: counters(
-                "model_changes_total",
-                "Models that changed in the folder, by whether the new file was taken",
-                &["model", "result"],
-            )?,
-            model_files: gauges(
-                "model_files",
-                "Files of a model in memory: two while one takes over from the other",
-                "model",
-            )?,
-            batch_size: histograms("batch_size", "Images per inference", &IMAGES, &["model"])?,
-            decode: seconds("decode_seconds", "Decoding one image")?,
-            inference: seconds("inference_seconds", "One inference, whatever its batch")?,
-            waited: seconds(
-                "waited_seconds",
-                "From a job's arrival at the worker to its start",
-            )?,
-            decoder_panics: counter("decoder_panics_total", "Images that made a decoder panic")?,
-            images_without_end: counter(
-                "images_without_end_total",
-                "Images that were accepted although their file lacked its end mark",
-            )?,
-            failed_inferences: counter(
-                "failed_inferences_total",
-                "Inferences that failed or panicked",
-            )?,
-            given_back: counter("given_back_total", "Jobs handed back unfinished")?,
-            cache_errors: counter("cache_errors_total", "Cache requests that failed")?,
-            store_errors: counter("store_errors_total", "Job store requests that failed")?,
-            reply_errors: counter("reply_errors_total", "Replies that could not be sent")?,
-        })
-    }
-
     /// Counts a job that was finished here, and the time since its acceptance.
     pub fn finished(&self, job: &Job, outcome: &str, now: UnixMillis) {
         self.ended(&job.model, outcome);
@@ -159,8 +93,10 @@ impl Metrics {
         gauge.set(i64::try_from(files).unwrap_or(i64::MAX));
     }
 
-    /// Shows the counters of a model before there is anything to count, so that the first is an increase.
+    /// Shows the program's version, and the counters of a model before there is anything to count, so that the first is an increase.
     pub fn begin(&self, model: &ModelName) {
+        let version = [env!("CARGO_PKG_VERSION")];
+        self.build_info.with_label_values(&version).set(1);
         self.model_files(model, 1);
         for outcome in OUTCOMES {
             self.jobs.with_label_values(&[model.as_str(), outcome]);
@@ -251,7 +187,7 @@ pub struct ModelMetrics {
     /// Seconds from arrival to start.
     pub waited: Histogram,
     /// Threads that compute now.
-    pub busy: prometheus::IntGauge,
+    pub busy: IntGauge,
     /// Images that made a decoder panic.
     pub decoder_panics: IntCounter,
     /// Images that had all of their picture, but not the end of their file.

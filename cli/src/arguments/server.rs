@@ -27,7 +27,7 @@ pub(crate) struct Server {
     /// Attempts for each request while the server is overloaded or the connection breaks. Default: 5, but only one if the server
     /// has never been reached.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub(crate) tries: Option<u32>,
+    pub(crate) attempts: Option<u32>,
 }
 
 /// Where the API key is.

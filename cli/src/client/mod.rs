@@ -42,7 +42,7 @@ pub(crate) struct Client {
     shown: String,
     is_proxied: bool,
     /// Attempts, if the user has set them.
-    tries: Option<u32>,
+    attempts: Option<u32>,
     /// Whether the server has ever been reached.
     is_reached: AtomicBool,
 }
@@ -80,7 +80,7 @@ impl Client {
             url: server.url.clone(),
             shown,
             is_proxied: proxy.is_some(),
-            tries: server.tries,
+            attempts: server.attempts,
             is_reached: AtomicBool::new(false),
         })
     }
@@ -92,7 +92,7 @@ impl Client {
 
     /// Sends a call, retries it within its bounds, and reads the answer.
     pub(crate) async fn send(&self, call: &Call, topic: &Topic<'_>) -> Result<Answer, Failure> {
-        self.within_tries(call, topic, async |mut response| {
+        self.within_attempts(call, topic, async |mut response| {
             let status = response.status().as_u16();
             let body = body(&mut response).await;
             body.map(|body| Answer { status, body })
@@ -103,17 +103,17 @@ impl Client {
 
     /// The same for a stream of events: returns once its head has arrived.
     pub(crate) async fn open(&self, call: &Call, topic: &Topic<'_>) -> Result<Response, Failure> {
-        self.within_tries(call, topic, async |response| Ok(response))
+        self.within_attempts(call, topic, async |response| Ok(response))
             .await
     }
 
-    async fn within_tries<T>(
+    async fn within_attempts<T>(
         &self,
         call: &Call,
         topic: &Topic<'_>,
         read: impl AsyncFn(Response) -> Result<T, Refusal>,
     ) -> Result<T, Failure> {
-        let attempts = self.tries.unwrap_or(retry::DEFAULT_ATTEMPTS);
+        let attempts = self.attempts.unwrap_or(retry::DEFAULT_ATTEMPTS);
         let mut delays = retry::delays(attempts).zip(2..);
         loop {
             let answered = match self.attempt(call).await {
@@ -142,7 +142,7 @@ impl Client {
     /// A server that was never reached is more likely down than busy: unless the user has set a number of attempts, it fails at once.
     fn is_retried(&self, refusal: &Refusal) -> bool {
         let is_reached = self.is_reached.load(Ordering::Relaxed);
-        refusal.is_passing() && (is_reached || !refusal.is_connect || self.tries.is_some())
+        refusal.is_passing() && (is_reached || !refusal.is_connect || self.attempts.is_some())
     }
 
     async fn attempt(&self, call: &Call) -> Result<Response, Refusal> {

@@ -57,7 +57,7 @@ async fn a_request_in_progress_is_repeated_under_its_key() {
 }
 
 #[tokio::test]
-async fn tries_have_an_end() {
+async fn attempts_have_an_end() {
     let full = answer("429 x", "retry-after: 0\r\n", FULL);
     let server = Scripted::start(&[&full, &full, &full, &full]).await;
     let failure = send(&server).await.unwrap_err();

@@ -21,7 +21,7 @@ use crate::key_name::KeyName;
 use crate::program::config::{Prefix, RedisUrl};
 use crate::store::{
     Cancel, Claim, Completion, JobStore, MAX_ATTEMPTS, MOST_SCANNED, Page, Progress, Record,
-    SUBMIT_LEASE, Seed, StoreError, StoreFull, Submitted,
+    SUBMIT_LEASE, Seed, StoreError, StoreFull, Submitted, WebhookOutbox, WorkerStore,
 };
 use crate::webhook::{Delivery, Next};
 
@@ -252,41 +252,6 @@ impl JobStore for RedisStore {
         Ok(self.link.script(&call).await?)
     }
 
-    async fn check(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError> {
-        self.claims(seeds, false).await
-    }
-
-    async fn claim(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError> {
-        self.claims(seeds, true).await
-    }
-
-    async fn release(&self, ids: &[JobId]) -> Result<(), StoreError> {
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let mut call = self.change(&self.scripts.release);
-        for id in ids {
-            call.key(self.names.record(id)).arg(id.to_string());
-        }
-        Ok(self.link.script(&call).await?)
-    }
-
-    async fn complete(&self, completions: &[Completion]) -> Result<Vec<bool>, StoreError> {
-        if completions.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut call = self.change(&self.scripts.complete);
-        for done in completions {
-            call.key(self.names.record(done.id));
-            call.arg(done.id.to_string()).arg(done.end.state().as_str());
-            call.arg(serde_json::to_string(&done.cost)?)
-                .arg(u8::from(done.cached));
-            call.arg(record::answer(&done.end)?);
-        }
-        let done: Vec<u8> = self.link.kept_script(&call).await?;
-        Ok(done.into_iter().map(|done| done == 1).collect())
-    }
-
     async fn cancel(&self, id: JobId) -> Result<Cancel, StoreError> {
         let mut call = self.change(&self.scripts.cancel);
         call.key(self.names.record(id)).arg(id.to_string());
@@ -374,6 +339,69 @@ impl JobStore for RedisStore {
         Ok(records)
     }
 
+    async fn abandon(&self, id: JobId, until: UnixMillis) -> Result<(), StoreError> {
+        let mut note = redis::cmd("SET");
+        note.arg(self.names.abandon(id)).arg(1);
+        note.arg("PXAT").arg(millis(until).max(1));
+        Ok(self.link.command(&note).await?)
+    }
+}
+
+#[async_trait]
+impl WorkerStore for RedisStore {
+    async fn check(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError> {
+        self.claims(seeds, false).await
+    }
+
+    async fn claim(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError> {
+        self.claims(seeds, true).await
+    }
+
+    async fn release(&self, ids: &[JobId]) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut call = self.change(&self.scripts.release);
+        for id in ids {
+            call.key(self.names.record(id)).arg(id.to_string());
+        }
+        Ok(self.link.script(&call).await?)
+    }
+
+    async fn complete(&self, completions: &[Completion]) -> Result<Vec<bool>, StoreError> {
+        if completions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut call = self.change(&self.scripts.complete);
+        for done in completions {
+            call.key(self.names.record(done.id));
+            call.arg(done.id.to_string()).arg(done.end.state().as_str());
+            call.arg(serde_json::to_string(&done.cost)?)
+                .arg(u8::from(done.cached));
+            call.arg(record::answer(&done.end)?);
+        }
+        let done: Vec<u8> = self.link.kept_script(&call).await?;
+        Ok(done.into_iter().map(|done| done == 1).collect())
+    }
+
+    async fn abandoned(&self, ids: &[JobId]) -> Result<Vec<bool>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let names: Vec<String> = ids.iter().map(|id| self.names.abandon(*id)).collect();
+        let mut read = redis::cmd("MGET");
+        read.arg(names);
+        let notes: Vec<Option<String>> = self.link.command(&read).await?;
+        Ok(notes.iter().map(Option::is_some).collect())
+    }
+
+    async fn ping(&self) -> bool {
+        self.link.ping(PING_BUDGET).await
+    }
+}
+
+#[async_trait]
+impl WebhookOutbox for RedisStore {
     async fn lease_webhooks(
         &self,
         limit: usize,
@@ -401,28 +429,6 @@ impl JobStore for RedisStore {
             Next::Nothing => call.arg(""),
         };
         Ok(self.link.script(&call).await?)
-    }
-
-    async fn abandon(&self, id: JobId, until: UnixMillis) -> Result<(), StoreError> {
-        let mut note = redis::cmd("SET");
-        note.arg(self.names.abandon(id)).arg(1);
-        note.arg("PXAT").arg(millis(until).max(1));
-        Ok(self.link.command(&note).await?)
-    }
-
-    async fn abandoned(&self, ids: &[JobId]) -> Result<Vec<bool>, StoreError> {
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let names: Vec<String> = ids.iter().map(|id| self.names.abandon(*id)).collect();
-        let mut read = redis::cmd("MGET");
-        read.arg(names);
-        let notes: Vec<Option<String>> = self.link.command(&read).await?;
-        Ok(notes.iter().map(Option::is_some).collect())
-    }
-
-    async fn ping(&self) -> bool {
-        self.link.ping(PING_BUDGET).await
     }
 }
 

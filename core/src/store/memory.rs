@@ -9,7 +9,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::entry::Entry;
 use super::{
     Cancel, Claim, Completion, JobState, JobStore, MOST_SCANNED, Page, Progress, Record,
-    SUBMIT_LEASE, Seed, StoreError, StoreFull, Submitted,
+    SUBMIT_LEASE, Seed, StoreError, StoreFull, Submitted, WebhookOutbox, WorkerStore,
 };
 use crate::clock::{Clock, UnixMillis};
 use crate::job::{JobId, ModelName};
@@ -308,31 +308,6 @@ impl JobStore for MemoryStore {
         Ok(())
     }
 
-    async fn check(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError> {
-        self.claims(seeds, Entry::check)
-    }
-
-    async fn claim(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError> {
-        self.claims(seeds, Entry::claim)
-    }
-
-    async fn release(&self, ids: &[JobId]) -> Result<(), StoreError> {
-        let (mut records, now) = self.lock();
-        for &id in ids {
-            records.change(id, |entry| entry.release(now, self.retention));
-        }
-        Ok(())
-    }
-
-    async fn complete(&self, completions: &[Completion]) -> Result<Vec<bool>, StoreError> {
-        let (mut records, now) = self.lock();
-        let complete = |completion: &Completion| {
-            let change = |entry: &mut Entry| entry.complete(completion, now, self.retention);
-            records.change(completion.id, change).unwrap_or(false)
-        };
-        Ok(completions.iter().map(complete).collect())
-    }
-
     async fn cancel(&self, id: JobId) -> Result<Cancel, StoreError> {
         let (mut records, now) = self.lock();
         let canceled = records.change(id, |entry| entry.cancel(now, self.retention));
@@ -394,6 +369,59 @@ impl JobStore for MemoryStore {
         Ok(entries.map(|entry| entry.record.clone()).collect())
     }
 
+    async fn abandon(&self, id: JobId, until: UnixMillis) -> Result<(), StoreError> {
+        let (mut records, now) = self.lock();
+        let abandoned = &mut records.abandoned;
+        if abandoned.len() >= MAX_ABANDONED {
+            abandoned.retain(|_, until| *until > now);
+        }
+        if abandoned.len() < MAX_ABANDONED {
+            abandoned.insert(id, until);
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl WorkerStore for MemoryStore {
+    async fn check(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError> {
+        self.claims(seeds, Entry::check)
+    }
+
+    async fn claim(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError> {
+        self.claims(seeds, Entry::claim)
+    }
+
+    async fn release(&self, ids: &[JobId]) -> Result<(), StoreError> {
+        let (mut records, now) = self.lock();
+        for &id in ids {
+            records.change(id, |entry| entry.release(now, self.retention));
+        }
+        Ok(())
+    }
+
+    async fn complete(&self, completions: &[Completion]) -> Result<Vec<bool>, StoreError> {
+        let (mut records, now) = self.lock();
+        let complete = |completion: &Completion| {
+            let change = |entry: &mut Entry| entry.complete(completion, now, self.retention);
+            records.change(completion.id, change).unwrap_or(false)
+        };
+        Ok(completions.iter().map(complete).collect())
+    }
+
+    async fn abandoned(&self, ids: &[JobId]) -> Result<Vec<bool>, StoreError> {
+        let (records, now) = self.lock();
+        let is_abandoned = |id| records.abandoned.get(id).is_some_and(|until| *until > now);
+        Ok(ids.iter().map(is_abandoned).collect())
+    }
+
+    async fn ping(&self) -> bool {
+        true
+    }
+}
+
+#[async_trait]
+impl WebhookOutbox for MemoryStore {
     async fn lease_webhooks(
         &self,
         limit: usize,
@@ -437,28 +465,6 @@ impl JobStore for MemoryStore {
             }
         }
         Ok(())
-    }
-
-    async fn abandon(&self, id: JobId, until: UnixMillis) -> Result<(), StoreError> {
-        let (mut records, now) = self.lock();
-        let abandoned = &mut records.abandoned;
-        if abandoned.len() >= MAX_ABANDONED {
-            abandoned.retain(|_, until| *until > now);
-        }
-        if abandoned.len() < MAX_ABANDONED {
-            abandoned.insert(id, until);
-        }
-        Ok(())
-    }
-
-    async fn abandoned(&self, ids: &[JobId]) -> Result<Vec<bool>, StoreError> {
-        let (records, now) = self.lock();
-        let is_abandoned = |id| records.abandoned.get(id).is_some_and(|until| *until > now);
-        Ok(ids.iter().map(is_abandoned).collect())
-    }
-
-    async fn ping(&self) -> bool {
-        true
     }
 }
 

@@ -51,9 +51,9 @@ pub const SUBMIT_LEASE: Duration = Duration::from_secs(10);
 /// Most jobs that one call of [`JobStore::list`] scans.
 pub const MOST_SCANNED: usize = 500;
 
-/// Records of asynchronous jobs.
+/// Records of asynchronous jobs, as gateways use them.
 #[async_trait]
-pub trait JobStore: Debug + Send + Sync {
+pub trait JobStore: WorkerStore + WebhookOutbox {
     /// Writes a record in state `queued`. A record that is already there stays as it is, and none is written where another
     /// job has the same idempotency key. The key is taken as long as its job's record is there.
     ///
@@ -74,35 +74,6 @@ pub trait JobStore: Debug + Send + Sync {
     /// # Errors
     /// [`StoreError`].
     async fn withdraw(&self, id: JobId, submitter: JobId) -> Result<(), StoreError>;
-
-    /// Says for each job of a message that a worker has received, in order, whether it is to be run. Counts nothing: the job
-    /// may wait long for a thread, and the worker may be killed meanwhile. A job that is to be run is confirmed, and in state
-    /// `queued` again where an earlier start left it `running`. A missing record is written from the job itself, so that a
-    /// wiped store loses no queued job, and takes its idempotency key again where that is free.
-    ///
-    /// # Errors
-    /// [`StoreError`]; records may have been written all the same.
-    async fn check(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError>;
-
-    /// As [`JobStore::check`], when a thread begins the jobs: each that is to be run is in state `running` then, and has one
-    /// attempt more.
-    ///
-    /// # Errors
-    /// [`StoreError`]; starts may have been counted all the same.
-    async fn claim(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError>;
-
-    /// Takes starts back: the jobs were handed back before they were run. Only touches jobs in state `running`.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    async fn release(&self, ids: &[JobId]) -> Result<(), StoreError>;
-
-    /// Puts each job into its terminal state; true where this call did it, false where it had one already or is unknown.
-    /// A running job that was asked to stop ends `canceled` whatever the completion says.
-    ///
-    /// # Errors
-    /// [`StoreError`]; some may have been completed all the same.
-    async fn complete(&self, completions: &[Completion]) -> Result<Vec<bool>, StoreError>;
 
     /// Cancels a job: at once where it is queued, by asking where it runs.
     ///
@@ -142,8 +113,61 @@ pub trait JobStore: Debug + Send + Sync {
     /// [`StoreError`].
     async fn overdue(&self, limit: usize) -> Result<Vec<Record>, StoreError>;
 
+    /// Notes that nobody waits for a job any more, until that moment. It is a job without a record; whoever takes it up drops
+    /// it unrun.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then the job may be run for nobody.
+    async fn abandon(&self, id: JobId, until: UnixMillis) -> Result<(), StoreError>;
+}
+
+/// Records of asynchronous jobs, as workers use them.
+#[async_trait]
+pub trait WorkerStore: Debug + Send + Sync {
+    /// Says for each job of a message that a worker has received, in order, whether it is to be run. Counts nothing: the job
+    /// may wait long for a thread, and the worker may be killed meanwhile. A job that is to be run is confirmed, and in state
+    /// `queued` again where an earlier start left it `running`. A missing record is written from the job itself, so that a
+    /// wiped store loses no queued job, and takes its idempotency key again where that is free.
+    ///
+    /// # Errors
+    /// [`StoreError`]; records may have been written all the same.
+    async fn check(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError>;
+
+    /// As [`WorkerStore::check`], when a thread begins the jobs: each that is to be run is in state `running` then, and has one
+    /// attempt more.
+    ///
+    /// # Errors
+    /// [`StoreError`]; starts may have been counted all the same.
+    async fn claim(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError>;
+
+    /// Takes starts back: the jobs were handed back before they were run. Only touches jobs in state `running`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn release(&self, ids: &[JobId]) -> Result<(), StoreError>;
+
+    /// Puts each job into its terminal state; true where this call did it, false where it had one already or is unknown.
+    /// A running job that was asked to stop ends `canceled` whatever the completion says.
+    ///
+    /// # Errors
+    /// [`StoreError`]; some may have been completed all the same.
+    async fn complete(&self, completions: &[Completion]) -> Result<Vec<bool>, StoreError>;
+
+    /// Says for each job, in order, whether it was abandoned.
+    ///
+    /// # Errors
+    /// [`StoreError`]; callers go on as if none was.
+    async fn abandoned(&self, ids: &[JobId]) -> Result<Vec<bool>, StoreError>;
+
+    /// Whether the store answers now.
+    async fn ping(&self) -> bool;
+}
+
+/// Webhooks of ended jobs that are to be delivered.
+#[async_trait]
+pub trait WebhookOutbox: Debug + Send + Sync {
     /// Up to `limit` ended jobs whose webhooks are due, each for this caller alone until `lease` is over: by then it is
-    /// [completed](JobStore::complete_webhook), or another caller's. A webhook is due once when its job ends in a state it is
+    /// [completed](WebhookOutbox::complete_webhook), or another caller's. A webhook is due once when its job ends in a state it is
     /// asked for. Until it has ended, and for [`crate::webhook::KEPT_FOR`] at most, its record is kept beyond the retention.
     ///
     /// # Errors
@@ -164,22 +188,6 @@ pub trait JobStore: Debug + Send + Sync {
         delivery: Option<&Delivery>,
         next: Next,
     ) -> Result<(), StoreError>;
-
-    /// Notes that nobody waits for a job any more, until that moment. It is a job without a record; whoever takes it up drops
-    /// it unrun.
-    ///
-    /// # Errors
-    /// [`StoreError`]; then the job may be run for nobody.
-    async fn abandon(&self, id: JobId, until: UnixMillis) -> Result<(), StoreError>;
-
-    /// Says for each job, in order, whether it was abandoned.
-    ///
-    /// # Errors
-    /// [`StoreError`]; callers go on as if none was.
-    async fn abandoned(&self, ids: &[JobId]) -> Result<Vec<bool>, StoreError>;
-
-    /// Whether the store answers now.
-    async fn ping(&self) -> bool;
 }
 
 /// What a record is made of at its start: the job without its image.

@@ -9,7 +9,7 @@ use selvage_core::program::config::RedisUrl;
 use selvage_core::redis::{RedisCache, RedisFleet, RedisStore};
 use selvage_core::registry::Fleet;
 use selvage_core::store::suite::{answer, completion, seed};
-use selvage_core::store::{Claim, End, JobStore};
+use selvage_core::store::{Claim, End, JobStore, WorkerStore as _};
 use tokio::time::timeout;
 
 use crate::private::PrivateRedis;

@@ -13,7 +13,7 @@ use selvage_core::redis::{RedisCache, RedisDeadLetters, RedisFleet, RedisStore};
 use selvage_core::registry::Fleet;
 use selvage_core::registry::suite::{self as fleet_suite, a_worker};
 use selvage_core::store::suite::{self, Store, answer, completion, overdue_seed, seed};
-use selvage_core::store::{Cancel, Claim, End, JobStore, Seed, StoreFull};
+use selvage_core::store::{Cancel, Claim, End, JobStore, Seed, StoreFull, WorkerStore as _};
 
 use crate::private::PrivateRedis;
 use crate::support::{CALM, HOUR, NONE, PATIENCE, Raw, chain, eventually, fresh_prefix};

@@ -10,7 +10,7 @@ use selvage_core::job_state::JobState;
 use selvage_core::program::config::RedisUrl;
 use selvage_core::redis::RedisStore;
 use selvage_core::store::suite::{answer, completion, seed};
-use selvage_core::store::{Claim, End, JobStore, Seed};
+use selvage_core::store::{Claim, End, JobStore, Seed, WorkerStore as _};
 
 use crate::private::{PrivateRedis, answering, free_port};
 use crate::proxy::Proxy;

@@ -5,19 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use selvage_core::BoxError;
-use selvage_core::cache::Cache;
-use selvage_core::dead_letters::{DeadLetter, DeadLetterStore, Reason};
+use selvage_core::dead_letters::{DeadLetter, Reason};
 use selvage_core::outcome::{Failure, FailureCode};
 use selvage_core::program::{RetryPolicy, repeat};
 use selvage_core::queue::dead_letters::{Arrival, DeadLetterQueue};
-use selvage_core::store::{End, JobStore, Record};
+use selvage_core::store::{End, Record};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::background::sweeper::completion;
-use crate::service::metrics::Metrics;
-use crate::service::models::Models;
-use crate::service::watch::Watch;
+use crate::service::gateway::Gateway;
 
 /// Mean time between two turns: how long the job of a dead letter goes on as if nothing had happened.
 const EVERY: Duration = Duration::from_secs(1);
@@ -30,91 +27,79 @@ const RETRY: RetryPolicy = RetryPolicy {
     patience: Duration::MAX,
 };
 
-/// Takes in dead letters.
-#[derive(Clone, Debug)]
-pub struct Intake {
-    /// Where they arrive.
-    pub queue: Arc<dyn DeadLetterQueue>,
-    /// Where they are kept.
-    pub dead_letters: Arc<dyn DeadLetterStore>,
-    /// Where the records of their jobs are.
-    pub store: Arc<dyn JobStore>,
-    /// Where an answer may be after all.
-    pub cache: Arc<dyn Cache>,
-    /// For the labels.
-    pub models: Models,
-    /// Who waits for their jobs.
-    pub watch: Watch,
-    /// Counts them.
-    pub metrics: Metrics,
+/// Takes in what arrives on `queue`, turn after turn, until `stop` fires.
+pub async fn run(gateway: Arc<Gateway>, queue: Arc<dyn DeadLetterQueue>, stop: CancellationToken) {
+    let turn = || turn(&gateway, queue.as_ref(), &stop);
+    repeat(EVERY, "read dead letters", &stop, turn).await;
 }
 
-impl Intake {
-    /// Takes turn after turn, until `stop` fires.
-    pub async fn run(self, stop: CancellationToken) {
-        repeat(EVERY, "read dead letters", &stop, || self.turn(&stop)).await;
+/// Takes in all that has arrived by now.
+async fn turn(
+    gateway: &Gateway,
+    queue: &dyn DeadLetterQueue,
+    stop: &CancellationToken,
+) -> Result<(), BoxError> {
+    while !stop.is_cancelled()
+        && let Some(arrival) = timeout(CALL_LIMIT, queue.next()).await??
+    {
+        take_in(gateway, arrival, stop).await;
     }
+    let arrived = timeout(CALL_LIMIT, queue.count()).await??;
+    let stored = timeout(CALL_LIMIT, gateway.dead_letters.store.count()).await??;
+    let kept = i64::try_from(arrived.saturating_add(stored)).unwrap_or(i64::MAX);
+    gateway.metrics.dead_letters_kept.set(kept);
+    Ok(())
+}
 
-    /// Takes in all that has arrived by now.
-    async fn turn(&self, stop: &CancellationToken) -> Result<(), BoxError> {
-        while !stop.is_cancelled()
-            && let Some(arrival) = timeout(CALL_LIMIT, self.queue.next()).await??
-        {
-            self.take_in(arrival, stop).await;
+/// Ends the jobs of a message and stores its dead letters. While the store is away the message is held: the broker counts
+/// what it takes back, and drops it at the limit.
+async fn take_in(gateway: &Gateway, arrival: Arrival, stop: &CancellationToken) {
+    for dead_letter in &arrival.dead_letters {
+        let ended = retry(stop, "end the job of a dead letter", || {
+            end(gateway, dead_letter)
+        })
+        .await;
+        let Some(record) = ended else { return };
+        let dead_letter = with_record(dead_letter.clone(), record.as_ref());
+        let storing = retry(stop, "store a dead letter", || {
+            gateway.dead_letters.store.add(&dead_letter)
+        });
+        if storing.await.is_none() {
+            return;
         }
-        let arrived = timeout(CALL_LIMIT, self.queue.count()).await??;
-        let stored = timeout(CALL_LIMIT, self.dead_letters.count()).await??;
-        let kept = i64::try_from(arrived.saturating_add(stored));
-        self.metrics.dead_letters_kept.set(kept.unwrap_or(i64::MAX));
-        Ok(())
+        let reason = dead_letter.reason.as_str();
+        gateway
+            .metrics
+            .dead_letters
+            .with_label_values(&[reason])
+            .inc();
+        tracing::warn!(job.id = %dead_letter.id, reason, queue = dead_letter.queue, attempts = dead_letter.attempts,
+            "a message was dead-lettered: {reason}");
     }
+    arrival.ack();
+}
 
-    /// Ends the jobs of a message and stores its dead letters. While the store is away the message is held: the broker counts
-    /// what it takes back, and drops it at the limit.
-    async fn take_in(&self, arrival: Arrival, stop: &CancellationToken) {
-        for dead_letter in &arrival.dead_letters {
-            let ended = retry(stop, "end the job of a dead letter", || {
-                self.end(dead_letter)
-            })
-            .await;
-            let Some(record) = ended else { return };
-            let dead_letter = with_record(dead_letter.clone(), record.as_ref());
-            let storing = retry(stop, "store a dead letter", || {
-                self.dead_letters.add(&dead_letter)
-            });
-            if storing.await.is_none() {
-                return;
-            }
-            let reason = dead_letter.reason.as_str();
-            self.metrics.dead_letters.with_label_values(&[reason]).inc();
-            tracing::warn!(job.id = %dead_letter.id, reason, queue = dead_letter.queue, attempts = dead_letter.attempts,
-                "a message was dead-lettered: {reason}");
-        }
-        arrival.ack();
+/// Ends its job, unless it has ended; its record, where it has one.
+async fn end(gateway: &Gateway, dead_letter: &DeadLetter) -> Result<Option<Record>, BoxError> {
+    let Some(job) = dead_letter.job().filter(|job| job.submission.is_some()) else {
+        return Ok(None);
+    };
+    let Some(record) = gateway.store.get(&[job.id]).await?.pop().flatten() else {
+        return Ok(None);
+    };
+    if !record.state.is_terminal() {
+        let found = gateway
+            .predictions
+            .cache
+            .get(&[job.key])
+            .await
+            .unwrap_or_default();
+        let failed = || End::Failed(failure(dead_letter));
+        let completion = completion(gateway, &record, found.into_iter().next().flatten(), failed);
+        gateway.store.complete(&[completion]).await?;
+        gateway.predictions.watch.nudge(job.id);
     }
-
-    /// Ends its job, unless it has ended; its record, where it has one.
-    async fn end(&self, dead_letter: &DeadLetter) -> Result<Option<Record>, BoxError> {
-        let Some(job) = dead_letter.job().filter(|job| job.submission.is_some()) else {
-            return Ok(None);
-        };
-        let Some(record) = self.store.get(&[job.id]).await?.pop().flatten() else {
-            return Ok(None);
-        };
-        if !record.state.is_terminal() {
-            let found = self.cache.get(&[job.key]).await.unwrap_or_default();
-            let failed = || End::Failed(failure(dead_letter));
-            let completion = completion(
-                &self.models,
-                &record,
-                found.into_iter().next().flatten(),
-                failed,
-            );
-            self.store.complete(&[completion]).await?;
-            self.watch.nudge(job.id);
-        }
-        Ok(Some(record))
-    }
+    Ok(Some(record))
 }
 
 /// The dead letter with what the record knows better than the broker: the starts, and that the job was poison.

@@ -56,7 +56,7 @@ async fn read_all(gateway: &Gateway) {
         Dependencies::check(gateway),
         gateway.predictions.queues.read()
     );
-    let mut found = gateway.stats.lock();
+    let mut found = gateway.stats.found.lock();
     found.recent.note(Instant::now(), gateway.metrics.traffic());
     found.dependencies = dependencies;
 }
@@ -66,13 +66,13 @@ fn look_at_fleet(gateway: &Gateway) {
     let now = gateway.predictions.clock.now();
     if let Some(members) = gateway.predictions.queues.members() {
         changes::look_at(gateway, &members);
-        let mut found = gateway.stats.lock();
+        let mut found = gateway.stats.found.lock();
         found.count(&gateway.stats.id, &members);
         found.log.look_at(now, &members);
     }
-    let dependencies = gateway.stats.lock().dependencies;
+    let dependencies = gateway.stats.found.lock().dependencies;
     let lasting = conditions::of(gateway, dependencies);
-    gateway.stats.lock().log.set(now, lasting);
+    gateway.stats.found.lock().log.set(now, lasting);
 }
 
 /// Announces this gateway until `stop` fires, then takes it off the list of processes.

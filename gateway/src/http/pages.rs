@@ -29,7 +29,6 @@ pub(crate) struct File {
     /// Empty for a file that is only there compressed by gzip, which every browser can read.
     plain: Bytes,
     gzip: Option<Bytes>,
-    brotli: Option<Bytes>,
 }
 
 /// What stands at a path below `/ui/`.
@@ -48,7 +47,6 @@ impl File {
             tag: HeaderValue::try_from(tag).unwrap_or_else(|_| HeaderValue::from_static("\"0\"")),
             plain: content.into(),
             gzip: None,
-            brotli: None,
         }
     }
 
@@ -99,18 +97,15 @@ impl File {
     }
 
     fn form(&self, headers: &HeaderMap) -> (Option<&'static str>, &Bytes) {
-        match (&self.brotli, &self.gzip) {
-            (Some(brotli), _) if takes(headers, "br") => (Some("br"), brotli),
-            (_, Some(gzip)) if self.plain.is_empty() || takes(headers, "gzip") => {
-                (Some("gzip"), gzip)
-            }
+        match &self.gzip {
+            Some(gzip) if self.plain.is_empty() || takes_gzip(headers) => (Some("gzip"), gzip),
             _ => (None, &self.plain),
         }
     }
 }
 
-/// Whether `Accept-Encoding` names a coding and does not rule it out by `q=0` (RFC 9110 §12.5.3).
-fn takes(headers: &HeaderMap, coding: &str) -> bool {
+/// Whether `Accept-Encoding` names gzip and does not rule it out by `q=0` (RFC 9110 §12.5.3).
+fn takes_gzip(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::ACCEPT_ENCODING).into_iter();
     let mut entries = values
         .filter_map(|value| value.to_str().ok())
@@ -119,7 +114,7 @@ fn takes(headers: &HeaderMap, coding: &str) -> bool {
         let mut parts = entry.split(';').map(str::trim);
         let named = parts
             .next()
-            .is_some_and(|name| name.eq_ignore_ascii_case(coding));
+            .is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
         let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok());
         named && weight != Some(0.0)
     })
@@ -139,16 +134,16 @@ mod tests {
     #[test]
     fn the_smallest_form_a_client_reads_is_chosen() {
         let encoding = |text| HOME.form(&accepting(text)).0;
-        assert_eq!(encoding("gzip, deflate, br;q=0.9"), Some("br"));
+        assert_eq!(encoding("deflate, gzip;q=0.9, br"), Some("gzip"));
         assert_eq!(encoding("GZIP"), Some("gzip"));
-        assert_eq!(encoding("br;q=0, gzip"), Some("gzip"));
-        assert_eq!(encoding("brotli, x-gzip"), None);
+        assert_eq!(encoding("br, gzip;q=0"), None);
+        assert_eq!(encoding("br, x-gzip"), None);
         assert_eq!(HOME.form(&HeaderMap::new()).1, &HOME.plain);
     }
 
     #[test]
     fn all_of_it_is_small() {
-        let least = |file: &File| file.brotli.as_ref().unwrap_or(&file.plain).len();
+        let least = |file: &File| file.gzip.as_ref().unwrap_or(&file.plain).len();
         let all: usize = ASSETS.iter().map(|(_, file)| least(file)).sum();
         let all = all + least(&HOME) + least(&FLEET);
         assert!(all < BUDGET, "{all} bytes");

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use prometheus::Registry;
 use selvage_core::queue::Reports;
+use selvage_core::queue::dead_letters::DeadLetterQueue;
 
-use crate::background::dead_letter_intake::Intake;
-use crate::background::sweeper::Sweeper;
-use crate::background::{replies, sampler, webhooks};
+use crate::background::{dead_letter_intake, replies, sampler, sweeper, webhooks};
 use crate::http::access::Access;
 use crate::http::app::{App, AppParts};
 use crate::http::limits::Limits;
@@ -52,6 +51,7 @@ impl App {
             durable,
         } = backends;
         let metrics = Metrics::register(registry)?;
+        metrics.begin();
         let life = Arc::new(Lifecycle::default());
         let queues = Queues::new(
             models.catalog().models(),
@@ -66,22 +66,7 @@ impl App {
             life.tasks.clone(),
             metrics.clone(),
         );
-        let sweeper = Sweeper {
-            store: Arc::clone(&store),
-            cache: Arc::clone(&cache),
-            models: models.clone(),
-            metrics: metrics.clone(),
-        };
         let (watch, watching) = Watch::new(Arc::clone(&store), life.draining.clone());
-        let intake = Intake {
-            queue: dead_letter_queue,
-            dead_letters: Arc::clone(&dead_letters),
-            store: Arc::clone(&store),
-            cache: Arc::clone(&cache),
-            models: models.clone(),
-            watch: watch.clone(),
-            metrics: metrics.clone(),
-        };
         let dead_letters = DeadLetterService::new(
             dead_letters,
             submitter.clone(),
@@ -124,7 +109,7 @@ impl App {
             access: Arc::new(access),
             bodies,
         }));
-        app.run(reports, watching, sweeper, intake);
+        app.run(reports, dead_letter_queue, watching);
         Ok(app)
     }
 
@@ -132,16 +117,19 @@ impl App {
     fn run(
         &self,
         reports: Reports,
+        dead_letters: Arc<dyn DeadLetterQueue>,
         watching: impl Future<Output = ()> + Send + 'static,
-        sweeper: Sweeper,
-        intake: Intake,
     ) {
         let (tasks, stop) = (&self.life.tasks, &self.life.stop);
         let gateway = || Arc::clone(&self.gateway);
         tasks.spawn(watching);
         tasks.spawn(Arc::clone(&self.access).follow_hangups(stop.clone()));
-        tasks.spawn(sweeper.run(stop.clone()));
-        tasks.spawn(intake.run(stop.clone()));
+        tasks.spawn(sweeper::run(gateway(), stop.clone()));
+        tasks.spawn(dead_letter_intake::run(
+            gateway(),
+            dead_letters,
+            stop.clone(),
+        ));
         tasks.spawn(replies::take(gateway(), reports, stop.clone()));
         tasks.spawn(replies::expire(gateway(), stop.clone()));
         tasks.spawn(webhooks::run(gateway(), stop.clone()));

@@ -81,7 +81,7 @@ pub struct Settings {
     #[arg(long, env = "SELVAGE_WEBHOOK_ALLOW_PRIVATE", default_value_t = false,
           action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub webhook_allow_private: bool,
-    /// From a webhook's first try to its second, in seconds; each further one waits six times as long, up to four hours.
+    /// From a webhook's first attempt to its second, in seconds; each further one waits six times as long, up to four hours.
     #[arg(long, env = "SELVAGE_WEBHOOK_RETRY", default_value_t = 5, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub webhook_retry: u64,

@@ -69,7 +69,7 @@ pub async fn run(
         cache: shared.cache.clone(),
         // The worker writes into this very cache.
         local_cache: None,
-        store: shared.store.clone(),
+        store: store.clone(),
         fleet: shared.fleet.clone(),
         clock: shared.clock.clone(),
         durable: false,

@@ -30,7 +30,7 @@ pub async fn open(
     let dead_letters = RedisDeadLetters::new(urls.1, &shared.prefix, Bounds::default())
         .map_err(|error| StartError::usage(REDIS_SETTING, error))?;
     let opening = backends::open(shared, urls, Role::Gateway, catalog, registry);
-    let (backends, queue, reports) = opening.await?;
+    let (backends, store, queue, reports) = opening.await?;
     let ttl = Duration::from_secs(shared.cache_ttl);
     let local_cache = MemoryCache::new(settings.local_cache, ttl);
     Ok(Backends {
@@ -40,7 +40,7 @@ pub async fn open(
         reports,
         cache: Arc::new(Layered::new(local_cache.clone(), backends.cache)),
         local_cache: Some(local_cache),
-        store: backends.store,
+        store,
         fleet: backends.fleet,
         clock: backends.clock,
         durable: true,

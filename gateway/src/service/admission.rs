@@ -1,10 +1,11 @@
 //! Who may begin: places in flight, how fast they become free, and when a refused client should come back; and lists of jobs.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use selvage_core::key_name::KeyName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
@@ -121,7 +122,7 @@ impl Lists {
 
     /// The owner's turns. There are no more entries than owners that have a list read or wait for one.
     fn of(&self, owner: Option<&KeyName>) -> Arc<Semaphore> {
-        let mut owners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut owners = self.0.lock();
         owners.retain(|_, turns| Arc::strong_count(turns) > 1);
         let turns = owners.entry(owner.cloned());
         Arc::clone(turns.or_insert_with(|| Arc::new(Semaphore::new(1))))
@@ -168,7 +169,7 @@ impl Pace {
     /// Sets the count of a counter that is kept elsewhere; one that went back is counted on from there.
     pub fn set(&self, counted: u64) {
         if self.counted.swap(counted, Ordering::Relaxed) > counted
-            && let Some(measured) = self.lock().as_mut()
+            && let Some(measured) = self.measured.lock().as_mut()
         {
             measured.counted = counted;
             measured.at = Instant::now();
@@ -180,7 +181,7 @@ impl Pace {
     pub fn tick(&self) {
         let counted = self.counted.load(Ordering::Relaxed);
         let (at, per_second) = (Instant::now(), self.per_second());
-        let mut measured = self.lock();
+        let mut measured = self.measured.lock();
         let Some(last) = *measured else {
             *measured = Some(Measured {
                 at,
@@ -205,7 +206,7 @@ impl Pace {
     pub fn tick_at_least(&self) {
         let before = self.per_second();
         self.tick();
-        if let Some(measured) = self.lock().as_mut() {
+        if let Some(measured) = self.measured.lock().as_mut() {
             measured.per_second = measured.per_second.max(before);
         }
     }
@@ -213,7 +214,7 @@ impl Pace {
     /// Passes over the time since it last measured: there was nothing to do.
     pub fn rest(&self) {
         let counted = self.counted.load(Ordering::Relaxed);
-        if let Some(measured) = self.lock().as_mut() {
+        if let Some(measured) = self.measured.lock().as_mut() {
             (measured.at, measured.counted) = (Instant::now(), counted);
         }
     }
@@ -221,11 +222,9 @@ impl Pace {
     /// Events per second; 0 while nothing has been measured.
     #[must_use]
     pub fn per_second(&self) -> f64 {
-        self.lock().map_or(0.0, |measured| measured.per_second)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Measured>> {
-        self.measured.lock().unwrap_or_else(PoisonError::into_inner)
+        self.measured
+            .lock()
+            .map_or(0.0, |measured| measured.per_second)
     }
 }
 
@@ -260,7 +259,7 @@ mod tests {
         assert!(next.is_ok(), "the first was over while it waited");
         drop(next);
         drop(lists.admit(Some(&bob)).await);
-        assert_eq!(lists.0.lock().unwrap().len(), 1, "only the last is known");
+        assert_eq!(lists.0.lock().len(), 1, "only the last is known");
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,8 +3,8 @@
 //! Only bookkeeping under one lock that is never held across an await; publishing and waiting happen elsewhere.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use selvage_core::job::JobId;
 use selvage_core::key::PredictionKey;
 use selvage_core::outcome::Report;
@@ -104,7 +104,7 @@ impl Inflight {
         admit: impl FnOnce() -> Result<Permit, Full>,
     ) -> Result<Entered, Full> {
         let (sender, receiver) = oneshot::channel();
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         if entry.shared
             && let Some(flight) = table.shared_flight(&entry.key)
         {
@@ -126,19 +126,19 @@ impl Inflight {
 
     /// What a flight was registered with, while it lasts.
     pub fn entry(&self, id: JobId) -> Option<InFlightEntry> {
-        Some(self.lock().flights.get(&id)?.entry)
+        Some(self.table.lock().flights.get(&id)?.entry)
     }
 
     /// Ends a flight and notifies all waiters; its entry, or `None` where it had ended before.
     pub fn settle(&self, id: JobId, verdict: &Verdict) -> Option<InFlightEntry> {
-        let flight = self.lock().remove(id)?;
+        let flight = self.table.lock().remove(id)?;
         Some(flight.tell(verdict))
     }
 
     /// Says that a waiter has left, with its receiver dropped. The entry where it was the last one: nobody can join that
     /// flight any more. Its place is held until its job is heard of, or its time is over.
     pub fn leave(&self, id: JobId) -> Option<InFlightEntry> {
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         let flight = table.flights.get_mut(&id)?;
         let is_left = flight.waiters.is_empty();
         flight.waiters.retain(|waiter| !waiter.is_closed());
@@ -152,7 +152,7 @@ impl Inflight {
 
     /// Ends the flights whose time is over, or all of them.
     pub fn expire(&self, due: Option<Instant>) {
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         let over = |flight: &&Flight| due.is_none_or(|now| flight.entry.until <= now);
         let ids: Vec<JobId> = table
             .flights
@@ -170,17 +170,13 @@ impl Inflight {
     /// Flights under way.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.lock().flights.len()
+        self.table.lock().flights.len()
     }
 
     /// Whether no flight is under way.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,12 +2,10 @@
 
 use prometheus::core::Collector as _;
 use prometheus::proto::Bucket;
-use prometheus::{
-    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry,
-};
+use prometheus::{Gauge, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use selvage_core::dead_letters::Reason;
 use selvage_core::job::ModelName;
+use selvage_core::metrics;
 use selvage_core::registry::{ANSWER_SECONDS, Traffic};
 
 use crate::service::predictions::Finished;
@@ -21,201 +19,79 @@ pub(crate) const TURNED_AWAY: [&str; 5] = [
     "draining",
 ];
 
-/// All of the gateway's own metrics; cheap to clone, clones count together.
-#[derive(Clone, Debug)]
-pub struct Metrics {
-    /// Answers, by route, method and status code.
-    pub requests: IntCounterVec,
-    /// Time to answer, by route.
-    pub seconds: HistogramVec,
-    /// Time from a request's acceptance to its answer, for clients that waited and got one, by where it came from.
-    pub answers: HistogramVec,
-    /// Jobs that are waited for.
-    pub in_flight: IntGauge,
-    /// Requests answered out of the cache.
-    pub cache_hits: IntCounter,
-    /// Requests the cache had no answer for.
-    pub cache_misses: IntCounter,
-    /// Requests during which the cache could not be asked.
-    pub cache_errors: IntCounter,
-    /// Requests that shared another one's computation.
-    pub collapsed: IntCounter,
-    /// Jobs that nobody waited for any more before their answer.
-    pub abandoned: IntCounter,
-    /// Jobs accepted with a 202.
-    pub submitted: IntCounter,
-    /// Requests refused, by error code.
-    pub refused: IntCounterVec,
-    /// Reports nobody waited for any more.
-    pub late_reports: IntCounter,
-    /// Overdue records ended by this gateway, by the state they were given.
-    pub swept: IntCounterVec,
-    /// Dead letters taken in by this gateway, by reason.
-    pub dead_letters: IntCounterVec,
-    /// Dead letters there are in the fleet.
-    pub dead_letters_kept: IntGauge,
-    /// Messages waiting, by model and queue.
-    pub queue_depth: IntGaugeVec,
-    /// Jobs finished per second, as measured, by model.
-    pub drain_rate: GaugeVec,
-    /// How long the oldest message of a queue waits at most, in seconds, by model and queue.
-    pub queue_oldest: GaugeVec,
-    /// Workers that announce themselves.
-    pub workers: IntGauge,
-    /// Workers that hold a model, by model and whether its file is the one this gateway asks for.
-    pub model_workers: IntGaugeVec,
-    /// Models that changed in the folder, by model and whether the new file was taken.
-    model_changes: IntCounterVec,
-    /// 1 while a dependency answers, by its name.
-    pub dependency_up: IntGaugeVec,
-    /// Open connections.
-    pub connections: IntGauge,
-    /// Connections that were cut, by reason: a slow head, a client that does not read, too many from one address, a newcomer
-    /// that needs its slot, the end of a drain.
-    pub cut: IntCounterVec,
-    /// Tries to accept a connection that failed, for want of descriptors most likely.
-    pub accept_errors: IntCounter,
-    /// Tries to tell webhooks, by how they ended.
-    pub webhooks: IntCounterVec,
-    /// 1 while ready.
-    pub ready: Gauge,
-}
-
-impl Metrics {
-    /// Registers all of them.
-    ///
-    /// # Errors
-    /// When the registry has metrics of these names already.
-    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let counter =
-            |name: &str, help: &str| registered(registry, IntCounter::with_opts(opts(name, help))?);
-        let gauge =
-            |name: &str, help: &str| registered(registry, IntGauge::with_opts(opts(name, help))?);
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            registered(registry, IntCounterVec::new(opts(name, help), labels)?)
-        };
-        let seconds = |name: &str, help: &str, label: &str| {
-            let options = HistogramOpts::new(format!("selvage_gateway_{name}"), help)
-                .buckets(ANSWER_SECONDS.to_vec());
-            registered(registry, HistogramVec::new(options, &[label])?)
-        };
-        let gauges = |name: &str, help: &str, labels: &[&str]| {
-            registered(registry, IntGaugeVec::new(opts(name, help), labels)?)
-        };
-        let decimals = |name: &str, help: &str, labels: &[&str]| {
-            registered(registry, GaugeVec::new(opts(name, help), labels)?)
-        };
-        let build = gauges("build_info", "Version of this program", &["version"])?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let dead_letters = counters(
-            "dead_letters_total",
-            "Dead letters taken in here, by reason",
-            &["reason"],
-        )?;
-        // Shown before there is one, so that the first is an increase.
-        for reason in Reason::ALL {
-            dead_letters.with_label_values(&[reason.as_str()]);
-        }
-        Ok(Self {
-            requests: counters(
-                "http_requests_total",
-                "Answers by route, method and status code",
-                &["route", "method", "code"],
-            )?,
-            seconds: seconds(
-                "http_request_seconds",
-                "Time from a request's head to its answer's head",
-                "route",
-            )?,
-            answers: seconds(
-                "answer_seconds",
-                "Time from a request's acceptance to its answer, where its client waited and got one",
-                "source",
-            )?,
-            in_flight: gauge("in_flight", "Jobs that are waited for at this gateway")?,
-            cache_hits: counter("cache_hits_total", "Requests answered out of the cache")?,
-            cache_misses: counter("cache_misses_total", "Requests the cache had no answer for")?,
-            cache_errors: counter(
-                "cache_errors_total",
-                "Requests during which the cache was away",
-            )?,
-            collapsed: counter(
-                "collapsed_total",
-                "Requests that shared another one's computation",
-            )?,
-            abandoned: counter(
-                "jobs_abandoned_total",
-                "Jobs abandoned because every client that waited for them had left",
-            )?,
-            submitted: counter("jobs_submitted_total", "Jobs accepted with a 202")?,
-            refused: counters(
-                "refused_total",
-                "Requests refused, by error code",
-                &["code"],
-            )?,
-            late_reports: counter("late_reports_total", "Reports nobody waited for any more")?,
-            swept: counters(
-                "swept_total",
-                "Overdue records ended here, by state",
-                &["state"],
-            )?,
-            dead_letters,
-            dead_letters_kept: gauge("dead_letters", "Dead letters there are in the fleet")?,
-            queue_depth: gauges(
-                "queue_depth",
-                "Messages waiting in a queue",
-                &["model", "priority"],
-            )?,
-            drain_rate: decimals(
-                "drain_rate",
-                "Jobs all workers finish per second, as last measured",
-                &["model"],
-            )?,
-            queue_oldest: decimals(
-                "queue_oldest_seconds",
-                "How long the oldest message of a queue waits at most; 0 for an empty queue",
-                &["model", "priority"],
-            )?,
-            workers: gauge("workers", "Workers that announce themselves")?,
-            model_workers: gauges(
-                "model_workers",
-                "Workers that hold a model: the file this gateway asks for, or another",
-                &["model", "file"],
-            )?,
-            model_changes: counters(
-                "model_changes_total",
-                "Models that changed in the folder, by whether the new file was taken",
-                &["model", "result"],
-            )?,
-            dependency_up: gauges(
-                "dependency_up",
-                "1 while broker, store or cache answers",
-                &["dependency"],
-            )?,
-            connections: gauge("connections", "Open client connections")?,
-            cut: counters(
-                "connections_cut_total",
-                "Connections cut for a slow head, a client that does not read, too many of its address, a newcomer that needs its slot, or the end of a drain",
-                &["reason"],
-            )?,
-            accept_errors: counter(
-                "accept_errors_total",
-                "Tries to accept a connection that failed, for want of descriptors most likely",
-            )?,
-            webhooks: counters(
-                "webhook_tries_total",
-                "Tries to tell webhooks, by how they ended",
-                &["result"],
-            )?,
-            ready: registered(
-                registry,
-                Gauge::with_opts(opts("ready", "1 while this gateway is ready for traffic"))?,
-            )?,
-        })
+metrics! {
+    /// All of the gateway's own metrics; cheap to clone, clones count together.
+    pub struct Metrics("selvage_gateway_") {
+        /// Version of this program
+        build_info: IntGaugeVec = "build_info" by ["version"];
+        /// Answers by route, method and status code
+        pub requests: IntCounterVec = "http_requests_total" by ["route", "method", "code"];
+        /// Time from a request's head to its answer's head
+        pub seconds: HistogramVec = "http_request_seconds" by ["route"] in ANSWER_SECONDS;
+        /// Time from a request's acceptance to its answer, where its client waited and got one
+        pub answers: HistogramVec = "answer_seconds" by ["source"] in ANSWER_SECONDS;
+        /// Jobs that are waited for at this gateway
+        pub in_flight: IntGauge = "in_flight";
+        /// Requests answered out of the cache
+        pub cache_hits: IntCounter = "cache_hits_total";
+        /// Requests the cache had no answer for
+        pub cache_misses: IntCounter = "cache_misses_total";
+        /// Requests during which the cache was away
+        pub cache_errors: IntCounter = "cache_errors_total";
+        /// Requests that shared another one's computation
+        pub collapsed: IntCounter = "collapsed_total";
+        /// Jobs abandoned because every client that waited for them had left
+        pub abandoned: IntCounter = "jobs_abandoned_total";
+        /// Jobs accepted with a 202
+        pub submitted: IntCounter = "jobs_submitted_total";
+        /// Requests refused, by error code
+        pub refused: IntCounterVec = "refused_total" by ["code"];
+        /// Reports nobody waited for any more
+        pub late_reports: IntCounter = "late_reports_total";
+        /// Overdue records ended here, by state
+        pub swept: IntCounterVec = "swept_total" by ["state"];
+        /// Dead letters taken in here, by reason
+        pub dead_letters: IntCounterVec = "dead_letters_total" by ["reason"];
+        /// Dead letters there are in the fleet
+        pub dead_letters_kept: IntGauge = "dead_letters";
+        /// Messages waiting in a queue
+        pub queue_depth: IntGaugeVec = "queue_depth" by ["model", "priority"];
+        /// Jobs all workers finish per second, as last measured
+        pub drain_rate: GaugeVec = "drain_rate" by ["model"];
+        /// How long the oldest message of a queue waits at most; 0 for an empty queue
+        pub queue_oldest: GaugeVec = "queue_oldest_seconds" by ["model", "priority"];
+        /// Workers that announce themselves
+        pub workers: IntGauge = "workers";
+        /// Workers that hold a model: the file this gateway asks for, or another
+        pub model_workers: IntGaugeVec = "model_workers" by ["model", "file"];
+        /// Models that changed in the folder, by whether the new file was taken
+        model_changes: IntCounterVec = "model_changes_total" by ["model", "result"];
+        /// 1 while broker, store or cache answers
+        pub dependency_up: IntGaugeVec = "dependency_up" by ["dependency"];
+        /// Open client connections
+        pub connections: IntGauge = "connections";
+        /// Connections cut for a slow head, a client that does not read, too many of its address, a newcomer that needs its
+        /// slot, or the end of a drain
+        pub cut: IntCounterVec = "connections_cut_total" by ["reason"];
+        /// Attempts to accept a connection that failed, for want of descriptors most likely
+        pub accept_errors: IntCounter = "accept_errors_total";
+        /// Attempts to deliver webhooks, by how they ended
+        pub webhooks: IntCounterVec = "webhook_attempts_total" by ["result"];
+        /// 1 while this gateway is ready for traffic
+        pub ready: Gauge = "ready";
     }
 }
 
 impl Metrics {
+    /// Shows what is to be there before anything was counted, so that the first one is an increase.
+    pub fn begin(&self) {
+        let version = [env!("CARGO_PKG_VERSION")];
+        self.build_info.with_label_values(&version).set(1);
+        for reason in Reason::ALL {
+            self.dead_letters.with_label_values(&[reason.as_str()]);
+        }
+    }
+
     /// Counts the answer to a client that waited.
     pub fn answered(&self, finished: &Finished) {
         let seconds = finished.total.as_secs_f64();
@@ -263,16 +139,4 @@ impl Metrics {
         }
         classes
     }
-}
-
-fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(format!("selvage_gateway_{name}"), help)
-}
-
-fn registered<C>(registry: &Registry, collector: C) -> prometheus::Result<C>
-where
-    C: prometheus::core::Collector + Clone + 'static,
-{
-    registry.register(Box::new(collector.clone()))?;
-    Ok(collector)
 }

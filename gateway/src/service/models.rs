@@ -4,8 +4,9 @@
 //! the new one too: a queue's next job may go to any of them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, RwLock};
 use selvage_core::catalog::{Catalog, Model};
 use selvage_core::job::ModelName;
 use selvage_core::key::PredictionKey;
@@ -91,15 +92,14 @@ impl Models {
     /// What requests are for now.
     #[must_use]
     pub fn catalog(&self) -> Arc<Catalog> {
-        let now = self.0.now.read().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&now)
+        Arc::clone(&self.0.now.read())
     }
 
     /// The model an answer under this key is of, be it an old file of it.
     #[must_use]
     pub fn of_key(&self, key: &PredictionKey) -> Option<Arc<Model>> {
         let now = self.catalog();
-        let former = lock(&self.0.former);
+        let former = self.0.former.lock();
         let mut all = now.models().iter().chain(former.iter());
         all.find(|model| model.answers(key)).cloned()
     }
@@ -107,7 +107,7 @@ impl Models {
     /// Notes what lies in the folder now.
     pub fn comes(&self, model: &Arc<Model>) {
         let now = self.catalog();
-        let mut coming = lock(&self.0.coming);
+        let mut coming = self.0.coming.lock();
         let is_current = now
             .get(model.name.as_str())
             .is_some_and(|current| current.is_same(model));
@@ -123,7 +123,7 @@ impl Models {
     /// taken: what they hold is not known either.
     pub fn take_over(&self, members: &Members) -> Vec<Arc<Model>> {
         let mut taken = Vec::new();
-        lock(&self.0.coming).retain(|_, model| {
+        self.0.coming.lock().retain(|_, model| {
             let ready = is_held_by_all(model, members);
             if ready {
                 taken.push(Arc::clone(model));
@@ -137,11 +137,11 @@ impl Models {
     }
 
     fn replace(&self, model: &Arc<Model>) {
-        let mut now = self.0.now.write().unwrap_or_else(PoisonError::into_inner);
+        let mut now = self.0.now.write();
         let old = now.get(model.name.as_str()).cloned();
         *now = Arc::new(now.with(model));
         drop(now);
-        let mut former = lock(&self.0.former);
+        let mut former = self.0.former.lock();
         former.splice(0..0, old);
         former.truncate(REMEMBERED);
     }
@@ -150,7 +150,7 @@ impl Models {
     #[must_use]
     pub fn asked(&self) -> Vec<AskedModel> {
         let now = self.catalog();
-        let former = lock(&self.0.former);
+        let former = self.0.former.lock();
         let in_hand = former.iter().filter(|model| Arc::strong_count(model) > 1);
         let all = now.models().iter().chain(in_hand);
         all.map(|model| AskedModel::from(model.as_ref())).collect()
@@ -176,10 +176,6 @@ fn is_held_by_all(model: &Model, members: &Members) -> bool {
             let mut files = worker.models.iter().filter(of_name);
             files.any(|held| held.is(model))
         })
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

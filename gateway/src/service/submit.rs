@@ -26,7 +26,7 @@ const STORE_LIMIT: Duration = Duration::from_secs(3);
 const PUBLISH_LIMIT: Duration = Duration::from_secs(6);
 /// How often a submission is tried whose idempotency key belongs to a job that is gone when it is looked up: its request
 /// was refused at that moment.
-const MAX_TRIES: usize = 3;
+const MAX_ATTEMPTS: usize = 3;
 /// Pauses between two looks at a record that another request has not confirmed: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(250));
 /// Most submissions under way at once.
@@ -134,8 +134,8 @@ impl Submitter {
     async fn record(&self, seed: Seed) -> Result<Start, SubmitError> {
         let until = Instant::now() + PUBLISH_LIMIT;
         let (mut pause, longest) = PAUSES;
-        let mut tries = 0;
-        while tries < MAX_TRIES {
+        let mut attempts = 0;
+        while attempts < MAX_ATTEMPTS {
             match within(self.store.submit(&seed)).await? {
                 Submitted::Recorded(number) => return Ok(self.queued(seed, number)),
                 Submitted::Mismatch => return Err(SubmitError::Mismatch),
@@ -150,7 +150,7 @@ impl Submitter {
                     if let Some(found) = self.find(id).await? {
                         return Ok(Start::Earlier(Box::new(found)));
                     }
-                    tries += 1;
+                    attempts += 1;
                 }
                 Submitted::TakenOver(id) => {
                     return Ok(self.queued(Seed { id, ..seed }, None));

@@ -7,7 +7,7 @@ use selvage_core::job::{Job, Priority};
 use selvage_core::key::Digest;
 use selvage_core::outcome::{Failure, FailureCode};
 use selvage_core::queue::Queue as _;
-use selvage_core::store::{Claim, Completion, End, JobStore as _, Seed};
+use selvage_core::store::{Claim, Completion, End, Seed, WorkerStore as _};
 
 use crate::rig::{Answer, Plan, Rig, boots, eventually, png};
 

@@ -15,6 +15,7 @@ use selvage_core::outcome::Report;
 use selvage_core::queue::{Consumer, Health, PublishError, Queue, QueueError};
 use selvage_core::store::{
     Cancel, Claim, Completion, JobStore, Page, Progress, Record, Seed, StoreError, Submitted,
+    WebhookOutbox, WorkerStore,
 };
 use selvage_core::webhook::{Delivery, Next};
 use tokio_util::sync::CancellationToken;
@@ -85,22 +86,6 @@ impl JobStore for StoreDown {
         away()
     }
 
-    async fn check(&self, _: &[Seed]) -> Result<Vec<Claim>, StoreError> {
-        away()
-    }
-
-    async fn claim(&self, _: &[Seed]) -> Result<Vec<Claim>, StoreError> {
-        away()
-    }
-
-    async fn release(&self, _: &[JobId]) -> Result<(), StoreError> {
-        away()
-    }
-
-    async fn complete(&self, _: &[Completion]) -> Result<Vec<bool>, StoreError> {
-        away()
-    }
-
     async fn cancel(&self, _: JobId) -> Result<Cancel, StoreError> {
         away()
     }
@@ -127,6 +112,40 @@ impl JobStore for StoreDown {
         away()
     }
 
+    async fn abandon(&self, _: JobId, _: UnixMillis) -> Result<(), StoreError> {
+        away()
+    }
+}
+
+#[async_trait]
+impl WorkerStore for StoreDown {
+    async fn check(&self, _: &[Seed]) -> Result<Vec<Claim>, StoreError> {
+        away()
+    }
+
+    async fn claim(&self, _: &[Seed]) -> Result<Vec<Claim>, StoreError> {
+        away()
+    }
+
+    async fn release(&self, _: &[JobId]) -> Result<(), StoreError> {
+        away()
+    }
+
+    async fn complete(&self, _: &[Completion]) -> Result<Vec<bool>, StoreError> {
+        away()
+    }
+
+    async fn abandoned(&self, _: &[JobId]) -> Result<Vec<bool>, StoreError> {
+        away()
+    }
+
+    async fn ping(&self) -> bool {
+        false
+    }
+}
+
+#[async_trait]
+impl WebhookOutbox for StoreDown {
     async fn lease_webhooks(&self, _: usize, _: Duration) -> Result<Vec<Record>, StoreError> {
         away()
     }
@@ -138,18 +157,6 @@ impl JobStore for StoreDown {
         _: Next,
     ) -> Result<(), StoreError> {
         away()
-    }
-
-    async fn abandon(&self, _: JobId, _: UnixMillis) -> Result<(), StoreError> {
-        away()
-    }
-
-    async fn abandoned(&self, _: &[JobId]) -> Result<Vec<bool>, StoreError> {
-        away()
-    }
-
-    async fn ping(&self) -> bool {
-        false
     }
 }
 

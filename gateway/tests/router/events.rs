@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::Request;
 use futures_util::StreamExt as _;
 use selvage_core::job::{JobId, Priority};
-use selvage_core::store::{JobStore as _, Seed};
+use selvage_core::store::{JobStore as _, Seed, WorkerStore as _};
 use serde_json::Value;
 use tokio::time::Instant;
 

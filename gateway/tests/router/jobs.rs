@@ -8,8 +8,8 @@ use selvage_core::job::{JobId, Priority};
 use selvage_core::job_state::JobState;
 use selvage_core::outcome::{Cost, Failure, FailureCode};
 use selvage_core::output::Output;
-use selvage_core::store::{Completion, End, JobStore as _, Seed};
-use selvage_gateway::background::sweeper::Sweeper;
+use selvage_core::store::{Completion, End, JobStore as _, Seed, WorkerStore as _};
+use selvage_gateway::background::sweeper;
 
 use crate::rig::{Plan, Rig, boots, failed, old_id, png, scores};
 
@@ -288,15 +288,9 @@ async fn overdue_records_end_from_the_cache_or_as_expired() {
     let id: JobId = known.id().parse().unwrap();
     let record = rig.store.get(&[id]).await.unwrap().remove(0).unwrap();
     rig.cache.keep(record.seed.key, scores());
-    let sweeper = Sweeper {
-        store: rig.store.clone(),
-        cache: std::sync::Arc::new(rig.cache.clone()),
-        models: rig.app.models.clone(),
-        metrics: rig.app.metrics.clone(),
-    };
     // The gateway's own sweeper may come first; either way both records end.
     crate::rig::eventually(async || {
-        sweeper.turn().await.unwrap();
+        sweeper::turn(&rig.app.gateway).await.unwrap();
         rig.metric("selvage_gateway_swept_total") == 2.0
     })
     .await;

@@ -3,7 +3,7 @@
 use selvage_core::job::{Job, Priority};
 use selvage_core::outcome::{Cost, Outcome};
 use selvage_core::queue::{Delivery, Queue as _};
-use selvage_core::store::JobStore as _;
+use selvage_core::store::WorkerStore as _;
 
 use crate::rig::{Plan, Rig, boots, eventually, png, report, scores};
 

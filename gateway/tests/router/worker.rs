@@ -10,7 +10,7 @@ use selvage_core::outcome::{Cost, Outcome};
 use selvage_core::output::Output;
 use selvage_core::queue::Queue as _;
 use selvage_core::queue::memory::MemoryQueue;
-use selvage_core::store::{Claim, Completion, End, JobStore as _, MemoryStore, Seed};
+use selvage_core::store::{Claim, Completion, End, MemoryStore, Seed, WorkerStore as _};
 use tokio_util::sync::CancellationToken;
 
 use crate::rig::{Script, report};

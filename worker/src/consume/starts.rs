@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use selvage_core::outcome::Cost;
-use selvage_core::store::{Claim, JobStore, Seed};
+use selvage_core::store::{Claim, Seed, WorkerStore};
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The store, for threads that are not the runtime's.
 #[derive(Debug)]
 pub struct Starts {
-    store: Arc<dyn JobStore>,
+    store: Arc<dyn WorkerStore>,
     runtime: Handle,
     line: Arc<Line>,
     running: RunningJobs,
@@ -42,7 +42,7 @@ impl Starts {
     /// # Panics
     /// Outside of a Tokio runtime.
     #[must_use]
-    pub fn new(store: Arc<dyn JobStore>) -> Self {
+    pub fn new(store: Arc<dyn WorkerStore>) -> Self {
         Self {
             store,
             runtime: Handle::current(),

@@ -8,15 +8,12 @@ use std::time::Duration;
 use crate::support::{GREEN, RED, Rig, picture, shown};
 use async_trait::async_trait;
 use selvage_core::clock::UnixMillis;
-use selvage_core::job::{Job, JobId, ModelName};
+use selvage_core::job::{Job, JobId};
 use selvage_core::job_state::JobState;
-use selvage_core::key_name::KeyName;
 use selvage_core::outcome::Outcome;
 use selvage_core::store::{
-    Cancel, Claim, Completion, JobStore, MemoryStore, Page, Progress, Record, Seed, StoreError,
-    Submitted,
+    Claim, Completion, JobStore as _, MemoryStore, Seed, StoreError, WorkerStore,
 };
-use selvage_core::webhook::{Delivery, Next};
 
 /// A store that can be away, for starts and for ends apart.
 #[derive(Debug)]
@@ -55,19 +52,7 @@ impl Flaky {
 }
 
 #[async_trait]
-impl JobStore for Flaky {
-    async fn submit(&self, seed: &Seed) -> Result<Submitted, StoreError> {
-        self.inner.submit(seed).await
-    }
-
-    async fn confirm(&self, id: JobId) -> Result<(), StoreError> {
-        self.inner.confirm(id).await
-    }
-
-    async fn withdraw(&self, id: JobId, submitter: JobId) -> Result<(), StoreError> {
-        self.inner.withdraw(id, submitter).await
-    }
-
+impl WorkerStore for Flaky {
     async fn check(&self, seeds: &[Seed]) -> Result<Vec<Claim>, StoreError> {
         self.may(&self.claims_fail)?;
         self.inner.check(seeds).await
@@ -89,53 +74,6 @@ impl JobStore for Flaky {
     async fn complete(&self, completions: &[Completion]) -> Result<Vec<bool>, StoreError> {
         self.may(&self.completions_fail)?;
         self.inner.complete(completions).await
-    }
-
-    async fn cancel(&self, id: JobId) -> Result<Cancel, StoreError> {
-        self.inner.cancel(id).await
-    }
-
-    async fn get(&self, ids: &[JobId]) -> Result<Vec<Option<Record>>, StoreError> {
-        self.inner.get(ids).await
-    }
-
-    async fn list(
-        &self,
-        owner: Option<&KeyName>,
-        before: Option<JobId>,
-        limit: usize,
-        state: Option<JobState>,
-    ) -> Result<Page, StoreError> {
-        self.inner.list(owner, before, limit, state).await
-    }
-
-    async fn progress(&self, models: &[ModelName]) -> Result<Vec<Progress>, StoreError> {
-        self.inner.progress(models).await
-    }
-
-    async fn overdue(&self, limit: usize) -> Result<Vec<Record>, StoreError> {
-        self.inner.overdue(limit).await
-    }
-
-    async fn lease_webhooks(
-        &self,
-        limit: usize,
-        lease: Duration,
-    ) -> Result<Vec<Record>, StoreError> {
-        self.inner.lease_webhooks(limit, lease).await
-    }
-
-    async fn complete_webhook(
-        &self,
-        id: JobId,
-        delivery: Option<&Delivery>,
-        next: Next,
-    ) -> Result<(), StoreError> {
-        self.inner.complete_webhook(id, delivery, next).await
-    }
-
-    async fn abandon(&self, id: JobId, until: UnixMillis) -> Result<(), StoreError> {
-        self.inner.abandon(id, until).await
     }
 
     async fn abandoned(&self, ids: &[JobId]) -> Result<Vec<bool>, StoreError> {

@@ -13,7 +13,7 @@ use selvage_core::outcome::{Failure, FailureCode, Outcome, Scores};
 use selvage_core::queue::Queue;
 use selvage_core::registry::suite::worker;
 use selvage_core::registry::{ANNOUNCE_EVERY, Fleet, Member};
-use selvage_core::store::{Cancel, JobStore, Seed};
+use selvage_core::store::{Cancel, JobStore as _, Seed, WorkerStore as _};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;

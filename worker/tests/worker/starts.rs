@@ -4,7 +4,7 @@ use selvage_core::cache::Cache;
 use selvage_core::job::Job;
 use selvage_core::job_state::JobState;
 use selvage_core::outcome::{FailureCode, Scores};
-use selvage_core::store::{Claim, JobStore, Seed};
+use selvage_core::store::{Claim, Seed, WorkerStore as _};
 
 use crate::support::{BLUE, GREEN, JOBS, RED, Rig, best, picture, shown};
 

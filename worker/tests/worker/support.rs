@@ -21,7 +21,7 @@ use selvage_core::program::StartError;
 use selvage_core::queue::memory::MemoryQueue;
 use selvage_core::queue::{Queue, Reports};
 use selvage_core::registry::MemoryFleet;
-use selvage_core::store::{JobStore, MemoryStore, Record, Seed};
+use selvage_core::store::{JobStore as _, MemoryStore, Record, Seed, WorkerStore};
 use selvage_worker::config::{EngineSettings, WorkerSettings};
 use selvage_worker::{Backends, Worker};
 use tokio::sync::watch;
@@ -76,7 +76,7 @@ impl Rig {
     }
 
     /// The same, whose worker sees the store through something else.
-    pub(crate) async fn with_store<S: JobStore + 'static>(
+    pub(crate) async fn with_store<S: WorkerStore + 'static>(
         wrap: impl FnOnce(Arc<MemoryStore>) -> Arc<S>,
     ) -> Self {
         let models = tempfile::tempdir().unwrap();

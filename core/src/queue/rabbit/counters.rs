@@ -1,83 +1,32 @@
 //! What the RabbitMQ backend counts. Label-free, so the number of series is fixed.
 
-use prometheus::{
-    Histogram, IntCounter, Registry, register_histogram_with_registry,
-    register_int_counter_with_registry,
-};
+use prometheus::{Histogram, IntCounter, Registry};
 
-/// Counters of one process; clones count together.
-#[derive(Clone, Debug)]
-pub struct QueueCounters {
-    /// Messages of jobs that the broker confirmed.
-    pub envelopes: IntCounter,
-    /// Jobs in each of them.
-    pub jobs_per_envelope: Histogram,
-    /// Messages refused because their queue was full.
-    pub nacked: IntCounter,
-    /// Messages returned because their queue was missing.
-    pub returned: IntCounter,
-    /// Messages whose confirm did not come.
-    pub unconfirmed: IntCounter,
-    /// Messages that could not be read and were dead-lettered.
-    pub undecodable: IntCounter,
-    /// Settlements that came too late: the broker delivers the message again.
-    pub lost_settlements: IntCounter,
-    /// Reports that nobody could be given.
-    pub lost_replies: IntCounter,
-    /// Connections that were lost after they had been up.
-    pub lost_connections: IntCounter,
-    /// Consumers that were ended by the broker and made again.
-    pub lost_consumers: IntCounter,
-}
+use crate::metrics;
 
-impl QueueCounters {
-    /// Counters that the registry shows.
-    ///
-    /// # Errors
-    /// Where the registry already has a metric of one of the names.
-    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counter = |name: &str, help: &str| {
-            let name = format!("selvage_queue_{name}_total");
-            register_int_counter_with_registry!(name, help, registry)
-        };
-        Ok(Self {
-            envelopes: counter(
-                "messages_published",
-                "Messages of jobs that the broker confirmed.",
-            )?,
-            jobs_per_envelope: register_histogram_with_registry!(
-                "selvage_queue_jobs_per_message",
-                "Jobs in each message that the broker confirmed.",
-                vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0],
-                registry
-            )?,
-            nacked: counter("messages_refused", "Messages refused by a full queue.")?,
-            returned: counter(
-                "messages_returned",
-                "Messages returned because their queue was missing.",
-            )?,
-            unconfirmed: counter(
-                "messages_unconfirmed",
-                "Messages whose confirm did not come.",
-            )?,
-            undecodable: counter(
-                "messages_undecodable",
-                "Messages that could not be read and were dead-lettered.",
-            )?,
-            lost_settlements: counter(
-                "settlements_lost",
-                "Settlements that came after their channel was gone.",
-            )?,
-            lost_replies: counter("replies_lost", "Reports that nobody could be given.")?,
-            lost_connections: counter(
-                "connections_lost",
-                "Broker connections lost after they had been up.",
-            )?,
-            lost_consumers: counter(
-                "consumers_lost",
-                "Consumers ended by the broker and made again.",
-            )?,
-        })
+metrics! {
+    /// Counters of one process; clones count together.
+    pub struct QueueCounters("selvage_queue_") {
+        /// Messages of jobs that the broker confirmed
+        pub envelopes: IntCounter = "messages_published_total";
+        /// Jobs in each message that the broker confirmed
+        pub jobs_per_envelope: Histogram = "jobs_per_message" in [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
+        /// Messages refused by a full queue
+        pub nacked: IntCounter = "messages_refused_total";
+        /// Messages returned because their queue was missing
+        pub returned: IntCounter = "messages_returned_total";
+        /// Messages whose confirm did not come
+        pub unconfirmed: IntCounter = "messages_unconfirmed_total";
+        /// Messages that could not be read and were dead-lettered
+        pub undecodable: IntCounter = "messages_undecodable_total";
+        /// Settlements that came after their channel was gone: the broker delivers the message again
+        pub lost_settlements: IntCounter = "settlements_lost_total";
+        /// Reports that nobody could be given
+        pub lost_replies: IntCounter = "replies_lost_total";
+        /// Broker connections lost after they had been up
+        pub lost_connections: IntCounter = "connections_lost_total";
+        /// Consumers ended by the broker and made again
+        pub lost_consumers: IntCounter = "consumers_lost_total";
     }
 }
 

@@ -27,7 +27,7 @@ use crate::service::webhooks::{Sender, TRY_LIMIT, Webhooks};
 
 /// How often the outbox is looked into.
 const EVERY: Duration = Duration::from_secs(1);
-/// Longer than a try and what it writes take.
+/// Longer than an attempt and what it writes take.
 const LEASE: Duration = Duration::from_secs(30);
 /// Longest time one call of the store may take.
 const STORE_LIMIT: Duration = Duration::from_secs(3);
@@ -38,12 +38,12 @@ const MAX_BATCHES: usize = 16;
 /// The first webhook of an owner that has no slot is put back for so long, the second for twice as long, and so on: they keep
 /// their order, and what is put back is looked at no more often than that.
 const PUT_BACK: Duration = Duration::from_millis(10);
-/// Longest time between two tries.
+/// Longest time between two attempts.
 const SLOWEST: Duration = Duration::from_secs(4 * 3600);
 /// Longest wait that a receiver's `Retry-After` is followed for.
 const LONGEST_ADVICE: Duration = Duration::from_secs(3600);
 
-/// How a try ended.
+/// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tried {
     /// The receiver answered with that status, and perhaps said when to come back.
@@ -213,7 +213,7 @@ fn is_blocked(error: &reqwest::Error) -> bool {
     false
 }
 
-/// What a try means for the delivery, and what comes next.
+/// What an attempt means for the delivery, and what comes next.
 fn judge(
     before: &Delivery,
     tried: Tried,
@@ -243,7 +243,7 @@ fn judge(
     (delivery, Next::After(delay), "failed")
 }
 
-/// Six times as long after each try, up to a bound, and up to a fifth more or less.
+/// Six times as long after each attempt, up to a bound, and up to a fifth more or less.
 fn delay(attempts: u32, first: Duration) -> Duration {
     let factor = 6_u32.saturating_pow(attempts.saturating_sub(1).min(10));
     let delay = first.saturating_mul(factor).min(SLOWEST);
@@ -288,12 +288,12 @@ mod tests {
 
     #[test]
     fn tries_go_on_for_a_day_and_not_longer() {
-        let (mut age, mut tries) = (Duration::ZERO, 0);
-        while let (_, Next::After(delay), _) = after(tries, Tried::Answered(500, None), age) {
+        let (mut age, mut attempts) = (Duration::ZERO, 0);
+        while let (_, Next::After(delay), _) = after(attempts, Tried::Answered(500, None), age) {
             age += delay;
-            tries += 1;
+            attempts += 1;
         }
-        assert!((8..=16).contains(&tries), "{tries} tries");
+        assert!((8..=16).contains(&attempts), "{attempts} attempts");
         assert!(age > TRIED_FOR * 3 / 4 && age <= TRIED_FOR, "{age:?}");
     }
 

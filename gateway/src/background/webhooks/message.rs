@@ -1,4 +1,4 @@
-//! What a webhook says, signed. Its id is the same at every try, so that its receiver can tell a repeat.
+//! What a webhook says, signed. Its id is the same at every attempt, so that its receiver can tell a repeat.
 
 use selvage_core::store::Record;
 

@@ -1,20 +1,21 @@
-//! How many tries run at once: in all, of one owner's jobs, and to one host. So receivers that hang delay only webhooks of the
+//! How many attempts run at once: in all, of one owner's jobs, and to one host. So receivers that hang delay only webhooks of the
 //! same owner and to the same host.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use selvage_core::key_name::KeyName;
 use tokio::sync::Notify;
 use url::Url;
 
-/// Most tries at once.
+/// Most attempts at once.
 const MAX_AT_ONCE: usize = 64;
-/// Most tries at once for the jobs of one API key; without keys, for all jobs.
+/// Most attempts at once for the jobs of one API key; without keys, for all jobs.
 const OWNER_AT_ONCE: usize = 8;
-/// Most tries at once to one host. It is more than one owner has, so that no owner alone blocks a host that others use too.
+/// Most attempts at once to one host. It is more than one owner has, so that no owner alone blocks a host that others use too.
 const HOST_AT_ONCE: usize = 16;
 
 /// All slots of a gateway.
@@ -32,7 +33,7 @@ struct Taken {
     hosts: HashMap<String, usize>,
 }
 
-/// A slot for one try, free again when this is dropped.
+/// A slot for one attempt, free again when this is dropped.
 #[derive(Debug)]
 pub(super) struct Slot {
     slots: Arc<Slots>,
@@ -41,10 +42,10 @@ pub(super) struct Slot {
 }
 
 impl Slots {
-    /// A slot for one try of an owner to a URL; `None` where all are taken, or as many as the owner or the host may have.
+    /// A slot for one attempt of an owner to a URL; `None` where all are taken, or as many as the owner or the host may have.
     pub(super) fn take(self: &Arc<Self>, owner: Option<&KeyName>, url: &str) -> Option<Slot> {
         let (owner, host) = (owner.cloned(), host(url));
-        let mut taken = self.lock();
+        let mut taken = self.taken.lock();
         let owners = taken.owners.get(&owner).copied().unwrap_or_default();
         let hosts = taken.hosts.get(&host).copied().unwrap_or_default();
         if taken.all >= MAX_AT_ONCE || owners >= OWNER_AT_ONCE || hosts >= HOST_AT_ONCE {
@@ -63,22 +64,18 @@ impl Slots {
 
     /// Whether all slots are taken.
     pub(super) fn are_taken(&self) -> bool {
-        self.lock().all >= MAX_AT_ONCE
+        self.taken.lock().all >= MAX_AT_ONCE
     }
 
     /// Returns once a slot was freed since the last return.
     pub(super) async fn freed(&self) {
         self.freed.notified().await;
     }
-
-    fn lock(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut taken = self.slots.lock();
+        let mut taken = self.slots.taken.lock();
         taken.all -= 1;
         give_back(&mut taken.owners, self.owner.take());
         give_back(&mut taken.hosts, std::mem::take(&mut self.host));
@@ -144,7 +141,7 @@ mod tests {
         assert_eq!(all.len(), MAX_AT_ONCE);
         assert!(slots.are_taken());
         all.clear();
-        let taken = slots.lock();
+        let taken = slots.taken.lock();
         assert!(taken.all == 0 && taken.owners.is_empty() && taken.hosts.is_empty());
     }
 }

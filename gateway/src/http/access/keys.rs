@@ -16,7 +16,6 @@ use std::sync::Arc;
 
 use selvage_core::key::Digest;
 use selvage_core::key_name::KeyName;
-use subtle::ConstantTimeEq as _;
 
 use super::rate::{Bucket, Rate};
 
@@ -37,7 +36,7 @@ pub struct Key {
 /// All clients, by the hashes of their keys.
 #[derive(Debug, Default)]
 pub struct Keys {
-    keys: Vec<(Digest, Arc<Key>)>,
+    keys: HashMap<Digest, Arc<Key>>,
     /// What is left to each client that has a rate.
     buckets: HashMap<KeyName, Arc<Bucket>>,
 }
@@ -129,7 +128,7 @@ impl Keys {
     /// # Errors
     /// The number of the first wrong line, counted from 1, and what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, (usize, Problem)> {
-        let (mut keys, mut names, mut hashes) = (Self::default(), HashSet::new(), HashSet::new());
+        let (mut keys, mut names) = (Self::default(), HashSet::new());
         for (number, line) in text.lines().enumerate() {
             let wrong = |problem| (number + 1, problem);
             let line = line.split_once('#').map_or(line, |(line, _)| line);
@@ -158,10 +157,9 @@ impl Keys {
             for digits in listed.split(',') {
                 let digest: Result<Digest, _> = format!("sha256:{digits}").parse();
                 let digest = digest.map_err(|_| wrong(Problem::Hash))?;
-                if !hashes.insert(digest) {
+                if keys.keys.insert(digest, Arc::clone(&key)).is_some() {
                     return Err(wrong(Problem::SameHash));
                 }
-                keys.keys.push((digest, Arc::clone(&key)));
             }
         }
         Ok(keys)
@@ -184,28 +182,20 @@ impl Keys {
 
     /// How many keys there are.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.keys.len()
     }
 
     /// Whether there is none.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// Whose key this is. How long it takes says nothing about how much of a hash was right: all are compared, each to
-    /// its end.
+    /// Whose key this is. What a look-up's time could tell is about the hash of 256 random bits, which says nothing of them.
     #[must_use]
     pub fn find(&self, token: &[u8]) -> Option<Arc<Key>> {
-        let shown = Digest::of(token);
-        let mut found = None;
-        for (digest, key) in &self.keys {
-            if bool::from(digest.as_bytes().ct_eq(shown.as_bytes())) {
-                found = Some(key);
-            }
-        }
-        found.map(Arc::clone)
+        self.keys.get(&Digest::of(token)).map(Arc::clone)
     }
 }
 

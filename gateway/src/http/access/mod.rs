@@ -10,11 +10,12 @@ pub mod make;
 mod rate;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue};
+use parking_lot::RwLock;
 use selvage_core::key_name::KeyName;
 use selvage_core::store::Record;
 use tokio::signal::unix::{SignalKind, signal};
@@ -88,7 +89,7 @@ impl Access {
             }
             Kind::Guarded(Guarded { keys, .. }) => keys,
         };
-        let keys = Arc::clone(&keys.read().unwrap_or_else(PoisonError::into_inner));
+        let keys = Arc::clone(&keys.read());
         let key = token.and_then(|token| keys.find(token)).ok_or(Unknown)?;
         let bucket = keys.bucket(&key);
         Ok(Caller {
@@ -120,7 +121,7 @@ impl Guarded {
         match Keys::read(&self.file) {
             Ok(mut keys) => {
                 tracing::info!(keys = keys.len(), "SIGHUP: the API keys were read again");
-                let mut current = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+                let mut current = self.keys.write();
                 keys.keep_buckets(&current);
                 *current = Arc::new(keys);
             }
@@ -196,9 +197,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
         let caller = parts.extensions.get::<Self>().cloned();
         // A route that forgot to ask for the key must not answer as if it had.
-        caller.ok_or_else(|| {
-            ApiError::new(Code::Internal, "see the log").because("a route without access control")
-        })
+        caller.ok_or_else(|| ApiError::internal("a route without access control"))
     }
 }
 

@@ -169,6 +169,12 @@ impl ApiError {
         error
     }
 
+    /// `internal`; the reason is for the log only.
+    #[must_use]
+    pub fn internal(cause: impl Into<BoxError>) -> Self {
+        Self::new(Code::Internal, "see the log").because(cause)
+    }
+
     /// With the time after which retrying makes sense.
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {

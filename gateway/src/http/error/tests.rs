@@ -42,7 +42,7 @@ async fn a_wrong_option_names_its_place() {
 
 #[tokio::test]
 async fn a_cause_never_reaches_the_client() {
-    let error = ApiError::new(Code::Internal, "see the log").because("password=s3cret");
+    let error = ApiError::internal("password=s3cret");
     let response = error.render("r");
     assert!(!body(response).await.to_string().contains("s3cret"));
     assert!(error.cause().unwrap().to_string().contains("s3cret"));

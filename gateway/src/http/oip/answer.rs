@@ -168,8 +168,7 @@ pub fn respond(answer: Answer<'_>) -> Result<Response, ApiError> {
         id: request.id.as_deref(),
         outputs: vec![shown],
     };
-    let internal = |error| ApiError::new(Code::Internal, "see the log").because(error);
-    let mut bytes = serde_json::to_vec(&body).map_err(internal)?;
+    let mut bytes = serde_json::to_vec(&body).map_err(ApiError::internal)?;
     let mut headers = HeaderMap::new();
     let kind = if binary {
         "application/octet-stream"

@@ -125,7 +125,7 @@ pub(super) async fn replay(
         let replayed = replaying.dead_letters.replay(id, caller.owner()).await;
         replayed.map_err(|error| refused(&replaying, error))
     });
-    let record: Record = replayed.await.map_err(broken)??;
+    let record: Record = replayed.await.map_err(ApiError::internal)??;
     Ok(accepted_response(&view(&app, &record)))
 }
 
@@ -180,7 +180,7 @@ pub(super) async fn replay_all(
             .await;
         replayed.map_err(|error| refused(&replaying, error))
     });
-    let replayed = replayed.await.map_err(broken)??;
+    let replayed = replayed.await.map_err(ApiError::internal)??;
     let stopped = replayed.stopped.map(|error| refused(&app, error));
     if let (Some(error), true) = (&stopped, replayed.jobs.is_empty()) {
         return Err(error.clone());
@@ -235,10 +235,6 @@ fn takes_work(app: &App) -> Result<(), ApiError> {
 fn not_found() -> ApiError {
     let detail = "no such dead letter; GET /admin/dead-letters lists them";
     ApiError::new(Code::NotFound, detail)
-}
-
-fn broken(died: tokio::task::JoinError) -> ApiError {
-    ApiError::new(Code::Internal, "see the log").because(died)
 }
 
 fn refused(app: &App, error: DeadLetterError) -> ApiError {

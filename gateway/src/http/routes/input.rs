@@ -95,8 +95,7 @@ pub(super) async fn input(
         Answer::Recorded(_) => None,
     };
     let late = || ApiError::new(Code::DeadlineExceeded, "no worker came to it in time");
-    let png = encode(&model.input, &scores.ok_or_else(late)?)
-        .map_err(|error| ApiError::new(Code::Internal, "see the log").because(error))?;
+    let png = encode(&model.input, &scores.ok_or_else(late)?).map_err(ApiError::internal)?;
     let mut response = png.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, PNG);

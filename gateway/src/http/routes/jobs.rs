@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use selvage_core::clock::UnixMillis;
 use selvage_core::job::JobId;
-use selvage_core::store::{Cancel, Record};
+use selvage_core::store::{Cancel, Record, StoreError};
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
 
@@ -22,7 +22,7 @@ use crate::http::prefer::{PREFERENCE_APPLIED, Prefer, applied_wait};
 use crate::http::view::JobView;
 
 /// Longest time the store may take for one answer.
-pub(super) const STORE_LIMIT: Duration = Duration::from_secs(3);
+const STORE_LIMIT: Duration = Duration::from_secs(3);
 /// Shortest and longest time between two polls that a client is advised.
 const POLL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Answers are no one's but the asker's, and a job's state is old at once.
@@ -114,10 +114,7 @@ pub(super) async fn cancel(
     Query::of(&uri)?.nothing()?;
     // Whose it is never changes, so looking first and canceling then is safe.
     find(&app, &caller, id).await?;
-    let canceled = timeout(STORE_LIMIT, app.store.cancel(id)).await;
-    let canceled = canceled
-        .map_err(ApiError::store)?
-        .map_err(ApiError::store)?;
+    let canceled = stored(STORE_LIMIT, app.store.cancel(id)).await?;
     app.predictions.watch.nudge(id);
     let status = match canceled {
         Cancel::Canceled => StatusCode::OK,
@@ -146,11 +143,19 @@ pub(super) fn job_id(path: Result<Path<String>, PathRejection>) -> Result<JobId,
 
 /// The record, if it is the caller's: another's job is not found, by the same words as one that never was.
 pub(super) async fn find(app: &App, caller: &Caller, id: JobId) -> Result<Record, ApiError> {
-    let got = timeout(STORE_LIMIT, app.store.get(&[id])).await;
-    let mut records = got.map_err(ApiError::store)?.map_err(ApiError::store)?;
+    let mut records = stored(STORE_LIMIT, app.store.get(&[id])).await?;
     let record = records.pop().flatten();
     let own = record.filter(|record| caller.owns(record));
     own.ok_or_else(|| unknown(app, id))
+}
+
+/// What the store answers within that time.
+pub(super) async fn stored<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, ApiError> {
+    let answered = timeout(limit, call).await.map_err(ApiError::store)?;
+    answered.map_err(ApiError::store)
 }
 
 /// The id tells its own age, and no record is forgotten before the retention is over.

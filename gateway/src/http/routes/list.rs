@@ -8,10 +8,9 @@ use axum::response::Response;
 use selvage_core::job::JobId;
 use selvage_core::job_state::JobState;
 use serde::Serialize;
-use tokio::time::timeout;
 use utoipa::{IntoParams, ToSchema};
 
-use super::jobs::{no_store, view};
+use super::jobs::{no_store, stored, view};
 use crate::http::access::Caller;
 use crate::http::app::App;
 use crate::http::error::{ApiError, Code};
@@ -85,8 +84,7 @@ pub(super) async fn list(
     let reading = app
         .store
         .list(owner, cursor, list_query.limit, list_query.state);
-    let read = timeout(LIST_LIMIT, reading).await;
-    let page = read.map_err(ApiError::store)?.map_err(ApiError::store)?;
+    let page = stored(LIST_LIMIT, reading).await?;
     let items = page.records.iter().map(|record| view(&app, record));
     let jobs = Jobs {
         items: items.collect(),

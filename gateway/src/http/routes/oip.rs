@@ -266,8 +266,9 @@ pub(super) async fn infer(
         Ok::<_, ApiError>((request, rows))
     };
     let (request, rows) = if large {
-        let failed = |error| ApiError::new(Code::Internal, "see the log").because(error);
-        tokio::task::spawn_blocking(read).await.map_err(failed)??
+        tokio::task::spawn_blocking(read)
+            .await
+            .map_err(ApiError::internal)??
     } else {
         read()?
     };

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::jobs::no_store;
 use crate::http::app::App;
-use crate::http::error::{ApiError, Code};
+use crate::http::error::ApiError;
 use crate::service::stats::dependencies::Dependencies;
 use crate::service::stats::standing::{CHECK_LIMIT, standing};
 
@@ -105,7 +105,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<Response, ApiError
     let mut text = Vec::with_capacity(16 * 1024);
     encoder
         .encode(&app.registry.gather(), &mut text)
-        .map_err(|error| ApiError::new(Code::Internal, "see the log").because(error))?;
+        .map_err(ApiError::internal)?;
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }

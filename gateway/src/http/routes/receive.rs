@@ -268,7 +268,7 @@ async fn digest(image: &Bytes) -> Result<Digest, ApiError> {
     }
     let image = image.clone();
     let hashed = tokio::task::spawn_blocking(move || Digest::of(&image)).await;
-    hashed.map_err(|error| ApiError::new(Code::Internal, "see the log").because(error))
+    hashed.map_err(ApiError::internal)
 }
 
 fn traceparent(headers: &HeaderMap) -> Option<Arc<str>> {

@@ -1,7 +1,8 @@
 //! How far a connection has come with its request: it decides whether the connection may be closed to make room for another.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,18 +55,14 @@ impl Progress {
         }
     }
 
-    fn now(&self) -> MutexGuard<'_, Now> {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// How many requests have begun.
     pub(super) fn begun(&self) -> u32 {
-        self.now().begun
+        self.now.lock().begun
     }
 
     /// Notes that bytes came; says whether they belong to a head.
     pub(super) fn came(&self) -> bool {
-        let mut now = self.now();
+        let mut now = self.now.lock();
         if now.state == ConnectionPhase::Idle {
             now.state = ConnectionPhase::Head;
         }
@@ -74,7 +71,7 @@ impl Progress {
 
     /// Notes that a head is complete, and what is to come; `None` where the connection is being closed.
     pub(super) fn begin(self: &Arc<Self>, has_body: bool) -> Option<(Answering, Option<Reading>)> {
-        let mut now = self.now();
+        let mut now = self.now.lock();
         if now.state == ConnectionPhase::Closed {
             return None;
         }
@@ -90,7 +87,7 @@ impl Progress {
 
     /// Notes that all there was to write has been written.
     pub(super) fn flushed(&self) {
-        let mut now = self.now();
+        let mut now = self.now.lock();
         if now.state == ConnectionPhase::Writing {
             now.state = ConnectionPhase::Idle;
             self.closable.notify_one();
@@ -99,7 +96,7 @@ impl Progress {
 
     /// Whether the connection is idle, or, where `sending` counts too, has not sent its request to the end.
     pub(super) fn is_closable(&self, sending: bool) -> bool {
-        match self.now().state {
+        match self.now.lock().state {
             ConnectionPhase::Idle => true,
             ConnectionPhase::Head | ConnectionPhase::Body => sending,
             ConnectionPhase::Answering | ConnectionPhase::Writing | ConnectionPhase::Closed => {
@@ -110,7 +107,7 @@ impl Progress {
 
     /// Closes the connection if it [is closable](Self::is_closable).
     pub(super) fn close(&self, sending: bool) -> bool {
-        let mut now = self.now();
+        let mut now = self.now.lock();
         let closes = match now.state {
             ConnectionPhase::Idle => true,
             ConnectionPhase::Head | ConnectionPhase::Body => sending,
@@ -133,7 +130,7 @@ impl Progress {
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        let mut now = self.0.now();
+        let mut now = self.0.now.lock();
         if now.begun == self.1
             && matches!(
                 now.state,
@@ -147,7 +144,7 @@ impl Drop for Answering {
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        let mut now = self.0.now();
+        let mut now = self.0.now.lock();
         if now.begun == self.1 && now.state == ConnectionPhase::Body {
             now.state = ConnectionPhase::Answering;
         }

@@ -7,8 +7,9 @@
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::progress::Progress;
@@ -78,11 +79,6 @@ impl ConnectionSlots {
         }))
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
-        let table = self.0.table.lock();
-        table.unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Waits until a newcomer can find a slot.
     pub(super) async fn room(&self) {
         while !self.has_room() {
@@ -92,7 +88,7 @@ impl ConnectionSlots {
 
     /// Whether a slot is free, or a connection could be closed for a newcomer.
     pub(super) fn has_room(&self) -> bool {
-        let table = self.table();
+        let table = self.0.table.lock();
         let mut all = table.of.values().flat_map(BTreeMap::values);
         table.taken < self.0.bounds.all || all.any(|connection| connection.is_closable(true))
     }
@@ -100,7 +96,7 @@ impl ConnectionSlots {
     /// A slot for a newcomer, if need be at the expense of another connection; `None` where its address has as many as it
     /// may have now.
     pub(super) fn take(&self, peer: Peer) -> Option<ConnectionSlot> {
-        let mut table = self.table();
+        let mut table = self.0.table.lock();
         let held = table.of.get(&peer).map_or(0, BTreeMap::len);
         let bound = self.0.bounds.of(peer, &table);
         // Where one address may have all, as a proxy does, its newcomer takes the slot of an idle one below.
@@ -191,7 +187,7 @@ impl ConnectionSlot {
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.slots.table().remove(self.peer, self.id);
+        self.slots.0.table.lock().remove(self.peer, self.id);
         self.slots.0.changed.notify_one();
     }
 }
@@ -232,7 +228,7 @@ mod tests {
         own.pop();
         assert!(slots.take(peer(1)).is_some());
         drop((own, other));
-        let table = slots.table();
+        let table = slots.0.table.lock();
         assert!(table.of.is_empty() && table.taken == 0);
     }
 
@@ -285,7 +281,7 @@ mod tests {
         }
         assert!(slots.take(peer(2)).is_some(), "for one of its own");
         assert!(!is_closed(&small) && !is_closed(&large[0]));
-        assert_eq!(slots.table().taken, 5, "and that one has gone again");
+        assert_eq!(slots.0.table.lock().taken, 5, "and that one has gone again");
         let slots = super::tests::slots(1, 1, false);
         let only = slots.take(peer(1)).unwrap();
         assert!(slots.take(peer(1)).is_some(), "one address may have all");

@@ -88,8 +88,7 @@ pub async fn parse(
             let read =
                 move || json::read(&body, &mut options, count).map(|images| (images, options));
             let joined = tokio::task::spawn_blocking(read).await;
-            let failed = |error| ApiError::new(Code::Internal, "see the log").because(error);
-            let (images, read) = joined.map_err(failed)??;
+            let (images, read) = joined.map_err(ApiError::internal)??;
             options = read;
             images
         }

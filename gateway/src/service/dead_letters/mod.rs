@@ -27,7 +27,7 @@ const PAGE: u64 = 500;
 /// Lists, replays and purges the dead letters of a fleet.
 #[derive(Clone, Debug)]
 pub struct DeadLetterService {
-    dead_letters: Arc<dyn DeadLetterStore>,
+    pub(crate) store: Arc<dyn DeadLetterStore>,
     submitter: Submitter,
     models: Models,
     clock: Clock,
@@ -75,14 +75,14 @@ impl DeadLetterService {
     /// The dead letters of that store; replayed jobs live for `job_deadline`.
     #[must_use]
     pub const fn new(
-        dead_letters: Arc<dyn DeadLetterStore>,
+        store: Arc<dyn DeadLetterStore>,
         submitter: Submitter,
         models: Models,
         clock: Clock,
         job_deadline: Duration,
     ) -> Self {
         Self {
-            dead_letters,
+            store,
             submitter,
             models,
             clock,
@@ -95,7 +95,7 @@ impl DeadLetterService {
     /// # Errors
     /// [`DeadLetterError::Unavailable`].
     pub async fn list(&self, offset: u64, limit: u64) -> Result<Page, DeadLetterError> {
-        Ok(self.dead_letters.list(offset, limit).await?.into())
+        Ok(self.store.list(offset, limit).await?.into())
     }
 
     /// Asks about a dead letter's image again, as a new job; its record. The dead letter is removed once the broker has
@@ -104,7 +104,7 @@ impl DeadLetterService {
     /// # Errors
     /// See [`DeadLetterError`].
     pub async fn replay(&self, id: JobId, by: Option<&KeyName>) -> Result<Record, DeadLetterError> {
-        let dead_letter = self.dead_letters.get(id).await?;
+        let dead_letter = self.store.get(id).await?;
         let dead_letter = dead_letter.ok_or(DeadLetterError::Unknown(id))?;
         let job = dead_letter.into_job().ok_or(DeadLetterError::Foreign(id))?;
         let model = job.model.clone();
@@ -113,7 +113,7 @@ impl DeadLetterService {
             .ok_or_else(|| DeadLetterError::NoModel(id, model.clone()))?;
         let submitter = self.submitter.submit(job, None).await;
         let record = submitter.map_err(|error| DeadLetterError::NotSubmitted(model, error))?;
-        self.dead_letters.remove(id).await?;
+        self.store.remove(id).await?;
         Ok(record)
     }
 
@@ -154,7 +154,7 @@ impl DeadLetterService {
         let catalog = self.models.catalog();
         let (mut ids, mut skipped, mut offset) = (Vec::new(), 0, 0);
         loop {
-            let page = self.dead_letters.list(offset, PAGE).await?;
+            let page = self.store.list(offset, PAGE).await?;
             for dead_letter in page.items {
                 if ids.len() == limit {
                     return Ok((ids, skipped));
@@ -178,7 +178,7 @@ impl DeadLetterService {
     /// # Errors
     /// [`DeadLetterError::Unavailable`].
     pub async fn purge(&self) -> Result<u64, DeadLetterError> {
-        Ok(self.dead_letters.purge().await?)
+        Ok(self.store.purge().await?)
     }
 
     /// The same question as a new job, to the model that has the name now: the one it was asked of may have been the reason.

@@ -1,11 +1,12 @@
 //! What is known of queues and workers: depths, counts of jobs and drain rates, read in the background. Estimates for people and for
 //! `Retry-After`; no decision of correctness is made on them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use parking_lot::{Mutex, RwLock};
 use selvage_core::catalog::Model;
 use selvage_core::clock::{Clock, UnixMillis};
 use selvage_core::job::{ModelName, Priority};
@@ -49,7 +50,7 @@ pub struct Queues {
 }
 
 /// The processes, and when they were read.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Listed {
     members: Arc<Members>,
     at: Instant,
@@ -93,10 +94,6 @@ impl Backlog {
 }
 
 impl ModelQueues {
-    fn progress(&self) -> std::sync::MutexGuard<'_, Option<Progress>> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     const fn priority(&self, priority: Priority) -> &Backlog {
         match priority {
             Priority::Interactive => &self.interactive,
@@ -167,7 +164,7 @@ impl Queues {
             return;
         };
         for (model, now) in self.models.iter().zip(found) {
-            let before = model.progress().replace(now).unwrap_or_default();
+            let before = model.progress.lock().replace(now).unwrap_or_default();
             model.progress_pace.set(now.ended);
             if before.unfinished() == 0 {
                 model.progress_pace.rest();
@@ -200,8 +197,7 @@ impl Queues {
             gauge.set(model.pace.per_second());
         }
         let members = Arc::new(members);
-        let mut listed = self.members.write().unwrap_or_else(PoisonError::into_inner);
-        *listed = Some(Listed {
+        *self.members.write() = Some(Listed {
             members: Arc::clone(&members),
             at,
         });
@@ -211,19 +207,16 @@ impl Queues {
     /// The processes as they were last read; `None` while they never were.
     #[must_use]
     pub fn members(&self) -> Option<Arc<Members>> {
-        self.listed().map(|listed| listed.members)
+        let listed = self.members.read();
+        listed.as_ref().map(|listed| Arc::clone(&listed.members))
     }
 
     /// When the next process falls silent that nothing more is heard of.
     #[must_use]
     pub fn next_silence(&self) -> Option<Instant> {
-        let listed = self.listed()?;
+        let listed = self.members.read();
+        let listed = listed.as_ref()?;
         Some(listed.at + listed.members.next_silence()?)
-    }
-
-    fn listed(&self) -> Option<Listed> {
-        let listed = self.members.read().unwrap_or_else(PoisonError::into_inner);
-        listed.clone()
     }
 
     /// Messages waiting in a queue, at most a second old.
@@ -263,7 +256,7 @@ impl Queues {
     pub fn queue_view(&self, record: &Record) -> Option<QueueView> {
         let model = &record.seed.model;
         let number = record.number.filter(|_| record.state == JobState::Queued)?;
-        let progress = *self.find(model)?.progress();
+        let progress = *self.find(model)?.progress.lock();
         let position = progress?.position(number);
         let eta = self.eta(model, position);
         Some(QueueView {
@@ -284,7 +277,8 @@ impl Queues {
     /// Jobs that wait in a queue, or `known` of them where that is more.
     #[must_use]
     pub fn waiting(&self, model: &ModelName, priority: Priority, known: u64) -> u64 {
-        let unfinished = |model: &ModelQueues| model.progress().unwrap_or_default().unfinished();
+        let unfinished =
+            |model: &ModelQueues| model.progress.lock().unwrap_or_default().unfinished();
         let counted = match priority {
             Priority::Interactive => known,
             Priority::Batch => self.find(model).map_or(0, unfinished),

@@ -12,7 +12,7 @@ use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::outcome::Cost;
 use selvage_core::queue::memory::MemoryQueue;
 use selvage_core::registry::{Ends, Member, MemoryFleet, ModelStatus, Taken, WorkerStatus};
-use selvage_core::store::{Completion, End, MemoryStore, Seed};
+use selvage_core::store::{Completion, End, MemoryStore, Seed, WorkerStore as _};
 use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
 

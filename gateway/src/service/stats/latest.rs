@@ -1,7 +1,8 @@
 //! The numbers read last, and who follows them.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use selvage_core::clock::UnixMillis;
 use selvage_core::registry::{Ends, Members, Traffic, member_id};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -22,7 +23,7 @@ const MAX_STREAMS: usize = 256;
 pub struct Stats {
     pub(crate) id: String,
     pub(crate) started_at: UnixMillis,
-    found: Mutex<Found>,
+    pub(crate) found: Mutex<Found>,
     pub(crate) latest: watch::Sender<Arc<str>>,
     streams: Arc<Semaphore>,
 }
@@ -93,16 +94,12 @@ impl Stats {
 
     /// Notes an event.
     pub fn note(&self, at: UnixMillis, kind: &'static str, warning: bool, text: String) {
-        self.lock().log.note(at, kind, warning, text);
+        self.found.lock().log.note(at, kind, warning, text);
     }
 
     /// The samples of the last hour, oldest first.
     #[must_use]
     pub fn history(&self) -> Vec<Figures> {
-        self.lock().history.samples()
-    }
-
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Found> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+        self.found.lock().history.samples()
     }
 }

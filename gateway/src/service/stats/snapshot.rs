@@ -178,7 +178,7 @@ pub fn of(app: &Gateway) -> Snapshot {
     let is_silent = |id: &str| members.as_ref().is_some_and(|list| list.is_silent(id));
     let workers = members.as_deref().map(|members| workers(members, now));
     let queues = queues(app);
-    let found = app.stats.lock();
+    let found = app.stats.found.lock();
     Snapshot {
         mode: app.mode(),
         window_s: WINDOW.as_secs(),

@@ -10,7 +10,7 @@ use crate::service::gateway::Gateway;
 pub(crate) fn status(app: &Gateway) -> GatewayStatus {
     let admission = &app.predictions.admission;
     let total = app.metrics.traffic();
-    let found = app.stats.lock();
+    let found = app.stats.found.lock();
     let (recent, span) = found.recent.until(Instant::now(), &total);
     let workers = app.predictions.queues.members();
     GatewayStatus {

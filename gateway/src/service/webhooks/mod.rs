@@ -23,7 +23,7 @@ use secret::Secrets;
 
 pub use secret::{Secret, ShowSecret};
 
-/// Longest time for one try, from the look-up of its address to the answer's head.
+/// Longest time for one attempt, from the look-up of its address to the answer's head.
 pub(crate) const TRY_LIMIT: Duration = Duration::from_secs(10);
 
 /// How webhooks are sent.
@@ -35,7 +35,7 @@ pub struct WebhookSettings {
     pub previous_secret: Option<Secret>,
     /// Private addresses, plain HTTP and any port are allowed.
     pub allow_private: bool,
-    /// From the first try to the second; each further one waits six times as long, up to four hours.
+    /// From the first attempt to the second; each further one waits six times as long, up to four hours.
     pub first_retry: Duration,
 }
 

@@ -12,7 +12,7 @@ use selvage_core::job::Priority;
 use selvage_core::job_state::JobState;
 use selvage_core::outcome::{FailureCode, Outcome, Scores};
 use selvage_core::preview;
-use selvage_core::store::{Cancel, Claim, JobStore as _, Seed};
+use selvage_core::store::{Cancel, Claim, JobStore as _, Seed, WorkerStore as _};
 use tokio::sync::mpsc;
 
 use rig::*;
