@@ -10,7 +10,7 @@ TESTS := --workspace --locked --features selvage-gateway/failpoints,selvage-work
 PICTURE := models/fashion-mnist/samples/9-ankle-boot.png
 
 .DEFAULT_GOAL := help
-.PHONY: help run fleet build wheel test chaos fuzz test-cluster test-compose check fix train bench locust capacity
+.PHONY: help run fleet build wheel test chaos fuzz test-cluster test-compose site check fix train bench locust capacity
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -56,6 +56,9 @@ fuzz: ## Run the fuzz target TARGET, or each in turn, for SECONDS (60)
 test-compose: ## Build the images; scale, kill and roll the stack and kill leaders of deploy/cluster, all under load; needs a Docker engine
 	@cargo test $(TESTS) --test compose
 
+site: ## Build the documentation as a site into dist/site, and check its links
+	@scripts/site
+
 check: ## Check formatting, lints, types, documentation, links, terms, the Helm chart and the workflows, with warnings as errors
 	@scripts/nasm
 	cargo fmt --all --check
@@ -63,6 +66,7 @@ check: ## Check formatting, lints, types, documentation, links, terms, the Helm 
 	cargo clippy --package selvage-tests --test chaos --test compose --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
 	scripts/check-links
+	scripts/site
 	scripts/check-language
 	scripts/check-alerts
 	scripts/check-kubernetes

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import http.server
 import os
 import random
+import shutil
 import signal
 import struct
 import subprocess
@@ -30,6 +33,7 @@ SAMPLES = PROJECT / "models" / "fashion-mnist" / "samples"
 BOOT = SAMPLES / "9-ankle-boot.png"
 VARIANTS = PROJECT / "tests" / "fixtures" / "variants"
 DEADLINE_SECONDS = 180.0
+INSTALL_SECONDS = 900
 POLL_SECONDS = 0.05
 
 
@@ -57,6 +61,25 @@ def get(url: str) -> tuple[int, str]:
             return error.code, error.read().decode()
     except OSError as error:
         return 0, str(error)
+
+
+def pip_install(venv: Path, *what: str) -> None:
+    """Installs packages into a virtual environment."""
+    command = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *what]
+    subprocess.run(command, check=True, timeout=INSTALL_SECONDS)
+
+
+@functools.cache
+def installation() -> tuple[Path, Path]:
+    """Builds the wheel from the programs that are there and installs it into a clean virtual environment; returns both paths."""
+    folder = Path(tempfile.mkdtemp(prefix="selvage-wheel-"))
+    atexit.register(shutil.rmtree, folder)
+    script = PROJECT / "scripts" / "wheel"
+    built = subprocess.run([script, folder, PROGRAMS], stdout=subprocess.PIPE, text=True, check=True, timeout=INSTALL_SECONDS)
+    wheel, venv = Path(built.stdout.strip()), folder / "venv"
+    subprocess.run([sys.executable, "-m", "venv", venv], check=True, timeout=INSTALL_SECONDS)
+    pip_install(venv, str(wheel))
+    return wheel, venv
 
 
 @contextmanager

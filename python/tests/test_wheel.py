@@ -8,8 +8,6 @@ import json
 import os
 import re
 import subprocess
-import sys
-import tempfile
 import tomllib
 import unittest
 from importlib import import_module
@@ -20,8 +18,6 @@ import support
 
 from selvage import _programs
 
-INSTALL_SECONDS = 900
-
 
 class Wheel(unittest.TestCase):
     bin: Path
@@ -30,22 +26,17 @@ class Wheel(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        folder = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
-        script = support.PROJECT / "scripts" / "wheel"
-        built = subprocess.run([script, folder, support.PROGRAMS], stdout=subprocess.PIPE, text=True, check=True, timeout=INSTALL_SECONDS)
-        cls.wheel = Path(built.stdout.strip())
-        subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True, timeout=INSTALL_SECONDS)
-        cls.bin = folder / "venv" / "bin"
-        install = [str(cls.bin / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(cls.wheel)]
-        subprocess.run(install, check=True, timeout=INSTALL_SECONDS)
-        (cls.bundle,) = (folder / "venv").glob("lib/python3*/site-packages/selvage/_bundle")
+        cls.wheel, venv = support.installation()
+        cls.bin = venv / "bin"
+        (cls.bundle,) = venv.glob("lib/python3*/site-packages/selvage/_bundle")
 
     def run_program(self, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        """Runs a program of the environment, without anything of this project's in its own."""
+        """Runs a program of the environment, in a folder and with variables that have nothing of this project."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SELVAGE_", "ORT_", "PYTHON"))}
         return subprocess.run(
             [self.bin / command[0], *command[1:]],
             env=kept | settings,
+            cwd=self.bin,
             capture_output=True,
             text=True,
             timeout=support.DEADLINE_SECONDS,
@@ -72,6 +63,11 @@ class Wheel(unittest.TestCase):
             listed = self.run_program("selvage", "models", "--output", "json", SELVAGE_URL=url)
             names = {model["name"] for model in json.loads(listed.stdout)["models"]}
             self.assertEqual(names, {folder.name for folder in support.VARIANTS.iterdir()})
+
+    def test_a_models_folder_is_checked_with_the_packages_onnxruntime(self) -> None:
+        checked = self.run_program("selvage", "model", "check", str(self.bundle / "models" / "fashion-mnist"), "--image", str(support.BOOT))
+        self.assertEqual((checked.returncode, checked.stderr), (0, ""))
+        self.assertIn("Ankle boot", checked.stdout)
 
     def test_all_programs_run_and_help_names_the_commands_of_the_package(self) -> None:
         for name in ("selvage", "selvage-gateway", "selvage-worker"):

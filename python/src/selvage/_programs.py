@@ -42,6 +42,7 @@ def selvage() -> NoReturn:
             print(PACKAGE_COMMANDS, file=sys.stdout if status == 0 else sys.stderr)
             sys.exit(status)
         case arguments:
+            set_defaults()  # for `selvage model`, which starts selvage-worker
             run(program("selvage"), *arguments)
 
 
