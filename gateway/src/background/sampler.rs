@@ -40,6 +40,7 @@ pub async fn read(gateway: Arc<Gateway>, stop: CancellationToken) {
         let snapshot = snapshot::of(&gateway);
         gateway
             .stats
+            .found
             .lock()
             .history
             .offer(Instant::now(), &snapshot.figures);

@@ -98,7 +98,7 @@ fn fleet(app: &Gateway, members: &Members) -> Vec<Condition> {
     };
     let names = catalog.models().iter().map(|model| &model.name);
     let missing: Vec<&str> = names
-        .filter(|name| !held(*name))
+        .filter(|name| !held(name))
         .map(ModelName::as_str)
         .collect();
     if workers.is_empty() {
