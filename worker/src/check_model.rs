@@ -257,7 +257,7 @@ mod tests {
     fn a_check_tells_fields_labels_and_cost() {
         let command = ModelCommand::Check {
             folder: fixture("exports/hf-vit"),
-            image: Some(fixture("exports/picture.png")),
+            image: Some(fixture("exports/_pictures/wide.png")),
         };
         let text = output(&command).unwrap();
         for words in [
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn the_description_that_is_written_means_the_same() {
-        for name in ["timm-squash", "hf-efficientnet", "ultralytics"] {
+        for name in ["timm-deit", "hf-efficientnet", "ultralytics"] {
             let folder = tempfile::tempdir().unwrap();
             for entry in fs::read_dir(fixture("exports").join(name))
                 .unwrap()

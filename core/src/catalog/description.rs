@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use super::input::{
-    Channels, Decode, Filter, Input, Layout, Output, Place, Polarity, Profile, Resize, UNIT_SCALE,
+    Channels, CropRounding, Decode, Filter, Input, Layout, Output, Place, Polarity, Profile,
+    Resize, UNIT_SCALE,
 };
 use crate::job::ModelName;
 
@@ -53,6 +54,7 @@ pub(super) struct InputFields {
     pub(super) resize: Option<Resize>,
     pub(super) resize_to: Option<u32>,
     pub(super) crop_pct: Option<f64>,
+    pub(super) crop_rounding: Option<CropRounding>,
     pub(super) filter: Option<Filter>,
     pub(super) antialias: Option<bool>,
     pub(super) pad: Option<Vec<u8>>,
@@ -151,6 +153,7 @@ impl Merged {
             for field in [
                 "input.resize_to",
                 "input.crop_pct",
+                "input.crop_rounding",
                 "input.pad",
                 "input.place",
             ] {
@@ -228,6 +231,7 @@ impl InputFields {
             profile: self.profile.unwrap_or_default(),
             resize: self.resize.unwrap_or_default(),
             resize_to: self.resize_to.or(resize_to.map(|side| side.floor() as u32)),
+            crop_rounding: self.crop_rounding.unwrap_or_default(),
             filter: self.filter.unwrap_or_default(),
             antialias: self.antialias.unwrap_or(defaults.antialias),
             pad: self.pad,

@@ -25,6 +25,8 @@ pub struct Input {
     pub resize: Resize,
     /// The shorter side in pixels after scaling and before the centre is cropped. Without it nothing is cropped after scaling.
     pub resize_to: Option<u32>,
+    /// Where the crop lies if an odd number of pixels is left over.
+    pub crop_rounding: CropRounding,
     /// How pixels are interpolated.
     pub filter: Filter,
     /// When an image is made smaller, the filter covers all pixels, as in Pillow; otherwise a fixed number, as in OpenCV.
@@ -59,6 +61,7 @@ impl Input {
             profile: Profile::default(),
             resize: Resize::default(),
             resize_to: None,
+            crop_rounding: CropRounding::default(),
             filter: Filter::default(),
             antialias: true,
             pad: None,
@@ -164,6 +167,18 @@ pub enum Resize {
     Cover,
     /// The shortest side is scaled to `resize_to`, in whole pixels as torchvision rounds them; then the centre is cropped.
     ShortestSide,
+}
+
+/// How half the number of pixels that a crop leaves over becomes a whole number of pixels to its left, and above it.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CropRounding {
+    /// To the nearest even number, as in torchvision and timm.
+    #[default]
+    HalfEven,
+    /// Down, as in transformers.
+    Down,
 }
 
 /// How pixels are interpolated.

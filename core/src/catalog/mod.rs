@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 pub use files::ModelFiles;
 pub use input::{
-    Channels, Decode, Filter, Input, Layout, Output, Place, Polarity, Profile, Resize,
+    Channels, CropRounding, Decode, Filter, Input, Layout, Output, Place, Polarity, Profile, Resize,
 };
 pub use model::{CatalogError, DESCRIPTION, Model, PREPARATION_VERSION};
 pub use package::{FieldValue, Package};

@@ -12,7 +12,7 @@ pub const DESCRIPTION: &str = "model.toml";
 
 /// Raised whenever the preparation code changes what a model sees, or what it can read: cached answers of the old code are
 /// then misses, and workers of the old code pass on what they would not understand.
-pub const PREPARATION_VERSION: u32 = 4;
+pub const PREPARATION_VERSION: u32 = 5;
 
 /// One model: its description, its file and the file's digest.
 #[derive(Clone, Debug)]

@@ -388,7 +388,7 @@ mod tests {
     #[test]
     fn every_export_is_a_model_with_its_labels() {
         let catalog = Catalog::read(&exports()).unwrap();
-        assert_eq!(catalog.models().len(), 20);
+        assert_eq!(catalog.models().len(), 39);
         for model in catalog.models() {
             assert_eq!(model.labels.len(), 5, "{}", model.name);
         }
@@ -416,7 +416,7 @@ mod tests {
 
     #[test]
     fn model_toml_overrules_single_fields() {
-        let (folder, _) = changed("timm-center", "config.json", &[]);
+        let (folder, _) = changed("timm-defaults", "config.json", &[]);
         let toml = "version = \"7\"\n[input]\nfilter = \"bilinear\"\n";
         fs::write(folder.path().join(DESCRIPTION), toml).unwrap();
         let model = Package::read(folder.path()).unwrap().model;
@@ -473,23 +473,23 @@ mod tests {
             ("hf-clip", "config.json", "\"4\"", "\"5\"", "id2label"),
             ("hf-clip", "config.json", "{", "{{", "config.json: "),
             (
-                "timm-center",
+                "timm-resnet10t",
                 "config.json",
                 "\"center\"",
                 "\"border\"",
                 "crop_mode: border",
             ),
             (
-                "timm-center",
+                "timm-resnet10t",
                 "config.json",
                 "\"bicubic\"",
                 "\"hamming\"",
                 "`hamming`",
             ),
             (
-                "timm-center",
+                "timm-resnet10t",
                 "config.json",
-                "0.875",
+                "0.95",
                 "1.5",
                 "input.resize_to",
             ),

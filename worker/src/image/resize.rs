@@ -3,7 +3,7 @@
 use fast_image_resize as fir;
 use fir::images::{Image, ImageRef};
 use image::metadata::Orientation;
-use selvage_core::catalog::{Filter, Input, Resize};
+use selvage_core::catalog::{CropRounding, Decode, Filter, Input, Resize};
 
 use super::raster::{Colour, Raster, swaps_sides};
 
@@ -80,13 +80,16 @@ impl Region {
         }
     }
 
-    /// The part that becomes the centre of `size` pixels where the whole becomes `scaled`. The centre is rounded as
-    /// torchvision and Pillow round it, in the picture that is turned upright.
-    fn centre(self, scaled: Size, size: Size, orientation: Orientation) -> Self {
+    /// The part that becomes the centre of `size` pixels where the whole becomes `scaled`. The centre is rounded in the
+    /// picture that is turned upright.
+    fn centre(self, scaled: Size, size: Size, input: &Input, orientation: Orientation) -> Self {
         let (flipped_x, flipped_y) = flips(orientation);
         let axis = |start: f64, length: f64, scaled: u32, side: u32, flipped: bool| {
             let rest = f64::from(scaled) - f64::from(side);
-            let before = (rest / 2.0).round_ties_even();
+            let before = match input.crop_rounding {
+                CropRounding::HalfEven => (rest / 2.0).round_ties_even(),
+                CropRounding::Down => (rest / 2.0).floor(),
+            };
             let before = if flipped { rest - before } else { before };
             let pixel = length / f64::from(scaled);
             let cut = f64::from(side) * pixel;
@@ -109,10 +112,12 @@ impl Region {
         Size::new(scaled(self.width), scaled(self.height))
     }
 
-    /// The largest size within `size` that keeps the proportions; at least one pixel each way.
+    /// The largest size within `size` that keeps the proportions; at least one pixel each way. Half a pixel is rounded to the
+    /// even number, as Python's `round` does it.
     fn fitted(&self, size: Size) -> Size {
         let scale = (f64::from(size.width) / self.width).min(f64::from(size.height) / self.height);
-        let side = |length: f64, most: u32| ((length * scale).round() as u32).clamp(1, most);
+        let side =
+            |length: f64, most: u32| ((length * scale).round_ties_even() as u32).clamp(1, most);
         Size::new(side(self.width, size.width), side(self.height, size.height))
     }
 }
@@ -124,6 +129,9 @@ pub struct Plan {
     pub region: Region,
     /// The size it gets.
     pub size: Size,
+    /// Whether rows are scaled before columns. Pillow does so in the upright picture; the other order is faster, and differs
+    /// by a grey level in a fifth of all values.
+    pub rows_first: bool,
 }
 
 /// Plans the scaling of a region to a model's size.
@@ -131,28 +139,25 @@ pub struct Plan {
 pub fn plan(region: Region, input: &Input, orientation: Orientation) -> Plan {
     let size = Size::new(input.width, input.height).oriented(orientation);
     let longest = size.width.max(size.height);
-    match (input.resize, input.resize_to) {
-        (Resize::Stretch, None) => Plan { region, size },
+    let centre = |scaled: Size| region.centre(scaled, size, input, orientation);
+    let (region, size) = match (input.resize, input.resize_to) {
+        (Resize::Stretch, None) => (region, size),
         (Resize::Stretch, Some(side)) => {
             let shortest = size.width.min(size.height);
             let scaled = |length: u32| side * length / shortest;
             let scaled = Size::new(scaled(size.width), scaled(size.height));
-            let region = region.centre(scaled, size, orientation);
-            Plan { region, size }
+            (centre(scaled), size)
         }
         (Resize::ShortestSide, side) => {
-            let scaled = region.shortest_side(side.unwrap_or(longest));
-            let region = region.centre(scaled, size, orientation);
-            Plan { region, size }
+            (centre(region.shortest_side(side.unwrap_or(longest))), size)
         }
-        (Resize::Cover, _) => Plan {
-            region: region.covered(size),
-            size,
-        },
-        (Resize::Fit, _) => Plan {
-            region,
-            size: region.fitted(size),
-        },
+        (Resize::Cover, _) => (region.covered(size), size),
+        (Resize::Fit, _) => (region, region.fitted(size)),
+    };
+    Plan {
+        region,
+        size,
+        rows_first: input.decode == Decode::Exact && !swaps_sides(orientation),
     }
 }
 
@@ -176,7 +181,26 @@ impl Resizer {
     /// # Panics
     /// When the region leaves the picture, which is a fault of the caller.
     pub fn scale(&mut self, raster: &Raster, plan: &Plan, input: &Input) -> Raster {
-        let Plan { region, size } = plan;
+        let (region, size) = (plan.region, plan.size);
+        if !plan.rows_first {
+            return self.pass(raster, region, size, input);
+        }
+        let rows = Region {
+            top: 0.0,
+            height: f64::from(raster.height),
+            ..region
+        };
+        let between = Size::new(size.width, raster.height);
+        let between = self.pass(raster, rows, between, input);
+        let columns = Region {
+            left: 0.0,
+            width: f64::from(size.width),
+            ..region
+        };
+        self.pass(&between, columns, size, input)
+    }
+
+    fn pass(&mut self, raster: &Raster, region: Region, size: Size, input: &Input) -> Raster {
         let pixel = match raster.colour {
             Colour::Gray => fir::PixelType::U8,
             Colour::GrayAlpha => fir::PixelType::U8x2,
@@ -254,6 +278,7 @@ mod tests {
             (56, 56, (28, 28)),
             (100, 50, (28, 14)),
             (3, 300, (1, 28)),
+            (56, 37, (28, 18)),
             (1, 16_384, (1, 28)),
             (1, 1, (28, 28)),
         ] {
@@ -298,6 +323,20 @@ mod tests {
         close(left(64, 41, Orientation::FlipHorizontal), (11.0, 2.0));
         close(left(41, 64, Orientation::Rotate90FlipH), (2.0, 10.0));
         close(left(41, 64, Orientation::Rotate90), (2.0, 11.0));
+    }
+
+    #[test]
+    fn half_a_pixel_of_the_crop_is_rounded_as_the_library_does() {
+        // 61 × 103 becomes 28 × 47: 19 rows are left over.
+        for (crop_rounding, rows) in [(CropRounding::HalfEven, 10.0), (CropRounding::Down, 9.0)] {
+            let model = Input {
+                crop_rounding,
+                ..input(28, 28, Resize::ShortestSide)
+            };
+            let plan = plan(Region::new(0, 0, 61, 103), &model, UPRIGHT);
+            let top = plan.region.top / plan.region.height * 28.0;
+            assert!((top - rows).abs() < 1e-9, "{top}");
+        }
     }
 
     #[test]

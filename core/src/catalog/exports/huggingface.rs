@@ -4,31 +4,18 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::description::{Fields, InputFields, OutputFields};
-use super::super::input::{Channels, Resize};
+use super::super::input::{Channels, CropRounding, Resize};
 use super::values::{filter, numbered};
 
 /// Image processors that resize, crop, scale and normalise in this order and by their fields alone.
-const PLAIN: [&str; 8] = [
-    "ViT",
-    "DeiT",
-    "Beit",
-    "Siglip",
-    "CLIP",
-    "Bit",
-    "MobileNetV1",
-    "MobileNetV2",
-];
-/// Those that take a size of one number for the shortest side, and those with rules of their own.
-const SHORTEST: [&str; 7] = [
-    "CLIP",
-    "Bit",
-    "MobileNetV1",
-    "MobileNetV2",
-    "ConvNext",
-    "Levit",
-    "MobileViT",
-];
-const SPECIAL: [&str; 4] = ["ConvNext", "EfficientNet", "Levit", "MobileViT"];
+const PLAIN: &str = "ViT DeiT Beit Siglip CLIP Bit MobileNetV1 MobileNetV2 Pvt Segformer Detr ConditionalDetr DeformableDetr \
+                     RTDetr Yolos";
+/// Those with rules of their own.
+const SPECIAL: &str = "ConvNext EfficientNet Levit MobileViT PoolFormer";
+/// Those that take a size of one number for the shortest side.
+const SHORTEST: &str = "CLIP Bit MobileNetV1 MobileNetV2 ConvNext Levit MobileViT PoolFormer";
+/// Those that crop only where their file says so, although it has a size for it.
+const UNCROPPED: &str = "Beit EfficientNet";
 
 /// What `config.json` says: labels, and whether one or several of them are right.
 pub(super) fn config(config: &Value) -> Result<Fields, String> {
@@ -75,8 +62,7 @@ struct Processor {
     rescale_factor: Option<f64>,
     #[serde(default)]
     rescale_offset: bool,
-    #[serde(default)]
-    include_top: bool,
+    include_top: Option<bool>,
     do_normalize: Option<bool>,
     image_mean: Option<Vec<f64>>,
     image_std: Option<Vec<f64>>,
@@ -112,21 +98,25 @@ pub(super) fn preprocessor(config: Value) -> Result<Fields, String> {
         .as_ref()
         .or(processor.feature_extractor_type.as_ref());
     let kind = kind.ok_or("image_processor_type is missing")?;
-    let is = |names: &[&str]| names.iter().any(|name| kind.starts_with(name));
-    if !is(&PLAIN) && !is(&SPECIAL) {
+    if !is(kind, PLAIN) && !is(kind, SPECIAL) {
         return Err(format!(
             "image_processor_type: `{kind}` is not known; say in model.toml what it does, and take this file away"
         ));
     }
     let mut input = processor.geometry(kind)?;
-    processor.values(&mut input)?;
-    if is(&["MobileViT"]) && processor.do_flip_channel_order != Some(false) {
+    processor.values(kind, &mut input)?;
+    if is(kind, "MobileViT") && processor.do_flip_channel_order != Some(false) {
         input.channels = Some(Channels::Bgr);
     }
     Ok(Fields {
         input,
         ..Fields::default()
     })
+}
+
+/// Whether the kind of an image processor is one of these; the rest of its name tells classes of one kind apart.
+fn is(kind: &str, names: &str) -> bool {
+    names.split_whitespace().any(|name| kind.starts_with(name))
 }
 
 impl Processor {
@@ -142,27 +132,27 @@ impl Processor {
         let mut input = InputFields {
             filter: Some(filter(name.ok_or("resample is missing")?)?),
             resize: Some(Resize::Stretch),
+            crop_rounding: Some(CropRounding::Down),
             ..InputFields::default()
         };
-        let is = |name: &str| kind.starts_with(name);
-        let crops = self.do_center_crop.unwrap_or(self.crop_size.is_some());
+        let crops = self.do_center_crop.unwrap_or(!is(kind, UNCROPPED));
         let crop = self.crop_size.filter(|_| crops).map(Size::sides);
         let shortest = match size {
             Size::Shortest { shortest_edge } => Some(shortest_edge),
-            Size::Side(side) if SHORTEST.into_iter().any(is) => Some(side),
+            Size::Side(side) if is(kind, SHORTEST) => Some(side),
             Size::Side(_) | Size::Exact { .. } => None,
         };
         let (width, height) = match shortest {
             // Its own rule: large pictures are not cropped.
-            Some(side) if is("ConvNext") && side >= 384 => (side, side),
-            Some(side) if is("ConvNext") => {
+            Some(side) if is(kind, "ConvNext") && side >= 384 => (side, side),
+            Some(side) if is(kind, "ConvNext PoolFormer") => {
                 let part = self.crop_pct.ok_or("crop_pct is missing")?;
                 input.resize = Some(Resize::ShortestSide);
                 input.resize_to = Some((f64::from(side) / part) as u32);
-                (side, side)
+                crop.unwrap_or((side, side))
             }
             Some(side) => {
-                let side = if is("Levit") {
+                let side = if is(kind, "Levit") {
                     (256.0 / 224.0 * f64::from(side)) as u32
                 } else {
                     side
@@ -187,7 +177,7 @@ impl Processor {
     }
 
     /// Scaling and normalising, the offset of EfficientNet and its second division included.
-    fn values(&self, input: &mut InputFields) -> Result<(), String> {
+    fn values(&self, kind: &str, input: &mut InputFields) -> Result<(), String> {
         let rescales = self.do_rescale != Some(false);
         input.scale = Some(if rescales {
             self.rescale_factor.unwrap_or(1.0 / 255.0)
@@ -206,12 +196,9 @@ impl Processor {
             (vec![0.0; 3], vec![1.0; 3])
         };
         input.mean = Some(mean.into_iter().map(|mean| mean + offset).collect());
+        let again = is(kind, "EfficientNet") && self.include_top != Some(false);
         let again = |std: f64| {
-            if self.include_top && normalises {
-                std * std
-            } else {
-                std
-            }
+            if again && normalises { std * std } else { std }
         };
         input.std = Some(std.into_iter().map(again).collect());
         Ok(())

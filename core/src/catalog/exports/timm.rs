@@ -7,15 +7,29 @@ use super::super::description::{Fields, InputFields, Labels, OutputFields};
 use super::super::input::Resize;
 use super::values::filter;
 
+/// What is left out has timm's defaults.
 #[derive(Deserialize)]
+#[serde(default)]
 struct Config {
     input_size: (u32, u32, u32),
     interpolation: String,
     crop_pct: f64,
-    #[serde(default)]
     crop_mode: Option<String>,
     mean: Vec<f64>,
     std: Vec<f64>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            input_size: (3, 224, 224),
+            interpolation: "bicubic".to_owned(),
+            crop_pct: 0.875,
+            crop_mode: None,
+            mean: vec![0.485, 0.456, 0.406],
+            std: vec![0.229, 0.224, 0.225],
+        }
+    }
 }
 
 /// What `config.json` says.
