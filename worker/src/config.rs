@@ -71,6 +71,10 @@ pub enum ModelCommand {
         /// The image; a grey one if left out.
         #[arg(long, value_name = "FILE")]
         image: Option<PathBuf>,
+        /// What to compare the model with: a JSON file with the scores that Python gives, such as {"cat.jpg": [0.9, 0.1]},
+        /// with paths relative to it; or a folder that has a folder of images for each label.
+        #[arg(long, value_name = "PATH")]
+        reference: Option<PathBuf>,
     },
     /// Write model.toml with all that is understood of a model's folder.
     Init {
