@@ -1,11 +1,14 @@
 //! What the worker counts. One struct, cheap to clone, registered once; names begin with `selvage_worker_`.
 
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::core::Collector as _;
+use prometheus::{
+    GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+};
 use selvage_core::clock::UnixMillis;
 use selvage_core::job::{Job, ModelName, Priority};
 use selvage_core::metrics;
 use selvage_core::queue::Delivery;
-use selvage_core::registry::Ends;
+use selvage_core::registry::{Ends, Placement};
 
 /// Upper bounds in seconds: a cheap inference takes a quarter of a millisecond, a large photograph tenths of a second.
 const SECONDS: [f64; 14] = [
@@ -40,6 +43,8 @@ metrics! {
         model_changes: IntCounterVec = "model_changes_total" by ["model", "result"];
         /// Files of a model in memory: two while one takes over from the other
         model_files: IntGaugeVec = "model_files" by ["model"];
+        /// The share of a model's nodes that run on its device; the CPU runs the others
+        device_share: GaugeVec = "device_nodes_ratio" by ["model", "device"];
         /// Images per inference
         batch_size: HistogramVec = "batch_size" by ["model"] in IMAGES;
         /// Decoding one image
@@ -91,6 +96,22 @@ impl Metrics {
     pub fn model_files(&self, model: &ModelName, files: usize) {
         let gauge = self.model_files.with_label_values(&[model.as_str()]);
         gauge.set(i64::try_from(files).unwrap_or(i64::MAX));
+    }
+
+    /// Says what a model runs on, and no longer what it ran on before.
+    pub fn model_device(&self, model: &ModelName, placement: &Placement) {
+        let families = self.device_share.collect();
+        for shown in families.iter().flat_map(|family| family.get_metric()) {
+            let label = |name| shown.get_label().iter().find(|label| label.name() == name);
+            if label("model").is_some_and(|label| label.value() == model.as_str()) {
+                let device = label("device").map_or("", |label| label.value());
+                let labels = [model.as_str(), device];
+                self.device_share.remove_label_values(&labels).ok();
+            }
+        }
+        let labels = [model.as_str(), &placement.device.to_string()];
+        let share = self.device_share.with_label_values(&labels);
+        share.set(placement.device_share);
     }
 
     /// Shows the program's version, and the counters of a model before there is anything to count, so that the first is an increase.

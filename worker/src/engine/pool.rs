@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex};
 use selvage_core::catalog::Model;
 use selvage_core::clock::Clock;
 use selvage_core::outcome::{Cost, Failure};
+use selvage_core::registry::Placement;
 use selvage_core::store::MAX_ATTEMPTS;
 use tokio::sync::Notify;
 
@@ -59,6 +60,7 @@ pub struct Pool {
     changed: Notify,
     model: Arc<Model>,
     max_batch: usize,
+    placement: Placement,
     /// One for each thread.
     progress: Mutex<Vec<Arc<Progress>>>,
     /// What a further thread is made of; gone once the pool is closed, so that the exits can close.
@@ -93,7 +95,12 @@ impl Raw for Task {
 
 impl Pool {
     /// A pool of threads with these step records, which are about to work.
-    pub(super) fn new(spec: Arc<PoolSpec>, max_batch: usize, progress: Vec<Arc<Progress>>) -> Self {
+    pub(super) fn new(
+        spec: Arc<PoolSpec>,
+        max_batch: usize,
+        placement: Placement,
+        progress: Vec<Arc<Progress>>,
+    ) -> Self {
         Self {
             state: Mutex::new(PoolState {
                 alive: spec.sessions,
@@ -102,6 +109,7 @@ impl Pool {
             work: Condvar::new(),
             changed: Notify::new(),
             max_batch,
+            placement,
             model: Arc::clone(&spec.model),
             progress: Mutex::new(progress),
             spec: Mutex::new(Some(spec)),
@@ -215,6 +223,12 @@ impl Pool {
     #[must_use]
     pub const fn max_batch(&self) -> usize {
         self.max_batch
+    }
+
+    /// What the sessions run on.
+    #[must_use]
+    pub const fn placement(&self) -> &Placement {
+        &self.placement
     }
 
     /// How many threads there are.

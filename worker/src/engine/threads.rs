@@ -5,7 +5,9 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use selvage_core::catalog::Device;
 use selvage_core::outcome::{Cost, Failure, FailureCode, Outcome};
+use selvage_core::registry::Placement;
 
 use super::inference_thread::InferenceThread;
 use super::pool::{Pool, PoolSpec};
@@ -32,14 +34,12 @@ impl Pool {
             let name = format!("{}-{number}", spec.model.name);
             let (spec, report) = (Arc::clone(&spec), report.clone());
             let body = move || {
-                let opened = (spec.open)();
-                let size = opened.as_ref().map_or(0, |predictor| predictor.max_batch());
-                let kept = opened.map(|predictor| InferenceThread::new(&spec, Some(predictor)));
-                let thread = match kept {
-                    Ok(thread) => thread,
+                let predictor = match (spec.open)() {
+                    Ok(predictor) => predictor,
                     Err(error) => return drop(report.send(Err(error))),
                 };
-                drop(report.send(Ok(size)));
+                drop(report.send(Ok((predictor.max_batch(), predictor.placement()))));
+                let thread = InferenceThread::new(&spec, Some(predictor));
                 // Whoever counts the reports waits until the last of these is gone.
                 drop(report);
                 // No pool comes where another session could not be opened.
@@ -55,9 +55,10 @@ impl Pool {
         let reports = reports.iter().collect::<Vec<_>>().into_iter();
         let (threads, unspawned) = split(threads);
         let unspawned = unspawned.into_iter().map(Err);
-        let sizes: Result<Vec<usize>, ModelError> = unspawned.chain(reports).collect();
-        let sizes = match sizes {
-            Ok(sizes) if sizes.len() == spec.sessions => sizes,
+        let opened: Result<Vec<(usize, Placement)>, ModelError> =
+            unspawned.chain(reports).collect();
+        let opened = match opened {
+            Ok(opened) if opened.len() == spec.sessions => opened,
             other => {
                 drop(publish_buffer);
                 threads.into_iter().for_each(|thread| drop(thread.join()));
@@ -67,8 +68,10 @@ impl Pool {
                     .unwrap_or_else(|| ModelError::Runtime(panicked.to_owned())));
             }
         };
-        let max_batch = sizes.into_iter().min().unwrap_or(1);
-        let pool = Arc::new(Self::new(spec, max_batch, progress));
+        let max_batch = opened.iter().map(|(most, _)| *most).min().unwrap_or(1);
+        let placement = opened.into_iter().next().map(|(_, placement)| placement);
+        let placement = placement.unwrap_or(Placement::whole(Device::Cpu));
+        let pool = Arc::new(Self::new(spec, max_batch, placement, progress));
         for thread in publish_buffer {
             drop(thread.send(Arc::clone(&pool)));
         }

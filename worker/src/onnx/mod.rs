@@ -1,8 +1,11 @@
 //! A model that is ready to compute: the trait the engine knows, and where its implementation is loaded.
 //!
-//! Only [`session`] knows ONNX Runtime; the engine's tests run on other predictors.
+//! Only this folder knows ONNX Runtime; the engine's tests run on other predictors.
 
+mod device;
+mod libraries;
 pub mod load;
+mod placement;
 pub mod scores;
 pub mod session;
 #[cfg(test)]
@@ -12,10 +15,18 @@ mod trial;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use selvage_core::catalog::Device;
+use selvage_core::registry::Placement;
+
 /// One session of one model, owned by one thread.
 pub trait Predictor: Send {
     /// Most images in one call.
     fn max_batch(&self) -> usize;
+
+    /// What it runs on.
+    fn placement(&self) -> Placement {
+        Placement::whole(Device::Cpu)
+    }
 
     /// Raw scores of `images` images whose tensors follow each other in `input`: labels together, image by image.
     ///
@@ -42,6 +53,14 @@ pub enum ModelError {
     /// There is no usable ONNX Runtime.
     #[error("ONNX Runtime cannot be used: {0}")]
     Runtime(String),
+    /// The device that settings or a `model.toml` name cannot be had.
+    #[error("device {device} cannot be used: {problem}")]
+    Device {
+        /// The device.
+        device: Device,
+        /// What is missing, and who carries it.
+        problem: String,
+    },
     /// The model file and its `model.toml` do not belong together, or the file is no model.
     #[error("{}: {problem}", file.display())]
     Unfit {

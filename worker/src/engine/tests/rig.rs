@@ -141,6 +141,8 @@ pub(super) fn model(max_batch: usize) -> Model {
         digest: Digest::of(b"fake"),
         labels: vec!["a".to_owned(), "b".to_owned()].into(),
         max_batch,
+        device: None,
+        device_strict: false,
         input: Input::new(1, 1, Channels::Gray),
         output: Output::default(),
         preprocessing: 1,
