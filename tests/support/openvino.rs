@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::LazyLock;
 
 use crate::program::{binary, project};
 
@@ -11,6 +12,11 @@ use crate::program::{binary, project};
 /// When that was not done, or there is no C compiler.
 #[must_use]
 pub fn plugin() -> PathBuf {
+    static PLUGIN: LazyLock<PathBuf> = LazyLock::new(compile);
+    PLUGIN.clone()
+}
+
+fn compile() -> PathBuf {
     let real = project().join(".onnxruntime/openvino/libonnxruntime_providers_openvino_plugin.so");
     assert!(
         real.is_file(),
@@ -27,7 +33,7 @@ pub fn plugin() -> PathBuf {
         .status()
         .expect("cc, which builds the programs too");
     assert!(compiled.success(), "any_cpu.c: {compiled}");
-    // Other tests may be loading it.
+    // Other test programs may be loading it.
     std::fs::rename(&unfinished, &made).expect("both are in one folder");
     made
 }

@@ -185,8 +185,13 @@ impl Runtime {
         builder: SessionBuilder,
         device: Device,
     ) -> Result<SessionBuilder, ort::Error> {
-        if let Some(found) = self.plugin_device(device) {
-            return Ok(builder.with_devices([found], None)?);
+        let offered = match device {
+            // Without a choice, ort lets ONNX Runtime choose, and that takes a plugin's device wherever there is one.
+            Device::Cpu => self.offered_by(CPU_PROVIDER).next(),
+            _ => self.plugin_device(device),
+        };
+        if let Some(offered) = offered {
+            return Ok(builder.with_devices([offered], None)?);
         }
         let cuda = |gpu: u16| {
             ep::CUDA::default()
