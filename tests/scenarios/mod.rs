@@ -116,7 +116,8 @@ pub(crate) fn all() -> Vec<Scenario> {
         cli::models_and_readiness_are_shown;
         cli::a_models_folder_is_checked_before_it_is_served;
         cli::completions_are_scripts_of_their_shells;
-        devices::openvino_gives_the_answers_of_the_cpu on Embedded with devices::on_openvino;
+        devices::float_models_give_the_scores_of_the_cpu on Embedded with devices::exports_on_openvino;
+        devices::the_included_model_gives_the_labels_of_the_cpu on Embedded with devices::on_openvino;
         devices::the_device_of_each_model_is_shown with devices::on_openvino;
         devices::what_the_cpu_runs_is_named on Embedded with devices::partly_on_openvino;
         jobs::an_accepted_job_finishes_and_can_be_polled_anywhere;

@@ -59,6 +59,10 @@ metrics! {
         pub images_without_end: IntCounter = "images_without_end_total";
         /// Inferences that failed or panicked; their jobs were tried again alone
         pub failed_inferences: IntCounter = "failed_inferences_total";
+        /// Batches that the device had no memory for; they were tried again in smaller ones
+        pub out_of_memory: IntCounter = "out_of_memory_total";
+        /// Inferences that ended with a failure of the device; their jobs were handed back
+        pub device_failures: IntCounter = "device_failures_total";
         /// Jobs handed back unfinished
         pub given_back: IntCounter = "given_back_total";
         /// Cache requests that failed
@@ -170,6 +174,8 @@ impl Metrics {
             decoder_panics: self.decoder_panics.clone(),
             images_without_end: self.images_without_end.clone(),
             failed_inferences: self.failed_inferences.clone(),
+            out_of_memory: self.out_of_memory.clone(),
+            device_failures: self.device_failures.clone(),
         }
     }
 }
@@ -215,4 +221,8 @@ pub struct ModelMetrics {
     pub images_without_end: IntCounter,
     /// Inferences that failed.
     pub failed_inferences: IntCounter,
+    /// Batches that the device had no memory for.
+    pub out_of_memory: IntCounter,
+    /// Inferences that ended with the device's failure.
+    pub device_failures: IntCounter,
 }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{EngineSettings, WorkerSettings};
 use crate::consume::hosted_model::{HostedModel, LoadedModel};
 use crate::consume::starts::Starts;
-use crate::engine::{Completed, Completions, Pool, PoolSpec};
+use crate::engine::{Completed, Completions, Policy, Pool, PoolSpec};
 use crate::image::decode::Limits;
 use crate::metrics::Metrics;
 use crate::onnx::ModelError;
@@ -98,6 +98,8 @@ impl Worker {
             runtime,
             device,
             sessions,
+            cores,
+            device_lost: CancellationToken::new(),
             settings: settings.engine.clone(),
             limits: Limits::with_pixels(settings.max_pixels),
             starts: Arc::new(Starts::new(Arc::clone(&backends.store))),
@@ -130,7 +132,10 @@ pub(crate) struct Loader {
     runtime: Runtime,
     /// Of models that name none.
     device: Device,
+    /// On the CPU.
     sessions: usize,
+    cores: usize,
+    pub(crate) device_lost: CancellationToken,
     settings: EngineSettings,
     limits: Limits,
     backends: Backends,
@@ -157,19 +162,18 @@ impl Loader {
     /// Opens and warms the sessions of one model's file.
     pub(crate) fn load(&self, model: &Arc<Model>) -> Result<LoadedModel, ModelError> {
         let started = Instant::now();
+        let on = self.runs_on(model)?;
+        let wanted = self.settings.sessions;
         let pool = Pool::start(PoolSpec {
-            open: recipe(
-                self.runtime.clone(),
-                Arc::clone(model),
-                self.runs_on(model)?,
-            )?,
+            open: recipe(self.runtime.clone(), Arc::clone(model), on)?,
             model: Arc::clone(model),
-            sessions: self.sessions,
+            policy: Policy::of(on.device, wanted, self.sessions, self.cores),
             limits: self.limits,
             clock: self.backends.clock.clone(),
             starts: Arc::clone(&self.starts) as _,
             completions: self.completions.clone(),
             metrics: self.metrics.of_model(&model.name),
+            device_lost: self.device_lost.clone(),
         })?;
         let placement = pool.placement();
         self.metrics.model_device(&model.name, placement);

@@ -3,6 +3,7 @@
 //! Only this folder knows ONNX Runtime; the engine's tests run on other predictors.
 
 mod device;
+mod device_rules;
 mod libraries;
 pub mod load;
 mod placement;
@@ -31,7 +32,7 @@ pub trait Predictor: Send {
     /// Raw scores of `images` images whose tensors follow each other in `input`: labels together, image by image.
     ///
     /// # Errors
-    /// [`ModelError::Run`]; the predictor may be used again.
+    /// [`ModelError::Run`] and [`ModelError::OutOfMemory`]: the predictor may be used again; [`ModelError::DeviceLost`]: it may not.
     fn predict(&mut self, input: &[f32], images: usize) -> Result<Vec<f32>, ModelError>;
 
     /// What makes a [`Predictor::predict`] that runs on another thread return early, with an error. A call that begins later
@@ -69,6 +70,12 @@ pub enum ModelError {
         /// What is wrong, with the field of `model.toml` where one is to blame.
         problem: String,
     },
+    /// The device had no memory for a batch.
+    #[error("the device is out of memory: {0}")]
+    OutOfMemory(String),
+    /// The device fails from now on; this session is lost.
+    #[error("the device failed: {0}")]
+    DeviceLost(String),
     /// An inference failed.
     #[error("inference failed: {0}")]
     Run(String),

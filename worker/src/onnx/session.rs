@@ -18,6 +18,7 @@ use parking_lot::Mutex as Lock;
 use selvage_core::catalog::{Device, Layout, Model, ModelFiles};
 use selvage_core::registry::Placement;
 
+use super::device_rules::{batch_sizes, failure};
 use super::placement::{self, NodeCounts};
 use super::trial::{check_alone, check_shape, noise};
 use super::{BreakOff, ModelError, Predictor};
@@ -87,8 +88,8 @@ pub struct OnnxPredictor {
     shape: [usize; 3],
     labels: usize,
     max_batch: usize,
-    /// The model takes exactly so many images; fewer are filled up with zeros.
-    fixed_batch: Option<usize>,
+    /// The sizes of batches, ascending; others are filled up with zeros. None where any size will do.
+    sizes: Vec<usize>,
     padded: Vec<f32>,
     placement: Placement,
     /// Shared with whoever may break a run off.
@@ -150,7 +151,7 @@ impl OnnxPredictor {
             shape: dimensions(model),
             labels: model.labels.len(),
             max_batch: fixed_batch.map_or(model.max_batch, |n| n.min(model.max_batch)),
-            fixed_batch,
+            sizes: fixed_batch.map_or_else(|| batch_sizes(on.device, model.max_batch), |n| vec![n]),
             padded: Vec::new(),
             placement,
             options: Arc::new(options),
@@ -161,7 +162,8 @@ impl OnnxPredictor {
     }
 
     /// Runs noise in the largest batch and alone, then zeros in every size between: the first run sizes the arena, and each
-    /// checks the output. A slow model skips the sizes between, which cost it the same later.
+    /// checks the output. A slow model on the CPU skips the sizes between, which cost it the same later. Other devices prepare for
+    /// each size, which no request is to wait for.
     fn warm(&mut self, model: &Model) -> Result<(), String> {
         let images = self.max_batch;
         let image: usize = self.shape.iter().product();
@@ -175,12 +177,18 @@ impl OnnxPredictor {
             check_alone(&alone, &again, in_batch, &together)?;
         }
         let zeros = vec![0.0; images * image];
-        for images in std::iter::once(1).chain((2..images).rev()) {
+        let is_cpu = self.placement.device == Device::Cpu;
+        let between = if is_cpu {
+            std::iter::once(1).chain((2..images).rev()).collect()
+        } else {
+            self.sizes.clone()
+        };
+        for images in between.into_iter().filter(|size| *size <= images) {
             let scores = self.test_run(&zeros[..images * image], images)?;
             if !model.output.softmax && scores.iter().any(|score| !score.is_finite()) {
                 return Err("output: an image of zeros gives scores that are no numbers".to_owned());
             }
-            if started.elapsed() > WARM_UP {
+            if is_cpu && started.elapsed() > WARM_UP {
                 break;
             }
         }
@@ -191,13 +199,19 @@ impl OnnxPredictor {
         let (shape, scores) = self
             .run(input, images)
             .map_err(|error| format!("a test run with {images} images failed: {error}"))?;
-        check_shape(&shape, self.fixed_batch.unwrap_or(images), self.labels)?;
+        check_shape(&shape, self.batch_of(images), self.labels)?;
         Ok(scores)
+    }
+
+    /// The size that so many images are filled up to.
+    fn batch_of(&self, images: usize) -> usize {
+        let mut sizes = self.sizes.iter().copied();
+        sizes.find(|size| *size >= images).unwrap_or(images)
     }
 
     fn run(&mut self, input: &[f32], images: usize) -> Result<(Vec<i64>, Vec<f32>), ort::Error> {
         let [a, b, c] = self.shape;
-        let batch = self.fixed_batch.unwrap_or(images);
+        let batch = self.batch_of(images);
         let input = if batch == images {
             input
         } else {
@@ -249,7 +263,7 @@ impl Predictor for OnnxPredictor {
     fn predict(&mut self, input: &[f32], images: usize) -> Result<Vec<f32>, ModelError> {
         let (_, scores) = self
             .run(input, images)
-            .map_err(|error| ModelError::Run(error.to_string()))?;
+            .map_err(|error| failure(self.placement.device, error.to_string()))?;
         if scores.len() == images * self.labels {
             Ok(scores)
         } else {
