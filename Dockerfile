@@ -1,4 +1,5 @@
-# Two images, `--target gateway` and `--target worker`, and the programs' symbols, `--target symbols`. Needs BuildKit.
+# The images, `--target gateway`, `--target worker` and `--target worker-cuda`, and the programs' symbols, `--target symbols`. Needs
+# BuildKit.
 #
 # Stages are ordered by how often they change: the library and the dependencies rarely, the sources often.
 # `rust-toolchain.toml` is not copied: the base image provides the compiler.
@@ -8,6 +9,10 @@ FROM python:3.11-slim-bookworm AS onnxruntime
 WORKDIR /selvage
 COPY scripts/onnxruntime scripts/onnxruntime
 RUN python3 scripts/onnxruntime
+
+# The same for NVIDIA GPUs, with CUDA and cuDNN. Only the image worker-cuda contains it, for x86-64 only.
+FROM onnxruntime AS cuda
+RUN python3 scripts/onnxruntime --device cuda
 
 # Manifests, with empty crates in place of the real ones. An empty build script makes cargo build its dependencies too.
 FROM debian:bookworm-slim AS manifests
@@ -89,6 +94,19 @@ ENTRYPOINT ["selvage-worker"]
 ARG VERSION=0.1.0 REVISION=unknown SOURCE=unknown
 LABEL org.opencontainers.image.title="selvage-worker" \
       org.opencontainers.image.description="Selvage's worker: jobs in, predictions out" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.source="$SOURCE" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
+
+# The worker for NVIDIA GPUs. The host provides the driver, by the NVIDIA Container Toolkit.
+FROM worker AS worker-cuda
+ENV SELVAGE_DEVICE=cuda ORT_DYLIB_PATH=/opt/selvage/cuda/libonnxruntime.so \
+    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY --from=cuda /selvage/.onnxruntime/cuda /opt/selvage/cuda
+ARG VERSION=0.1.0 REVISION=unknown SOURCE=unknown
+LABEL org.opencontainers.image.title="selvage-worker-cuda" \
+      org.opencontainers.image.description="Selvage's worker on an NVIDIA GPU: jobs in, predictions out" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.source="$SOURCE" \
       org.opencontainers.image.version="$VERSION" \

@@ -3,6 +3,8 @@
 LISTEN ?= $(or $(SELVAGE_LISTEN),127.0.0.1:8000)
 WORKERS ?= 2
 MODEL ?= fashion-mnist
+# What models run on: cpu, cuda or openvino.
+DEVICE ?= $(or $(SELVAGE_DEVICE),cpu)
 # Cargo's output folder.
 BUILT := $(or $(CARGO_TARGET_DIR),target)
 # How the tests are built. The same everywhere, so that nothing is built twice.
@@ -14,15 +16,16 @@ PICTURE := models/fashion-mnist/samples/9-ankle-boot.png
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo "Variables: LISTEN (address of run and fleet, now $(LISTEN)), WORKERS (of the fleet, now $(WORKERS)), MODEL (of train, now $(MODEL))"
+	@echo "Variables: LISTEN (address of run and fleet, now $(LISTEN)), WORKERS (of the fleet, now $(WORKERS)), MODEL (of train, now $(MODEL)), DEVICE (of run, now $(DEVICE))"
 
-run: ## Build and start the embedded gateway: one process, no services
+run: ## Build and start the embedded gateway: one process, no services; DEVICE is what models run on
 	@scripts/nasm
-	@library=$$(scripts/onnxruntime) && \
+	@library=$$(scripts/onnxruntime --device $(DEVICE)) && \
 	cargo build --profile first-run --locked --package selvage-gateway && \
 	printf '\nTry it, in another terminal:\n  curl --data-binary @%s -H "Content-Type: image/png" http://%s/predict\n\n' \
 	  "$(PICTURE)" "$(LISTEN)" && \
 	exec env -u SELVAGE_AMQP_URL -u SELVAGE_REDIS_URL -u SELVAGE_CACHE_URL SELVAGE_LISTEN="$(LISTEN)" ORT_DYLIB_PATH="$$library" \
+	  SELVAGE_DEVICE=$(DEVICE) \
 	  $(BUILT)/first-run/selvage-gateway
 
 fleet: build ## Start private RabbitMQ and Redis, one gateway and WORKERS workers; Ctrl-C stops everything

@@ -1,4 +1,4 @@
-# Builds both images. `docker buildx bake --file docker-bake.hcl --load` loads those of this machine into its engine, and
+# Builds the images of gateway and worker; with `worker-cuda` as its argument, the worker for NVIDIA GPUs. `docker buildx bake --file docker-bake.hcl --load` loads those of this machine into its engine, and
 # `docker buildx bake --file docker-bake.hcl --push release` pushes those of all platforms to a registry. Without `--file`, bake would
 # also read docker-compose.yml.
 #
@@ -21,6 +21,14 @@ target "program" {
   target = program
   tags   = ["${PREFIX}selvage-${program}:${TAG}"]
   args   = { VERSION = VERSION, REVISION = REVISION, SOURCE = SOURCE }
+}
+
+# The worker for NVIDIA GPUs; CUDA makes it gigabytes large, so it is built only by its name.
+target "worker-cuda" {
+  inherits  = ["worker"]
+  target    = "worker-cuda"
+  tags      = ["${PREFIX}selvage-worker-cuda:${TAG}"]
+  platforms = ["linux/amd64"]
 }
 
 # A list of contents (SBOM) and the record of the build (provenance) are attached to the image in the registry. Of the two platforms,

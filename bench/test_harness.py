@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import sys
@@ -20,6 +21,7 @@ from pathlib import Path
 BENCH = Path(__file__).resolve().parent
 sys.path[:0] = [str(BENCH), str(BENCH.parent / "scripts")]
 
+import resnet50
 from harness import measure, plot, procs, summary, table
 from harness.plan import loads
 from harness.procs import Problem, Program
@@ -202,6 +204,26 @@ class Loads(unittest.TestCase):
     def test_jobs_are_followed_in_the_last_round_where_there_is_a_store(self):
         followed = {(name, last) for name in ("embedded", "fleet") for last in (True, False) if any(load.follow for load in loads(name, last, True))}
         self.assertEqual(followed, {("fleet", True)})
+
+
+class MadeModel(unittest.TestCase):
+    def test_fields_are_encoded_as_protocol_buffers_has_them(self):
+        # The examples of the specification.
+        self.assertEqual(resnet50.message((1, 150)), bytes.fromhex("089601"))
+        self.assertEqual(resnet50.message((2, b"testing")), bytes.fromhex("120774657374696e67"))
+
+    def test_it_has_the_layers_and_the_weights_of_resnet_50(self):
+        counts = []
+
+        def weight(_graph, dims: list[int], _fan_in: int, _scale: float = 1.0) -> str:
+            counts.append(math.prod(dims))
+            return "weight"
+
+        with unittest.mock.patch.object(resnet50.Graph, "weight", weight):
+            graph = resnet50.Graph()
+            graph.model()
+        self.assertEqual([sum(name in node for node in graph.nodes) for name in (b"\x04Conv", b"\x04Gemm", b"\x03Add")], [53, 1, 16])
+        self.assertAlmostEqual(sum(counts) / 1e6, 25.5, delta=0.1)
 
 
 if __name__ == "__main__":

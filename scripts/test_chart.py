@@ -188,7 +188,7 @@ class Defaults(unittest.TestCase):
 class Pools(unittest.TestCase):
     POOLS = [
         {"name": "light", "models": ["fashion-mnist"], "settings": {"SELVAGE_SESSIONS": "2"}, "minReplicas": 1},
-        {"name": "heavy", "models": ["clothing", "shoes"], "interactiveJobs": 8, "resources": {"limits": {"nvidia.com/gpu": 1}}},
+        {"name": "heavy", "models": ["clothing", "shoes"], "interactiveJobs": 8, "image": "selvage-worker-cuda", "resources": {"limits": {"nvidia.com/gpu": 1}}},
     ]
 
     def test_a_pool_overrides_what_all_pools_have_in_common(self):
@@ -199,6 +199,8 @@ class Pools(unittest.TestCase):
         self.assertEqual((light["SELVAGE_LOG"], heavy["SELVAGE_LOG"]), ("debug", "debug"))
         limits = rendered.container("selvage-worker-heavy")["resources"]["limits"]
         self.assertEqual(limits, {"memory": "1Gi", "nvidia.com/gpu": 1})
+        images = [rendered.container(f"selvage-worker-{pool}")["image"] for pool in ("light", "heavy")]
+        self.assertEqual([re.sub(r":.*", "", image) for image in images], ["selvage-worker", "selvage-worker-cuda"])
         self.assertNotIn("nvidia.com/gpu", rendered.container("selvage-worker-light")["resources"]["limits"])
 
     def test_keda_watches_both_queues_of_every_model_of_a_pool(self):

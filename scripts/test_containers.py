@@ -92,6 +92,16 @@ class Compose(unittest.TestCase):
         worker.pop("networks"), pool.pop("networks")
         self.assertEqual(pool, worker)
 
+    def test_a_worker_on_a_gpu_differs_by_its_image_and_its_device(self):
+        worker, gpu = compose()["worker"], compose("docker-compose.yml", "docker-compose.cuda.yml")["worker"]
+        (device,) = gpu.pop("deploy")["resources"]["reservations"]["devices"]
+        self.assertEqual((device["driver"], device["count"], device["capabilities"]), ("nvidia", 1, ["gpu"]))
+        self.assertEqual(gpu["image"], "selvage-worker-cuda:latest")
+        for changed in ("image", "build", "mem_limit"):
+            worker.pop(changed), gpu.pop(changed)
+        worker.pop("deploy", None)
+        self.assertEqual(gpu, worker)
+
     def test_every_variable_of_the_example_is_used(self):
         used = "".join((PROJECT / file).read_text() for file in ("docker-compose.yml", "docker-compose.pools.yml"))
         names = re.findall(r"^(?:# )?([A-Z_]+)=", (PROJECT / ".env.example").read_text(), re.MULTILINE)
@@ -115,6 +125,11 @@ class Bake(unittest.TestCase):
                 self.assertEqual(target["args"]["VERSION"], version)
                 self.assertNotIn("platforms", target)
         self.assertEqual(set(re.findall(r"ARG VERSION=(\S+)", (PROJECT / "Dockerfile").read_text())), {version})
+
+    def test_the_image_for_gpus_is_built_by_its_name(self):
+        (target,) = self.targets("worker-cuda", VERSION="1.2.3").values()
+        self.assertEqual((target["target"], target["tags"]), ("worker-cuda", ["selvage-worker-cuda:1.2.3"]))
+        self.assertEqual((target["platforms"], target["args"]["VERSION"]), (["linux/amd64"], "1.2.3"))
 
     def test_a_release_has_both_platforms_and_says_what_it_contains(self):
         targets = self.targets("release", PREFIX="registry.example/team/", VERSION="1.2.3", REVISION="abc", SOURCE="https://code.example")

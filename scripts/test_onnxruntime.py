@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -17,10 +18,10 @@ DEADLINE_SECONDS = 1_000
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}
 
 
-def onnxruntime(script: Path = SCRIPT, **environment: str) -> subprocess.CompletedProcess:
-    """Runs the script with these variables and returns its output."""
+def onnxruntime(script: Path = SCRIPT, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """Runs the script with these arguments and variables and returns its output."""
     inherited = {name: value for name, value in os.environ.items() if name != "ORT_DYLIB_PATH"}
-    command = [sys.executable, str(script)]
+    command = [sys.executable, str(script), *arguments]
     return subprocess.run(command, env={**inherited, **environment}, capture_output=True, text=True, timeout=DEADLINE_SECONDS)
 
 
@@ -57,10 +58,34 @@ class OnnxRuntime(unittest.TestCase):
             self.assertNotIn("Traceback", failed.stderr)
             self.assertFalse((Path(top) / ".onnxruntime" / self.library.name).exists())
 
+    @unittest.skipUnless(platform.machine() == "x86_64", "no plugin is pinned for this processor")
+    def test_the_plugin_of_openvino_is_beside_the_library(self):
+        first = onnxruntime(SCRIPT, "--device", "openvino")
+        self.assertEqual((first.returncode, first.stdout), (0, f"{self.library}\n"), first.stderr)
+        folder = self.library.parent / "openvino"
+        self.assertTrue({"libopenvino_intel_cpu_plugin.so", "third-party-programs.txt"} <= set(os.listdir(folder)))
+        with open(folder / "libonnxruntime_providers_openvino_plugin.so", "rb") as library:
+            self.assertEqual(library.read(4), ELF_MAGIC)
+        again = onnxruntime(SCRIPT, "--device", "openvino", **OFFLINE)
+        self.assertEqual((again.returncode, again.stdout, again.stderr), (0, first.stdout, ""))
+
+    @unittest.skipUnless(platform.machine() == "x86_64", "no build for GPUs is pinned for this processor")
+    def test_the_build_for_gpus_is_not_the_one_for_the_cpu(self):
+        with tempfile.TemporaryDirectory(prefix="selvage-test-") as top:
+            copy = Path(shutil.copytree(SCRIPT.parent, Path(top) / "scripts")) / SCRIPT.name
+            shutil.copytree(self.library.parent, Path(top) / ".onnxruntime", ignore=shutil.ignore_patterns("cuda", "openvino"))
+            failed = onnxruntime(copy, "--device", "cuda", **OFFLINE)
+            self.assertEqual((failed.returncode, failed.stdout), (1, ""))
+            self.assertIn("nvidia-cudnn-cu13", failed.stderr)
+            self.assertNotIn("Traceback", failed.stderr)
+        unknown = onnxruntime(SCRIPT, "--device", "gpu", **OFFLINE)
+        self.assertEqual(unknown.returncode, 2)
+        self.assertIn("'cuda'", unknown.stderr)
+
     def test_a_damaged_library_is_not_taken_for_the_right_one(self):
         with tempfile.TemporaryDirectory(prefix="selvage-test-") as top:
             copy = Path(shutil.copytree(SCRIPT.parent, Path(top) / "scripts")) / SCRIPT.name
-            shutil.copytree(self.library.parent, Path(top) / ".onnxruntime")
+            shutil.copytree(self.library.parent, Path(top) / ".onnxruntime", ignore=shutil.ignore_patterns("cuda", "openvino"))
             library = Path(top) / ".onnxruntime" / self.library.name
             self.assertEqual(onnxruntime(copy, **OFFLINE).stdout, f"{library}\n")
             os.truncate(library, 1_000)

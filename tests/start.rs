@@ -231,6 +231,62 @@ fn a_missing_or_wrong_runtime_library_is_one_sentence() {
     }
 }
 
+/// The library that the tests run on is built for the CPU alone.
+#[test]
+fn a_device_that_cannot_be_had_is_one_sentence() {
+    let listen = ("SELVAGE_LISTEN", "127.0.0.1:0");
+    let (cuda, tensorrt) = (("SELVAGE_DEVICE", "cuda:1"), ("SELVAGE_DEVICE", "tensorrt"));
+    let wheel = "onnxruntime-gpu";
+    fails_with(
+        "selvage-gateway",
+        &[listen, cuda],
+        UNAVAILABLE,
+        &["cuda:1", wheel],
+    );
+    fails_with(
+        "selvage-gateway",
+        &[listen, tensorrt],
+        UNAVAILABLE,
+        &["tensorrt:0", wheel],
+    );
+    let absent = project().join("absent.so").display().to_string();
+    let plugin = ("SELVAGE_EP_LIBRARY", absent.as_str());
+    let openvino = ("SELVAGE_DEVICE", "openvino");
+    fails_with(
+        "selvage-gateway",
+        &[listen, openvino, plugin],
+        UNAVAILABLE,
+        &["SELVAGE_EP_LIBRARY", &absent],
+    );
+    let unknown = ("SELVAGE_DEVICE", "gpu");
+    fails_with(
+        "selvage-worker",
+        &[unknown],
+        USAGE,
+        &["`gpu` is not a device", "openvino"],
+    );
+}
+
+/// The plugin of OpenVINO is for these processors only.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_model_that_its_device_leaves_to_the_cpu_is_refused_if_that_is_wanted() {
+    let models = project().join("tests/fixtures/variants/partly-for-the-cpu");
+    let plugin = selvage_tests::openvino::plugin();
+    fails_with(
+        "selvage-gateway",
+        &[
+            ("SELVAGE_LISTEN", "127.0.0.1:0"),
+            ("SELVAGE_MODELS", &models.display().to_string()),
+            ("SELVAGE_DEVICE", "openvino"),
+            ("SELVAGE_DEVICE_STRICT", "true"),
+            ("SELVAGE_EP_LIBRARY", &plugin.display().to_string()),
+        ],
+        USAGE,
+        &["model.onnx", "device_strict", "CDist (1)"],
+    );
+}
+
 #[test]
 fn a_wrong_model_names_its_file_and_field() {
     let fixtures = project().join("tests/fixtures/broken-models");

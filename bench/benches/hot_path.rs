@@ -15,7 +15,7 @@ use selvage_core::clock::UnixMillis;
 use selvage_core::job::{CachePolicy, Job, JobId, Priority, ReplyAddress};
 use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::queue::wire::{decode_jobs, encode_jobs};
-use selvage_worker::engine::batch::{PriorityQueues, Raw, choose};
+use selvage_worker::engine::batch::{PriorityQueues, Raw, Role, choose};
 use selvage_worker::image::decode::Limits;
 use selvage_worker::image::tensor::Normaliser;
 use selvage_worker::image::{Prepared, Preparer};
@@ -136,7 +136,7 @@ fn batch(criterion: &mut Criterion) {
                 };
                 raw.push(priority, Undecoded);
             }
-            while let Some(step) = choose(&mut raw, &mut decoded, 32, 1) {
+            while let Some(step) = choose(&mut raw, &mut decoded, 32, 1, Role::Both) {
                 black_box(step);
             }
         });

@@ -19,7 +19,7 @@ use selvage_worker::image::Preparer;
 use selvage_worker::image::decode::Limits;
 use selvage_worker::image::tensor::Normaliser;
 use selvage_worker::onnx::load::{find_library, recipe};
-use selvage_worker::onnx::session::Runtime;
+use selvage_worker::onnx::session::{RunsOn, Runtime};
 use selvage_worker::onnx::{Open, Predictor};
 use serde::Serialize;
 
@@ -92,7 +92,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         .get(&options.model)
         .with_context(|| format!("there is no model `{}`", options.model))?;
     let runtime = Runtime::load(&find_library(options.onnxruntime.as_deref())?)?;
-    let open = recipe(runtime, Arc::clone(model), 1)?;
+    let open = recipe(runtime, Arc::clone(model), RunsOn::cpu(1))?;
     let pictures = options.source.read()?;
     let mut tensors = prepare(model, &pictures)?;
     if let Some(path) = &options.answers {

@@ -126,12 +126,24 @@ function worker({ id, uptime_s: uptime, models }) {
       h("th", { scope: "row", text: index === 0 ? id : "" }),
       h("td", {}, busy(held)),
       h("td", { text: `${held.name} ${held.version}` }),
+      device(held.placement),
       h("td", {}, h("code", { title: held.digest, text: held.digest.slice("sha256:".length, "sha256:".length + 8) })),
       number(count(held.jobs)),
       number(held.mean_batch === null ? "–" : held.mean_batch.toFixed(1)),
       number(index === 0 ? span(uptime) : ""),
     ),
   );
+}
+
+/** A part that the CPU runs instead is in the cell, its operators in the title. */
+function device(placement) {
+  if (!placement) {
+    return h("td", { text: "–" });
+  }
+  const { device: name, device_share: share, cpu_operators: operators } = placement;
+  const listed = Object.entries(operators).map(([operator, nodes]) => `${operator} (${nodes})`);
+  const title = share < 1 ? `On the CPU: ${listed.join(", ") || "all operators"}` : null;
+  return h("td", { title, text: share < 1 ? `${name} ${percent(share)}` : name });
 }
 
 function busy({ busy: at, sessions }) {

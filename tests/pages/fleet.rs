@@ -27,7 +27,7 @@ pub(super) async fn workers_come_and_go_before_ones_eyes(
             .await?
             .expect(200);
     }
-    page.until("jobs are counted", "[...document.querySelectorAll('#workers tr td:nth-child(5)')].reduce((sum, cell) => sum + Number(cell.textContent), 0) >= 20")
+    page.until("jobs are counted", "[...document.querySelectorAll('#workers tr td:nth-child(6)')].reduce((sum, cell) => sum + Number(cell.textContent), 0) >= 20")
         .await;
     page.until(
         "a line is drawn",

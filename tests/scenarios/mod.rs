@@ -11,6 +11,7 @@ mod changes;
 mod cli;
 mod crafted_images;
 mod dead_letters;
+mod devices;
 mod discovery;
 mod edge;
 mod events;
@@ -71,7 +72,7 @@ macro_rules! scenarios {
 
 /// Every scenario.
 pub(crate) fn all() -> Vec<Scenario> {
-    scenarios! {
+    let mut all = scenarios! {
         access::a_key_beyond_its_rate_gets_a_retry_after with keys::limited;
         access::jobs_belong_to_their_key with keys::guarded;
         access::a_key_does_not_see_what_others_have_asked with keys::guarded;
@@ -115,6 +116,10 @@ pub(crate) fn all() -> Vec<Scenario> {
         cli::models_and_readiness_are_shown;
         cli::a_models_folder_is_checked_before_it_is_served;
         cli::completions_are_scripts_of_their_shells;
+        devices::float_models_give_the_scores_of_the_cpu on Embedded with devices::exports_on_openvino;
+        devices::the_included_model_gives_the_labels_of_the_cpu on Embedded with devices::on_openvino;
+        devices::the_device_of_each_model_is_shown with devices::on_openvino;
+        devices::what_the_cpu_runs_is_named on Embedded with devices::partly_on_openvino;
         jobs::an_accepted_job_finishes_and_can_be_polled_anywhere;
         jobs::prefer_decides_how_long_to_wait;
         jobs::a_wait_that_runs_out_becomes_a_job on Fleet with || Settings::default().workers(0);
@@ -195,5 +200,9 @@ pub(crate) fn all() -> Vec<Scenario> {
         workers::workers_join_by_being_started on Fleet with || Settings::default().workers(0);
         workers::a_killed_worker_loses_nothing on Fleet with Settings::default;
         workers::a_drain_finishes_what_was_accepted with Settings::default;
-    }
+    };
+    // The plugin of OpenVINO is for these processors only.
+    let has_openvino = cfg!(target_arch = "x86_64");
+    all.retain(|scenario| has_openvino || !scenario.name.starts_with("devices::"));
+    all
 }

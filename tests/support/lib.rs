@@ -9,6 +9,7 @@ pub mod history;
 pub mod identity;
 pub mod keys;
 pub mod load;
+pub mod openvino;
 pub mod page;
 pub mod pictures;
 pub mod private;

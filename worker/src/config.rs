@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
+use selvage_core::catalog::Device;
 use selvage_core::catalog::follow::Source;
 use selvage_core::job::ModelName;
 use selvage_core::program::config::{
@@ -102,6 +103,17 @@ pub struct EngineSettings {
     #[arg(long, env = "SELVAGE_INFERENCE_TIMEOUT", default_value_t = DEFAULT_INFERENCE_TIMEOUT, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub inference_timeout: u64,
+    /// What models run on: `cpu`, `cuda`, `tensorrt` (of several GPUs, `cuda:N` or `tensorrt:N`), `openvino`, or `auto` for the
+    /// best that works. `device` in a model's model.toml comes first.
+    #[arg(long, env = "SELVAGE_DEVICE", default_value_t = Device::Cpu, value_name = "DEVICE")]
+    pub device: Device,
+    /// Refuses a model if its device leaves a part of it to the CPU.
+    #[arg(long, env = "SELVAGE_DEVICE_STRICT")]
+    pub device_strict: bool,
+    /// A plugin of ONNX Runtime with the execution provider for the device. OpenVINO's is looked for in `openvino/` beside ONNX
+    /// Runtime, where `scripts/onnxruntime --device openvino` puts it.
+    #[arg(long, env = "SELVAGE_EP_LIBRARY", value_name = "FILE")]
+    pub ep_library: Option<PathBuf>,
     /// The ONNX Runtime library; by default it is looked for beside the program and where `scripts/onnxruntime` puts it.
     #[arg(long, env = "ORT_DYLIB_PATH", value_name = "FILE")]
     pub onnxruntime: Option<PathBuf>,

@@ -1,11 +1,14 @@
 //! What the worker counts. One struct, cheap to clone, registered once; names begin with `selvage_worker_`.
 
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::core::Collector as _;
+use prometheus::{
+    GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+};
 use selvage_core::clock::UnixMillis;
 use selvage_core::job::{Job, ModelName, Priority};
 use selvage_core::metrics;
 use selvage_core::queue::Delivery;
-use selvage_core::registry::Ends;
+use selvage_core::registry::{Ends, Placement};
 
 /// Upper bounds in seconds: a cheap inference takes a quarter of a millisecond, a large photograph tenths of a second.
 const SECONDS: [f64; 14] = [
@@ -40,6 +43,8 @@ metrics! {
         model_changes: IntCounterVec = "model_changes_total" by ["model", "result"];
         /// Files of a model in memory: two while one takes over from the other
         model_files: IntGaugeVec = "model_files" by ["model"];
+        /// The share of a model's nodes that run on its device; the CPU runs the others
+        device_share: GaugeVec = "device_nodes_ratio" by ["model", "device"];
         /// Images per inference
         batch_size: HistogramVec = "batch_size" by ["model"] in IMAGES;
         /// Decoding one image
@@ -54,6 +59,10 @@ metrics! {
         pub images_without_end: IntCounter = "images_without_end_total";
         /// Inferences that failed or panicked; their jobs were tried again alone
         pub failed_inferences: IntCounter = "failed_inferences_total";
+        /// Batches that the device had no memory for; they were tried again in smaller ones
+        pub out_of_memory: IntCounter = "out_of_memory_total";
+        /// Inferences that ended with a failure of the device; their jobs were handed back
+        pub device_failures: IntCounter = "device_failures_total";
         /// Jobs handed back unfinished
         pub given_back: IntCounter = "given_back_total";
         /// Cache requests that failed
@@ -91,6 +100,22 @@ impl Metrics {
     pub fn model_files(&self, model: &ModelName, files: usize) {
         let gauge = self.model_files.with_label_values(&[model.as_str()]);
         gauge.set(i64::try_from(files).unwrap_or(i64::MAX));
+    }
+
+    /// Says what a model runs on, and no longer what it ran on before.
+    pub fn model_device(&self, model: &ModelName, placement: &Placement) {
+        let families = self.device_share.collect();
+        for shown in families.iter().flat_map(|family| family.get_metric()) {
+            let label = |name| shown.get_label().iter().find(|label| label.name() == name);
+            if label("model").is_some_and(|label| label.value() == model.as_str()) {
+                let device = label("device").map_or("", |label| label.value());
+                let labels = [model.as_str(), device];
+                self.device_share.remove_label_values(&labels).ok();
+            }
+        }
+        let labels = [model.as_str(), &placement.device.to_string()];
+        let share = self.device_share.with_label_values(&labels);
+        share.set(placement.device_share);
     }
 
     /// Shows the program's version, and the counters of a model before there is anything to count, so that the first is an increase.
@@ -149,6 +174,8 @@ impl Metrics {
             decoder_panics: self.decoder_panics.clone(),
             images_without_end: self.images_without_end.clone(),
             failed_inferences: self.failed_inferences.clone(),
+            out_of_memory: self.out_of_memory.clone(),
+            device_failures: self.device_failures.clone(),
         }
     }
 }
@@ -194,4 +221,8 @@ pub struct ModelMetrics {
     pub images_without_end: IntCounter,
     /// Inferences that failed.
     pub failed_inferences: IntCounter,
+    /// Batches that the device had no memory for.
+    pub out_of_memory: IntCounter,
+    /// Inferences that ended with the device's failure.
+    pub device_failures: IntCounter,
 }

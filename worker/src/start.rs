@@ -28,7 +28,9 @@ pub async fn run(config: &Config, shutdown: CancellationToken) -> Result<(), Sta
     let catalog = catalog(config)?;
     let engine = config.engine.clone();
     // Before anything is connected to: without it nothing else matters.
-    blocking(move || load_runtime(&engine)).await?;
+    let (_, device) = blocking(move || load_runtime(&engine)).await?;
+    let mut settings = config.worker();
+    settings.engine.device = device;
     let port = Port::of_ops(config.ops_listen)?;
     let registry = Registry::new();
     announce(config, &catalog);
@@ -38,7 +40,7 @@ pub async fn run(config: &Config, shutdown: CancellationToken) -> Result<(), Sta
     };
     let (backends, ..) = backends?;
     let queue = Arc::clone(&backends.queue);
-    let worker = Worker::prepare(catalog, config.worker(), backends, &registry, &shutdown).await?;
+    let worker = Worker::prepare(catalog, settings, backends, &registry, &shutdown).await?;
     trace::register(&registry)
         .context("the metrics of traces")
         .map_err(StartError::Internal)?;

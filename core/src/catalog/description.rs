@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
+use super::device::Device;
 use super::input::{
     Channels, CropRounding, Decode, Filter, Input, Layout, Output, Place, Polarity, Profile,
     Resize, UNIT_SCALE,
@@ -25,6 +26,8 @@ pub(super) struct Fields {
     pub(super) file: Option<String>,
     pub(super) labels: Option<Labels>,
     pub(super) max_batch: Option<u16>,
+    pub(super) device: Option<Device>,
+    pub(super) device_strict: Option<bool>,
     pub(super) input: InputFields,
     pub(super) output: OutputFields,
 }

@@ -8,10 +8,11 @@
 //! | `description` | the fields of `model.toml`, merged and checked |
 //! | `exports/` | files of other tools, translated into these fields |
 //! | `onnx_file`, `files` | what the ONNX file says of itself; external data and the digest |
-//! | `model`, `input` | what the rest of the program knows of a model |
+//! | `model`, `input`, `device` | what the rest of the program knows of a model |
 //! | `watch`, `follow` | changes while a program runs |
 
 mod description;
+mod device;
 mod exports;
 mod files;
 pub mod follow;
@@ -25,6 +26,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use device::{Device, UnknownDevice};
 pub use files::ModelFiles;
 pub use input::{
     Channels, CropRounding, Decode, Filter, Input, Layout, Output, Place, Polarity, Profile, Resize,
@@ -287,6 +289,12 @@ mod tests {
                 "labels",
             ),
             ("max_batch = 4", "max_batch = 0", 5, "max_batch"),
+            (
+                "max_batch = 4",
+                "device = \"gpu\"",
+                5,
+                "`gpu` is not a device",
+            ),
             ("width = 2", "width = 0", 8, "input.width"),
             ("width = 2", "width = \"2\"", 8, "width"),
             ("gray", "grey-ish", 10, "channels"),

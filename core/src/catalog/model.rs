@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::device::Device;
 use super::input::{Input, Output};
 use crate::job::ModelName;
 use crate::key::{Digest, PredictionKey};
@@ -35,6 +36,10 @@ pub struct Model {
     pub labels: Arc<[String]>,
     /// Most images in one inference.
     pub max_batch: usize,
+    /// What it is to run on; the worker's setting decides where it is left out.
+    pub device: Option<Device>,
+    /// It is refused where the device leaves a part of it to the CPU.
+    pub device_strict: bool,
     /// What the model takes.
     pub input: Input,
     /// What the model gives.
@@ -64,6 +69,8 @@ impl Model {
             digest,
             labels,
             max_batch,
+            device,
+            device_strict,
             input,
             output,
             preprocessing,
@@ -71,6 +78,7 @@ impl Model {
         (name, version, description) == (&other.name, &other.version, &other.description)
             && (digest, preprocessing) == (&other.digest, &other.preprocessing)
             && (labels, max_batch) == (&other.labels, &other.max_batch)
+            && (device, device_strict) == (&other.device, &other.device_strict)
             && (input, output) == (&other.input, &other.output)
     }
 }

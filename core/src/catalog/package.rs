@@ -201,6 +201,8 @@ impl<'f> Reading<'f> {
             description: fields.description.unwrap_or_default(),
             labels: self.labels(fields.labels)?,
             max_batch: usize::from(max_batch),
+            device: fields.device,
+            device_strict: fields.device_strict.unwrap_or_default(),
             preprocessing: description::preparation(&input, &output, PREPARATION_VERSION),
             folder: self.folder.to_owned(),
             file: path,

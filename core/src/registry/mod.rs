@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::BoxError;
-use crate::catalog::Model;
+use crate::catalog::{Device, Model};
 use crate::clock::UnixMillis;
 use crate::job::{ModelName, Priority};
 use crate::key::Digest;
@@ -214,6 +214,34 @@ pub struct ModelStatus {
     /// came back.
     #[serde(default)]
     pub taken: Taken,
+    /// What it runs on; `None` where the worker does not say, as earlier versions do not.
+    #[serde(default)]
+    pub placement: Option<Placement>,
+}
+
+/// What a model runs on, as ONNX Runtime has placed its nodes.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Placement {
+    /// The device.
+    #[cfg_attr(feature = "schema", schema(value_type = String, example = "cpu"))]
+    pub device: Device,
+    /// The share of the model's nodes that run on it, from 0 to 1. The CPU runs the others.
+    pub device_share: f64,
+    /// The operators of the nodes that run on the CPU although the device is another, with the number of nodes of each.
+    pub cpu_operators: BTreeMap<String, usize>,
+}
+
+impl Placement {
+    /// All of a model on one device.
+    #[must_use]
+    pub const fn whole(device: Device) -> Self {
+        Self {
+            device,
+            device_share: 1.0,
+            cpu_operators: BTreeMap::new(),
+        }
+    }
 }
 
 impl ModelStatus {

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{
-    AskedModel, Ends, Fleet, GatewayStatus, Member, ModelStatus, Taken, Traffic, WorkerStatus,
+    AskedModel, Ends, Fleet, GatewayStatus, Member, ModelStatus, Placement, Taken, Traffic,
+    WorkerStatus,
 };
+use crate::catalog::Device;
 use crate::clock::UnixMillis;
 use crate::key::Digest;
 
@@ -53,6 +55,11 @@ pub fn worker(id: &str) -> WorkerStatus {
             interactive: Some(UnixMillis(1_764_000_000_001)),
             batch: None,
         },
+        placement: Some(Placement {
+            device: Device::Cuda(1),
+            device_share: 0.9,
+            cpu_operators: [("TopK".to_owned(), 1)].into(),
+        }),
     };
     WorkerStatus {
         id: id.to_owned(),

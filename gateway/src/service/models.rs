@@ -231,6 +231,7 @@ mod tests {
             batches: 0,
             ended: Ends::default(),
             taken: Taken::default(),
+            placement: None,
         };
         let worker = |files: &&[&Model]| WorkerStatus {
             id: String::new(),

@@ -23,7 +23,7 @@ use crate::config::{EngineSettings, ModelCommand};
 use crate::image::Preparer;
 use crate::image::decode::Limits;
 use crate::image::tensor::Normaliser;
-use crate::onnx::session::Runtime;
+use crate::onnx::session::{RunsOn, Runtime};
 use crate::onnx::{ModelError, Predictor, load, scores};
 
 /// Longest value in the list of fields; labels may be thousands.
@@ -112,8 +112,14 @@ struct Candidate {
 impl Candidate {
     fn open(model: Model, engine: &EngineSettings, limits: Limits) -> Result<Self, CheckError> {
         let runtime = Runtime::load(&load::find_library(engine.onnxruntime.as_deref())?)?;
+        let wanted = model.device.unwrap_or(engine.device);
+        let on = RunsOn {
+            device: runtime.find_device(wanted, engine.ep_library.as_deref())?,
+            strict: model.device_strict || engine.device_strict,
+            intra_threads: engine.intra_threads,
+        };
         let model = Arc::new(model);
-        let open = load::recipe(runtime, Arc::clone(&model), engine.intra_threads)?;
+        let open = load::recipe(runtime, Arc::clone(&model), on)?;
         let before = resident();
         let predictor = open()?;
         Ok(Self {

@@ -140,6 +140,8 @@ mod tests {
             digest: Digest::of(b"model"),
             labels: vec!["a".to_owned()].into(),
             max_batch: 1,
+            device: None,
+            device_strict: false,
             input: Input::new(1, 1, Channels::Gray),
             output: Output::default(),
             preprocessing: 7,

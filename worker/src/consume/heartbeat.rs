@@ -65,6 +65,7 @@ fn shown(held: &HostedModel, file: &LoadedModel, ended: Ends) -> ModelStatus {
         batches,
         ended,
         taken: held.taken.read(),
+        placement: Some(file.pool.placement().clone()),
     }
 }
 

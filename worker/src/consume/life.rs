@@ -103,9 +103,17 @@ impl Worker {
             loader,
             ..
         } = self;
+        let device_lost = loader.device_lost.clone();
         // Who holds an exit keeps the finishers waiting.
         drop((completions, loader));
-        let ended = until_stopped_or_refused(&mut queues, &stop).await;
+        let ended = until_stopped_or_refused(&mut queues, &stop);
+        let ended = device_lost.run_until_cancelled(ended).await;
+        let lost = || {
+            Err(StartError::Internal(anyhow::anyhow!(
+                "the device failed for good"
+            )))
+        };
+        let ended = ended.unwrap_or_else(lost);
         tracing::info!("draining");
         consuming.send_replace(false);
         stop.cancel();

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use prometheus::Registry;
 use selvage_core::catalog::follow::{Change, Follow};
-use selvage_core::catalog::{Catalog, Model};
+use selvage_core::catalog::{Catalog, Device, Model};
 use selvage_core::job::Priority;
 use selvage_core::program::StartError;
 use tokio::sync::{mpsc, watch};
@@ -18,12 +18,12 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{EngineSettings, WorkerSettings};
 use crate::consume::hosted_model::{HostedModel, LoadedModel};
 use crate::consume::starts::Starts;
-use crate::engine::{Completed, Completions, Pool, PoolSpec};
+use crate::engine::{Completed, Completions, Policy, Pool, PoolSpec};
 use crate::image::decode::Limits;
 use crate::metrics::Metrics;
 use crate::onnx::ModelError;
 use crate::onnx::load::{find_library, recipe};
-use crate::onnx::session::Runtime;
+use crate::onnx::session::{RunsOn, Runtime};
 use selvage_core::backends::Backends;
 
 /// Batches of ended jobs that fit into an exit; more than can ever be in hand, so that no thread waits for a slow store.
@@ -60,13 +60,15 @@ pub(crate) async fn blocking<T: Send + 'static>(
     Ok(done.map_err(StartError::Internal)??)
 }
 
-/// Finds and loads ONNX Runtime. Done by [`Worker::prepare`] as well; doing it first tells what is wrong before anything
-/// else is tried.
+/// Finds and loads ONNX Runtime, and finds the device that the settings name. Done by [`Worker::prepare`] as well; doing it first
+/// tells what is wrong before anything else is tried.
 ///
 /// # Errors
-/// [`ModelError::Runtime`] with what to do about it.
-pub fn load_runtime(settings: &EngineSettings) -> Result<Runtime, ModelError> {
-    Runtime::load(&find_library(settings.onnxruntime.as_deref())?)
+/// [`ModelError::Runtime`] and [`ModelError::Device`] with what to do about it.
+pub fn load_runtime(settings: &EngineSettings) -> Result<(Runtime, Device), ModelError> {
+    let runtime = Runtime::load(&find_library(settings.onnxruntime.as_deref())?)?;
+    let device = runtime.find_device(settings.device, settings.ep_library.as_deref())?;
+    Ok((runtime, device))
 }
 
 impl Worker {
@@ -91,10 +93,13 @@ impl Worker {
         let (interactive, interactive_ended) = mpsc::channel(EXIT_ROOM);
         let (batch, batch_ended) = mpsc::channel(EXIT_ROOM);
         let engine = settings.engine.clone();
-        let runtime = blocking(move || load_runtime(&engine)).await?;
+        let (runtime, device) = blocking(move || load_runtime(&engine)).await?;
         let loader = Arc::new(Loader {
             runtime,
+            device,
             sessions,
+            cores,
+            device_lost: CancellationToken::new(),
             settings: settings.engine.clone(),
             limits: Limits::with_pixels(settings.max_pixels),
             starts: Arc::new(Starts::new(Arc::clone(&backends.store))),
@@ -125,7 +130,12 @@ impl Worker {
 #[derive(Debug)]
 pub(crate) struct Loader {
     runtime: Runtime,
+    /// Of models that name none.
+    device: Device,
+    /// On the CPU.
     sessions: usize,
+    cores: usize,
+    pub(crate) device_lost: CancellationToken,
     settings: EngineSettings,
     limits: Limits,
     backends: Backends,
@@ -152,26 +162,46 @@ impl Loader {
     /// Opens and warms the sessions of one model's file.
     pub(crate) fn load(&self, model: &Arc<Model>) -> Result<LoadedModel, ModelError> {
         let started = Instant::now();
-        let threads = self.settings.intra_threads.max(1);
+        let on = self.runs_on(model)?;
+        let wanted = self.settings.sessions;
         let pool = Pool::start(PoolSpec {
-            open: recipe(self.runtime.clone(), Arc::clone(model), threads)?,
+            open: recipe(self.runtime.clone(), Arc::clone(model), on)?,
             model: Arc::clone(model),
-            sessions: self.sessions,
+            policy: Policy::of(on.device, wanted, self.sessions, self.cores),
             limits: self.limits,
             clock: self.backends.clock.clone(),
             starts: Arc::clone(&self.starts) as _,
             completions: self.completions.clone(),
             metrics: self.metrics.of_model(&model.name),
+            device_lost: self.device_lost.clone(),
         })?;
+        let placement = pool.placement();
+        self.metrics.model_device(&model.name, placement);
         tracing::info!(
             model.name = %model.name,
             model.version = model.version,
             model.digest = %model.digest,
             sessions = pool.sessions(),
             max_batch = pool.max_batch(),
+            device = %placement.device,
+            device_share = placement.device_share,
+            cpu_operators = ?placement.cpu_operators,
             duration_ms = started.elapsed().as_millis() as u64,
             "model loaded and warm"
         );
         Ok(LoadedModel::new(Arc::clone(model), pool))
+    }
+
+    /// What the model's sessions run on: what its `model.toml` says, or else the settings.
+    fn runs_on(&self, model: &Model) -> Result<RunsOn, ModelError> {
+        let plugin = self.settings.ep_library.as_deref();
+        let own = model
+            .device
+            .map(|device| self.runtime.find_device(device, plugin));
+        Ok(RunsOn {
+            device: own.transpose()?.unwrap_or(self.device),
+            strict: model.device_strict || self.settings.device_strict,
+            intra_threads: self.settings.intra_threads.max(1),
+        })
     }
 }

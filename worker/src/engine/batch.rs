@@ -1,7 +1,8 @@
 //! What a free thread does next: pure, no threads, no clock.
 //!
-//! Nothing waits for a batch to fill. A free thread takes its share of what is ready: all of it while the others compute,
-//! a part of it while others are free too, since on a CPU two half batches on two cores are done sooner than one whole.
+//! Nothing waits for a batch to fill. On the CPU, a free thread takes its share of what is ready: all of it while the others compute,
+//! a part of it while others are free too, since two half batches on two cores are done sooner than one whole. On another device, some
+//! threads only decode and others only run whole batches, so that the device never waits for a decoder.
 
 use std::collections::VecDeque;
 
@@ -96,6 +97,17 @@ pub trait Raw {
     fn bytes(&self) -> usize;
 }
 
+/// What a thread is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Decodes and runs the model in turn.
+    Both,
+    /// Only decodes.
+    Decode,
+    /// Only runs the model.
+    Infer,
+}
+
 /// What a free thread does next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step<R, D> {
@@ -107,19 +119,29 @@ pub enum Step<R, D> {
     Alone(R),
 }
 
-/// Chooses for one of `free` threads that have nothing to do, itself included. `None`: there is nothing.
+/// Chooses for one of `free` threads that may decode and have nothing to do, itself included, or for one that only runs the model.
+/// `None`: there is nothing for it.
 ///
-/// A full batch is run before more is decoded, a part of one only when there is nothing left to decode.
+/// A thread for both runs a full batch before it decodes more, a part of one only when there is nothing left to decode.
 pub fn choose<R: Raw, D>(
     raw: &mut PriorityQueues<R>,
     decoded: &mut PriorityQueues<D>,
     max_batch: usize,
     free: usize,
+    role: Role,
 ) -> Option<Step<R, D>> {
     let share = |waiting: usize| waiting.div_ceil(free.max(1)).min(max_batch);
-    if decoded.len() >= max_batch || (raw.is_empty() && !decoded.is_empty()) {
-        let most = share(decoded.len());
-        return Some(Step::Infer(decoded.take(most)));
+    let is_alone = raw.peek().is_some_and(Raw::is_alone);
+    match role {
+        Role::Infer if is_alone => return raw.pop().map(Step::Alone),
+        Role::Infer if decoded.is_empty() => return None,
+        Role::Infer => return Some(Step::Infer(decoded.take(max_batch))),
+        Role::Decode if is_alone => return None,
+        Role::Both if decoded.len() >= max_batch || (raw.is_empty() && !decoded.is_empty()) => {
+            let most = share(decoded.len());
+            return Some(Step::Infer(decoded.take(most)));
+        }
+        Role::Decode | Role::Both => {}
     }
     let most = share(raw.len());
     let first = raw.pop()?;
@@ -195,32 +217,44 @@ mod tests {
         let mut raw = queues([small(0)], []);
         let mut decoded = queues(0..10, []);
         assert_eq!(
-            choose(&mut raw, &mut decoded, 8, 1),
+            choose(&mut raw, &mut decoded, 8, 1, Role::Both),
             Some(Step::Infer((0..8).collect()))
         );
         // Two are left: fewer than a batch, and one more can join them.
-        assert_eq!(ids(choose(&mut raw, &mut queues(8..10, []), 8, 2)), [0]);
+        assert_eq!(
+            ids(choose(&mut raw, &mut queues(8..10, []), 8, 2, Role::Both)),
+            [0]
+        );
     }
 
     #[test]
     fn whatever_is_decoded_is_run_when_nothing_is_left_to_decode() {
         let mut raw = queues::<Image>([], []);
         assert_eq!(
-            choose(&mut raw, &mut queues([7], []), 8, 1),
+            choose(&mut raw, &mut queues([7], []), 8, 1, Role::Both),
             Some(Step::Infer(vec![7]))
         );
-        assert_eq!(choose(&mut raw, &mut queues::<u8>([], []), 8, 1), None);
+        assert_eq!(
+            choose(&mut raw, &mut queues::<u8>([], []), 8, 1, Role::Both),
+            None
+        );
     }
 
     #[test]
     fn free_threads_share_and_a_lone_one_takes_all() {
         let nothing = || queues::<u8>([], []);
         let mut raw = queues((0..16).map(small), []);
-        assert_eq!(ids(choose(&mut raw, &mut nothing(), 32, 2)).len(), 8);
-        assert_eq!(ids(choose(&mut raw, &mut nothing(), 32, 1)).len(), 8);
+        assert_eq!(
+            ids(choose(&mut raw, &mut nothing(), 32, 2, Role::Both)).len(),
+            8
+        );
+        assert_eq!(
+            ids(choose(&mut raw, &mut nothing(), 32, 1, Role::Both)).len(),
+            8
+        );
         let mut raw = queues::<Image>([], []);
         assert_eq!(
-            choose(&mut raw, &mut queues(0..5, []), 32, 2),
+            choose(&mut raw, &mut queues(0..5, []), 32, 2, Role::Both),
             Some(Step::Infer(vec![0, 1, 2]))
         );
     }
@@ -234,7 +268,10 @@ mod tests {
         let mut raw = queues([photo(0), photo(1), small(2), small(3), photo(4)], []);
         let mut decoded = queues::<u8>([], []);
         for expected in [&[0][..], &[1], &[2, 3], &[4]] {
-            assert_eq!(ids(choose(&mut raw, &mut decoded, 8, 1)), expected);
+            assert_eq!(
+                ids(choose(&mut raw, &mut decoded, 8, 1, Role::Both)),
+                expected
+            );
         }
     }
 
@@ -246,12 +283,12 @@ mod tests {
         };
         let mut raw = queues([small(0), alone(1), small(2)], []);
         let mut decoded = queues::<u8>([], []);
-        assert_eq!(ids(choose(&mut raw, &mut decoded, 8, 1)), [0]);
+        assert_eq!(ids(choose(&mut raw, &mut decoded, 8, 1, Role::Both)), [0]);
         assert_eq!(
-            choose(&mut raw, &mut decoded, 8, 1),
+            choose(&mut raw, &mut decoded, 8, 1, Role::Both),
             Some(Step::Alone(alone(1)))
         );
-        assert_eq!(ids(choose(&mut raw, &mut decoded, 8, 1)), [2]);
+        assert_eq!(ids(choose(&mut raw, &mut decoded, 8, 1, Role::Both)), [2]);
     }
 
     #[test]
@@ -281,5 +318,36 @@ mod tests {
             assert_eq!(both.pop(), Some(next));
         }
         assert!(both.is_empty());
+    }
+
+    #[test]
+    fn one_that_only_decodes_leaves_batches_and_lone_jobs_to_the_others() {
+        let alone = Image {
+            alone: true,
+            ..small(1)
+        };
+        let mut raw = queues([small(0), alone, small(2)], []);
+        let mut decoded = queues(0..3, []);
+        let mut next =
+            |raw: &mut PriorityQueues<Image>, role| choose(raw, &mut decoded, 8, 1, role);
+        assert_eq!(ids(next(&mut raw, Role::Decode)), [0]);
+        assert_eq!(next(&mut raw, Role::Decode), None);
+        assert!(matches!(next(&mut raw, Role::Infer), Some(Step::Alone(_))));
+        assert_eq!(
+            next(&mut raw, Role::Infer),
+            Some(Step::Infer(vec![0, 1, 2]))
+        );
+        assert_eq!(next(&mut raw, Role::Infer), None);
+        assert_eq!(ids(next(&mut raw, Role::Decode)), [2]);
+    }
+
+    #[test]
+    fn one_that_only_infers_takes_a_whole_batch_while_others_decode() {
+        let mut raw = queues((0..4).map(small), []);
+        let mut decoded = queues(0..5, []);
+        let taken = choose(&mut raw, &mut decoded, 4, 3, Role::Infer);
+        assert_eq!(taken, Some(Step::Infer(vec![0, 1, 2, 3])));
+        let taken = choose(&mut raw, &mut decoded, 4, 3, Role::Infer);
+        assert_eq!(taken, Some(Step::Infer(vec![4])));
     }
 }

@@ -16,8 +16,9 @@ use selvage_core::key::Digest;
 use selvage_core::outcome::{Cost, Failure, FailureCode, Outcome, Scores};
 use selvage_core::preview;
 use selvage_core::program::failpoint;
+use tokio_util::sync::CancellationToken;
 
-use super::batch::Step;
+use super::batch::{Role, Step};
 use super::pool::{Pool, PoolSpec};
 use super::progress::{Progress, StepJobs};
 use super::task::{Completed, Completions, CountAttempts, DecodedJob, End, Task};
@@ -40,6 +41,7 @@ pub(super) struct InferenceThread {
     starts: Arc<dyn CountAttempts>,
     completions: Completions,
     metrics: ModelMetrics,
+    device_lost: CancellationToken,
 }
 
 impl InferenceThread {
@@ -56,13 +58,15 @@ impl InferenceThread {
             starts: Arc::clone(&spec.starts),
             completions: spec.completions.clone(),
             metrics: spec.metrics.clone(),
+            device_lost: spec.device_lost.clone(),
         }
     }
 
     /// Works until the pool closes, or the watchdog has given its jobs to another thread.
-    pub(super) fn work(mut self, pool: &Pool, progress: &Progress) {
-        while let Some(step) = pool.take() {
-            self.metrics.busy.inc();
+    pub(super) fn work(mut self, pool: &Pool, progress: &Progress, role: Role) {
+        let busy = i64::from(role != Role::Decode);
+        while let Some(step) = pool.take(role) {
+            self.metrics.busy.add(busy);
             progress.begin();
             // Jobs that are lost in a panic here are requeued by their delivery guards; the session may be half-way in a call.
             let step = AssertUnwindSafe(|| self.step(pool, progress, step));
@@ -74,8 +78,8 @@ impl InferenceThread {
                 drop(self);
                 return pool.returned();
             }
-            self.metrics.busy.dec();
-            pool.done();
+            self.metrics.busy.sub(busy);
+            pool.done(role);
         }
         // The session is closed before anyone takes this thread for ended: the process may end at once.
         drop(self);
@@ -201,7 +205,29 @@ impl InferenceThread {
         failpoint::reach("after_inference", batch.iter().map(|ready| &ready.task.job));
         match result {
             Ok(scores) => self.answer(batch, &scores, took),
-            Err(error) => {
+            Err(error) => self.retry(pool, batch, &error),
+        }
+        Some(())
+    }
+
+    /// What becomes of a batch that the model could not compute: it is the device's fault, or else an image's.
+    fn retry(&mut self, pool: &Pool, batch: Vec<DecodedJob>, error: &ModelError) {
+        let images = batch.len();
+        match error {
+            ModelError::OutOfMemory(_) if images > 1 => {
+                self.metrics.out_of_memory.inc();
+                tracing::warn!(%error, images, "no memory for a batch; it is tried again in smaller ones");
+                pool.retry_smaller(batch);
+            }
+            ModelError::DeviceLost(_) => {
+                self.metrics.device_failures.inc();
+                tracing::error!(%error, images, "the device failed; its jobs are handed back");
+                let back = |ready: DecodedJob| ready.task.ends(End::HandedBack, Cost::default());
+                let back = batch.into_iter().map(back).collect();
+                self.reopen(pool);
+                self.completions.send_blocking(back);
+            }
+            _ => {
                 self.metrics.failed_inferences.inc();
                 tracing::error!(%error, images, "inference failed; each image is tried alone");
                 let detail = "the model could not compute this image";
@@ -210,7 +236,19 @@ impl InferenceThread {
                     .send_blocking(pool.retry_alone(batch, &failure));
             }
         }
-        Some(())
+    }
+
+    /// Opens the session again, after the old one has left the device. If that fails, no session of this process may work again.
+    fn reopen(&mut self, pool: &Pool) {
+        self.predictor = None;
+        match (self.open)() {
+            Ok(predictor) => self.predictor = Some(predictor),
+            Err(error) => {
+                tracing::error!(%error, "the session cannot be opened again; the worker ends");
+                pool.lose_device();
+                self.device_lost.cancel();
+            }
+        }
     }
 
     fn fill_tensor(&mut self, batch: &[DecodedJob]) {

@@ -7,6 +7,7 @@ pub mod batch;
 pub mod delivery_guard;
 mod exclusive;
 mod inference_thread;
+mod policy;
 mod pool;
 mod progress;
 pub(crate) mod running;
@@ -16,5 +17,6 @@ mod tests;
 mod threads;
 
 pub use exclusive::{Engine, Exclusive, NonExclusive};
+pub use policy::Policy;
 pub use pool::{Pool, PoolSpec};
 pub use task::{Completed, Completions, CountAttempts, End, Isolation, Task};

@@ -10,10 +10,13 @@ use parking_lot::{Condvar, Mutex};
 use selvage_core::catalog::Model;
 use selvage_core::clock::Clock;
 use selvage_core::outcome::{Cost, Failure};
+use selvage_core::registry::Placement;
 use selvage_core::store::MAX_ATTEMPTS;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
-use super::batch::{self, PriorityQueues, Raw, Step};
+use super::batch::{self, PriorityQueues, Raw, Role, Step};
+use super::policy::Policy;
 use super::progress::{Progress, StepJobs};
 use super::task::{Completed, Completions, CountAttempts, DecodedJob, End, Isolation, Task};
 use crate::image::decode::Limits;
@@ -26,8 +29,8 @@ pub struct PoolSpec {
     pub model: Arc<Model>,
     /// Makes a session.
     pub open: Arc<Open>,
-    /// How many threads.
-    pub sessions: usize,
+    /// How many threads do what.
+    pub policy: Policy,
     /// What an image may cost.
     pub limits: Limits,
     /// The clock deadlines are measured by.
@@ -38,6 +41,8 @@ pub struct PoolSpec {
     pub completions: Completions,
     /// What is counted.
     pub metrics: ModelMetrics,
+    /// Cancelled where the device fails for good.
+    pub device_lost: CancellationToken,
 }
 
 impl fmt::Debug for PoolSpec {
@@ -53,12 +58,15 @@ impl fmt::Debug for PoolSpec {
 #[derive(Debug)]
 pub struct Pool {
     state: Mutex<PoolState>,
-    /// Threads wait here for work.
+    /// Threads wait here for work; those that only run the model, for a batch.
     work: Condvar,
+    batch: Condvar,
     /// Woken whenever a thread has ended a step or itself.
     changed: Notify,
     model: Arc<Model>,
+    policy: Policy,
     max_batch: usize,
+    placement: Placement,
     /// One for each thread.
     progress: Mutex<Vec<Arc<Progress>>>,
     /// What a further thread is made of; gone once the pool is closed, so that the exits can close.
@@ -72,12 +80,20 @@ struct PoolState {
     exclusive: VecDeque<Task>,
     raw: PriorityQueues<Task>,
     decoded: PriorityQueues<DecodedJob>,
+    /// Largest batch that the device's memory has room for.
+    limit: usize,
+    /// Threads without work that may decode, and those that only run the model.
     free: usize,
+    free_inferring: usize,
     busy: usize,
+    /// Of the busy ones, those that only decode.
+    decoding: usize,
     alive: usize,
     /// Threads that have not come back from a step they were abandoned in.
     stuck: usize,
     pauses: usize,
+    /// The device has failed: nothing is begun any more.
+    is_lost: bool,
     closed: bool,
 }
 
@@ -93,15 +109,24 @@ impl Raw for Task {
 
 impl Pool {
     /// A pool of threads with these step records, which are about to work.
-    pub(super) fn new(spec: Arc<PoolSpec>, max_batch: usize, progress: Vec<Arc<Progress>>) -> Self {
+    pub(super) fn new(
+        spec: Arc<PoolSpec>,
+        max_batch: usize,
+        placement: Placement,
+        progress: Vec<Arc<Progress>>,
+    ) -> Self {
         Self {
             state: Mutex::new(PoolState {
-                alive: spec.sessions,
+                alive: spec.policy.threads(),
+                limit: max_batch,
                 ..PoolState::default()
             }),
             work: Condvar::new(),
+            batch: Condvar::new(),
+            policy: spec.policy,
             changed: Notify::new(),
             max_batch,
+            placement,
             model: Arc::clone(&spec.model),
             progress: Mutex::new(progress),
             spec: Mutex::new(Some(spec)),
@@ -125,43 +150,77 @@ impl Pool {
                 Isolation::Together | Isolation::Alone => state.raw.push(task.job.priority(), task),
             }
         }
-        drop(state);
-        self.work.notify_one();
+        self.wake(&state);
         Ok(())
     }
 
     /// The next thing for a free thread to do; blocks until there is one. `None`: the pool has closed.
-    pub(super) fn take(&self) -> Option<Step<Task, DecodedJob>> {
+    pub(super) fn take(&self, role: Role) -> Option<Step<Task, DecodedJob>> {
         let mut state = self.state.lock();
-        state.free += 1;
+        *state.free(role) += 1;
         loop {
-            if let Some(step) = state.next(self.max_batch) {
-                state.free -= 1;
+            if let Some(step) = state.next(role) {
+                *state.free(role) -= 1;
                 state.busy += 1;
-                if state.has_more() {
-                    self.work.notify_one();
-                }
+                state.decoding += usize::from(role == Role::Decode);
+                self.wake(&state);
                 return Some(step);
             }
-            if state.closed && state.exclusive.is_empty() && state.pauses == 0 {
-                state.free -= 1;
+            if state.is_over(role) {
+                *state.free(role) -= 1;
                 return None;
             }
-            self.work.wait(&mut state);
+            match role {
+                Role::Infer => self.batch.wait(&mut state),
+                Role::Both | Role::Decode => self.work.wait(&mut state),
+            }
         }
     }
 
-    /// Puts decoded jobs where any thread can take them. The caller is about to look for work itself.
+    /// Wakes a free thread of each kind that there is something for.
+    fn wake(&self, state: &PoolState) {
+        let shared = state.pauses == 0;
+        let has_decoders = self.policy.decoders > 0;
+        let batch = shared && !state.decoded.is_empty() || !state.exclusive.is_empty();
+        let raw = shared && !state.raw.is_empty();
+        if state.free > 0 && (raw || batch && !has_decoders) {
+            self.work.notify_one();
+        }
+        let is_alone = raw && state.raw.peek().is_some_and(Raw::is_alone);
+        if state.free_inferring > 0 && (batch || is_alone) {
+            self.batch.notify_one();
+        }
+    }
+
+    /// Puts decoded jobs where any thread can take them. A caller that may run the model is about to look for work itself.
     pub(super) fn decoded(&self, ready: Vec<DecodedJob>) {
         let mut state = self.state.lock();
         for ready in ready {
             state.decoded.push(ready.priority(), ready);
         }
+        if self.policy.decoders > 0 {
+            self.wake(&state);
+        }
+    }
+
+    /// Puts a batch back that the device's memory had no room for; from now on, batches are at most half as large.
+    pub(super) fn retry_smaller(&self, batch: Vec<DecodedJob>) {
+        let mut state = self.state.lock();
+        state.limit = state.limit.min(batch.len().div_ceil(2));
+        drop(state);
+        self.decoded(batch);
+    }
+
+    /// The device has failed for good: nothing is begun any more.
+    pub(super) fn lose_device(&self) {
+        self.state.lock().is_lost = true;
     }
 
     /// A thread has done its step.
-    pub(super) fn done(&self) {
-        self.state.lock().busy -= 1;
+    pub(super) fn done(&self, role: Role) {
+        self.state.lock().done(role);
+        // A closed pool's batches end with its last decoder.
+        self.batch.notify_all();
         self.changed.notify_waiters();
     }
 
@@ -200,9 +259,16 @@ impl Pool {
         state.closed = true;
         *self.spec.lock() = None;
         let waiting = state.raw.len();
-        let unstarted = state.raw.take(waiting);
+        let mut unstarted = state.raw.take(waiting);
+        if state.is_lost {
+            let decoded = state.decoded.len();
+            let decoded = state.decoded.take(decoded).into_iter();
+            unstarted.extend(decoded.map(|ready| ready.task));
+            unstarted.extend(state.exclusive.drain(..));
+        }
         drop(state);
         self.work.notify_all();
+        self.batch.notify_all();
         unstarted
     }
 
@@ -217,10 +283,21 @@ impl Pool {
         self.max_batch
     }
 
-    /// How many threads there are.
+    /// What the sessions run on.
     #[must_use]
-    pub fn sessions(&self) -> usize {
-        self.progress.lock().len()
+    pub const fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub const fn sessions(&self) -> usize {
+        self.policy.sessions
+    }
+
+    /// What the thread of that number is for.
+    pub(super) const fn role(&self, number: usize) -> Role {
+        self.policy.role(number)
     }
 
     /// The model's name.
@@ -260,11 +337,11 @@ impl Pool {
     }
 
     /// Counts a thread as stuck. Returns what its successor is made of; `None` where the pool is closed and needs none.
-    pub(super) fn lose_thread(&self) -> Option<Arc<PoolSpec>> {
+    pub(super) fn lose_thread(&self, role: Role) -> Option<Arc<PoolSpec>> {
         let mut state = self.state.lock();
         let spec = self.spec.lock().clone();
         state.stuck += 1;
-        state.busy -= 1;
+        state.done(role);
         if spec.is_none() {
             state.alive -= 1;
         }
@@ -299,10 +376,11 @@ impl Pool {
             .collect()
     }
 
-    /// Threads that compute now.
+    /// Sessions that compute now.
     #[must_use]
     pub fn busy(&self) -> usize {
-        self.state.lock().busy
+        let state = self.state.lock();
+        state.busy - state.decoding
     }
 
     /// Jobs and batches run so far.
@@ -310,6 +388,19 @@ impl Pool {
     pub fn counts(&self) -> (u64, u64) {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         (read(&self.jobs), read(&self.batches))
+    }
+
+    /// Jobs that wait for a batch.
+    #[cfg(test)]
+    pub(super) fn decoded_jobs(&self) -> usize {
+        self.state.lock().decoded.len()
+    }
+
+    /// Jobs that wait for anything.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        let state = self.state.lock();
+        state.raw.len() + state.decoded.len()
     }
 
     #[cfg(test)]
@@ -332,19 +423,41 @@ impl Pool {
 }
 
 impl PoolState {
-    fn next(&mut self, max_batch: usize) -> Option<Step<Task, DecodedJob>> {
-        if let Some(task) = self.exclusive.pop_front() {
+    fn next(&mut self, role: Role) -> Option<Step<Task, DecodedJob>> {
+        if self.is_lost {
+            return None;
+        }
+        if role != Role::Decode
+            && let Some(task) = self.exclusive.pop_front()
+        {
             return Some(Step::Alone(task));
         }
         if self.pauses > 0 {
             return None;
         }
-        batch::choose(&mut self.raw, &mut self.decoded, max_batch, self.free)
+        let (limit, free) = (self.limit, self.free);
+        batch::choose(&mut self.raw, &mut self.decoded, limit, free, role)
     }
 
-    fn has_more(&self) -> bool {
-        let shared = self.pauses == 0 && !(self.raw.is_empty() && self.decoded.is_empty());
-        self.free > 0 && (shared || !self.exclusive.is_empty())
+    /// Threads of that kind that have nothing to do.
+    const fn free(&mut self, role: Role) -> &mut usize {
+        match role {
+            Role::Both | Role::Decode => &mut self.free,
+            Role::Infer => &mut self.free_inferring,
+        }
+    }
+
+    /// Whether nothing comes any more for a thread that there is nothing for now.
+    fn is_over(&self, role: Role) -> bool {
+        let batches = role == Role::Infer && self.decoding > 0;
+        let open = !self.exclusive.is_empty() || self.pauses > 0 || batches;
+        self.closed && (self.is_lost || !open)
+    }
+
+    /// A thread has ended its step, or was abandoned in it.
+    fn done(&mut self, role: Role) {
+        self.busy -= 1;
+        self.decoding -= usize::from(role == Role::Decode);
     }
 }
 
@@ -356,5 +469,6 @@ impl Drop for Paused {
     fn drop(&mut self) {
         self.0.state.lock().pauses -= 1;
         self.0.work.notify_all();
+        self.0.batch.notify_all();
     }
 }

@@ -5,8 +5,11 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use selvage_core::catalog::Device;
 use selvage_core::outcome::{Cost, Failure, FailureCode, Outcome};
+use selvage_core::registry::Placement;
 
+use super::batch::Role;
 use super::inference_thread::InferenceThread;
 use super::pool::{Pool, PoolSpec};
 use super::progress::{Progress, StepJobs};
@@ -22,29 +25,34 @@ impl Pool {
     pub fn start(spec: PoolSpec) -> Result<Arc<Self>, ModelError> {
         let spec = Arc::new(spec);
         let (report, reports) = mpsc::channel();
-        let (publish_buffer, starts): (Vec<_>, Vec<_>) = (0..spec.sessions)
+        let (publish_buffer, starts): (Vec<_>, Vec<_>) = (0..spec.policy.threads())
             .map(|_| mpsc::channel::<Arc<Self>>())
             .unzip();
         let progress: Vec<Arc<Progress>> = starts.iter().map(|_| Arc::default()).collect();
-        let mut threads = Vec::with_capacity(spec.sessions);
+        let mut threads = Vec::with_capacity(starts.len());
         for (number, (start, progress)) in starts.into_iter().zip(&progress).enumerate() {
             let progress = Arc::clone(progress);
             let name = format!("{}-{number}", spec.model.name);
             let (spec, report) = (Arc::clone(&spec), report.clone());
+            let role = spec.policy.role(number);
             let body = move || {
-                let opened = (spec.open)();
-                let size = opened.as_ref().map_or(0, |predictor| predictor.max_batch());
-                let kept = opened.map(|predictor| InferenceThread::new(&spec, Some(predictor)));
-                let thread = match kept {
-                    Ok(thread) => thread,
+                let opened = match role {
+                    Role::Decode => Ok(None),
+                    Role::Both | Role::Infer => (spec.open)().map(Some),
+                };
+                let predictor = match opened {
+                    Ok(predictor) => predictor,
                     Err(error) => return drop(report.send(Err(error))),
                 };
-                drop(report.send(Ok(size)));
+                let about = predictor.as_ref();
+                let about = about.map(|predictor| (predictor.max_batch(), predictor.placement()));
+                drop(report.send(Ok(about)));
+                let thread = InferenceThread::new(&spec, predictor);
                 // Whoever counts the reports waits until the last of these is gone.
                 drop(report);
                 // No pool comes where another session could not be opened.
                 if let Ok(pool) = start.recv() {
-                    thread.work(&pool, &progress);
+                    thread.work(&pool, &progress, role);
                 }
             };
             let spawned = thread::Builder::new().name(name).spawn(body);
@@ -55,9 +63,11 @@ impl Pool {
         let reports = reports.iter().collect::<Vec<_>>().into_iter();
         let (threads, unspawned) = split(threads);
         let unspawned = unspawned.into_iter().map(Err);
-        let sizes: Result<Vec<usize>, ModelError> = unspawned.chain(reports).collect();
-        let sizes = match sizes {
-            Ok(sizes) if sizes.len() == spec.sessions => sizes,
+        // Threads that only decode open nothing.
+        let opened: Result<Vec<Option<(usize, Placement)>>, ModelError> =
+            unspawned.chain(reports).collect();
+        let opened = match opened {
+            Ok(opened) if opened.len() == spec.policy.threads() => opened,
             other => {
                 drop(publish_buffer);
                 threads.into_iter().for_each(|thread| drop(thread.join()));
@@ -67,8 +77,11 @@ impl Pool {
                     .unwrap_or_else(|| ModelError::Runtime(panicked.to_owned())));
             }
         };
-        let max_batch = sizes.into_iter().min().unwrap_or(1);
-        let pool = Arc::new(Self::new(spec, max_batch, progress));
+        let opened: Vec<_> = opened.into_iter().flatten().collect();
+        let max_batch = opened.iter().map(|(most, _)| *most).min().unwrap_or(1);
+        let placement = opened.into_iter().next().map(|(_, placement)| placement);
+        let placement = placement.unwrap_or(Placement::whole(Device::Cpu));
+        let pool = Arc::new(Self::new(spec, max_batch, placement, progress));
         for thread in publish_buffer {
             drop(thread.send(Arc::clone(&pool)));
         }
@@ -80,7 +93,7 @@ impl Pool {
     /// one of them may be the cause. Returns how many threads are stuck now.
     pub fn abandon_steps(self: &Arc<Self>, limit: Duration) -> usize {
         for (number, progress, jobs) in self.take_stuck(limit) {
-            if let Some(spec) = self.lose_thread() {
+            if let Some(spec) = self.lose_thread(self.role(number)) {
                 self.replace(&spec, number, progress, jobs);
             }
         }
@@ -95,7 +108,10 @@ impl Pool {
         progress: Arc<Progress>,
         jobs: StepJobs,
     ) {
-        spec.metrics.busy.dec();
+        let role = self.role(number);
+        if role != Role::Decode {
+            spec.metrics.busy.dec();
+        }
         let detail = "the engine never finished this image and gave it up";
         let failure = Failure::new(FailureCode::Poison, detail);
         let fail = |task: Task| {
@@ -119,7 +135,7 @@ impl Pool {
             spec.completions.send_blocking(ended);
             let thread = InferenceThread::new(&spec, None);
             drop(spec);
-            thread.work(&pool, &progress);
+            thread.work(&pool, &progress, role);
         };
         if let Err(error) = thread::Builder::new().name(name).spawn(body) {
             tracing::error!(%error, model.name = self.name(), "no thread for the place of one that is stuck");

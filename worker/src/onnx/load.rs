@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use selvage_core::catalog::{Model, ModelFiles};
 
-use super::session::{OnnxPredictor, Runtime};
+use super::session::{OnnxPredictor, RunsOn, Runtime};
 use super::{ModelError, Open};
 
 /// The library's name beside a binary and in the project's folder.
@@ -53,11 +53,7 @@ pub fn find_library(setting: Option<&Path>) -> Result<PathBuf, ModelError> {
 ///
 /// # Errors
 /// [`ModelError::Unfit`] where the file cannot be read or was replaced.
-pub fn recipe(
-    runtime: Runtime,
-    model: Arc<Model>,
-    intra_threads: usize,
-) -> Result<Arc<Open>, ModelError> {
+pub fn recipe(runtime: Runtime, model: Arc<Model>, on: RunsOn) -> Result<Arc<Open>, ModelError> {
     let unfit = |problem| ModelError::Unfit {
         file: model.file.clone(),
         problem,
@@ -69,7 +65,7 @@ pub fn recipe(
         return Err(unfit(problem.to_owned()));
     }
     Ok(Arc::new(move || {
-        let predictor = OnnxPredictor::open(&runtime, &model, &files, intra_threads)?;
+        let predictor = OnnxPredictor::open(&runtime, &model, &files, on)?;
         Ok(Box::new(predictor))
     }))
 }

@@ -1,8 +1,12 @@
 //! A model that is ready to compute: the trait the engine knows, and where its implementation is loaded.
 //!
-//! Only [`session`] knows ONNX Runtime; the engine's tests run on other predictors.
+//! Only this folder knows ONNX Runtime; the engine's tests run on other predictors.
 
+mod device;
+mod device_rules;
+mod libraries;
 pub mod load;
+mod placement;
 pub mod scores;
 pub mod session;
 #[cfg(test)]
@@ -12,15 +16,23 @@ mod trial;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use selvage_core::catalog::Device;
+use selvage_core::registry::Placement;
+
 /// One session of one model, owned by one thread.
 pub trait Predictor: Send {
     /// Most images in one call.
     fn max_batch(&self) -> usize;
 
+    /// What it runs on.
+    fn placement(&self) -> Placement {
+        Placement::whole(Device::Cpu)
+    }
+
     /// Raw scores of `images` images whose tensors follow each other in `input`: labels together, image by image.
     ///
     /// # Errors
-    /// [`ModelError::Run`]; the predictor may be used again.
+    /// [`ModelError::Run`] and [`ModelError::OutOfMemory`]: the predictor may be used again; [`ModelError::DeviceLost`]: it may not.
     fn predict(&mut self, input: &[f32], images: usize) -> Result<Vec<f32>, ModelError>;
 
     /// What makes a [`Predictor::predict`] that runs on another thread return early, with an error. A call that begins later
@@ -42,6 +54,14 @@ pub enum ModelError {
     /// There is no usable ONNX Runtime.
     #[error("ONNX Runtime cannot be used: {0}")]
     Runtime(String),
+    /// The device that settings or a `model.toml` name cannot be had.
+    #[error("device {device} cannot be used: {problem}")]
+    Device {
+        /// The device.
+        device: Device,
+        /// What is missing, and who carries it.
+        problem: String,
+    },
     /// The model file and its `model.toml` do not belong together, or the file is no model.
     #[error("{}: {problem}", file.display())]
     Unfit {
@@ -50,6 +70,12 @@ pub enum ModelError {
         /// What is wrong, with the field of `model.toml` where one is to blame.
         problem: String,
     },
+    /// The device had no memory for a batch.
+    #[error("the device is out of memory: {0}")]
+    OutOfMemory(String),
+    /// The device fails from now on; this session is lost.
+    #[error("the device failed: {0}")]
+    DeviceLost(String),
     /// An inference failed.
     #[error("inference failed: {0}")]
     Run(String),

@@ -1,4 +1,4 @@
-//! ONNX Runtime: the only import of `ort`. Loads the library, opens sessions, checks models against their `model.toml`.
+//! ONNX Runtime: loads the library, opens sessions, checks models against their `model.toml`.
 //!
 //! Every call into `ort` needs the library loaded, else it panics; so a [`Runtime`] is the proof that it is.
 
@@ -10,11 +10,16 @@ use std::time::{Duration, Instant};
 
 use half::f16;
 use ort::environment::Environment;
+use ort::logging::LogLevel;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{RunOptions, Session, SessionInputValue, SessionOutputs};
 use ort::value::{Outlet, Tensor, TensorElementType, TensorRef};
-use selvage_core::catalog::{Layout, Model, ModelFiles};
+use parking_lot::Mutex as Lock;
+use selvage_core::catalog::{Device, Layout, Model, ModelFiles};
+use selvage_core::registry::Placement;
 
+use super::device_rules::{batch_sizes, failure};
+use super::placement::{self, NodeCounts};
 use super::trial::{check_alone, check_shape, noise};
 use super::{BreakOff, ModelError, Predictor};
 
@@ -23,7 +28,11 @@ const WARM_UP: Duration = Duration::from_millis(250);
 
 /// ONNX Runtime, loaded; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Runtime(Environment);
+pub struct Runtime {
+    pub(super) environment: Environment,
+    /// The library.
+    pub(super) library: PathBuf,
+}
 
 /// ONNX Runtime allows one environment per process and no second library, ever.
 static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
@@ -37,7 +46,10 @@ impl Runtime {
         let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((path, environment)) = loaded.as_ref() {
             if path == library {
-                return Ok(Self(environment.clone()));
+                return Ok(Self {
+                    environment: environment.clone(),
+                    library: library.to_owned(),
+                });
             }
             return Err(ModelError::Runtime(format!(
                 "{} is loaded already, {} cannot be loaded too",
@@ -53,7 +65,15 @@ impl Runtime {
             .map_err(|error| ModelError::Runtime(error.to_string()))?;
         environment.set_log_level(ort::logging::LogLevel::Error);
         *loaded = Some((library.to_owned(), environment.clone()));
-        Ok(Self(environment))
+        Ok(Self {
+            environment,
+            library: library.to_owned(),
+        })
+    }
+
+    /// Where the library is.
+    pub(super) fn folder(&self) -> &Path {
+        self.library.parent().unwrap_or(Path::new("."))
     }
 }
 
@@ -68,9 +88,10 @@ pub struct OnnxPredictor {
     shape: [usize; 3],
     labels: usize,
     max_batch: usize,
-    /// The model takes exactly so many images; fewer are filled up with zeros.
-    fixed_batch: Option<usize>,
+    /// The sizes of batches, ascending; others are filled up with zeros. None where any size will do.
+    sizes: Vec<usize>,
     padded: Vec<f32>,
+    placement: Placement,
     /// Shared with whoever may break a run off.
     options: Arc<RunOptions>,
 }
@@ -92,14 +113,21 @@ impl OnnxPredictor {
         runtime: &Runtime,
         model: &Model,
         files: &ModelFiles,
-        intra_threads: usize,
+        on: RunsOn,
     ) -> Result<Self, ModelError> {
         let unfit = |problem| ModelError::Unfit {
             file: model.file.clone(),
             problem,
         };
-        let session = commit(runtime, files, intra_threads)
-            .map_err(|error| unfit(format!("file: not a usable ONNX model: {error}")))?;
+        let (session, placement) = place(runtime, files, on).map_err(|error| {
+            unfit(match on.device {
+                Device::Cpu => format!("file: not a usable ONNX model: {error}"),
+                device => format!("file: {device} cannot run this model: {error}"),
+            })
+        })?;
+        if on.strict {
+            check_whole(&placement).map_err(unfit)?;
+        }
         let input = pick(session.inputs(), model.input.name.as_deref(), "input").map_err(unfit)?;
         if session.inputs().len() > 1 {
             return Err(unfit(format!(
@@ -112,7 +140,7 @@ impl OnnxPredictor {
             pick(session.outputs(), model.output.name.as_deref(), "output").map_err(unfit)?;
         check_type(output, "output", OUTPUTS).map_err(unfit)?;
         let fixed_batch = check_input(input, model).map_err(unfit)?;
-        let options = RunOptions::new().map_err(|error| ModelError::Runtime(error.to_string()))?;
+        let options = run_options().map_err(|error| ModelError::Runtime(error.to_string()))?;
         let mut predictor = Self {
             input_name: input.name().to_owned(),
             element: input
@@ -123,8 +151,9 @@ impl OnnxPredictor {
             shape: dimensions(model),
             labels: model.labels.len(),
             max_batch: fixed_batch.map_or(model.max_batch, |n| n.min(model.max_batch)),
-            fixed_batch,
+            sizes: fixed_batch.map_or_else(|| batch_sizes(on.device, model.max_batch), |n| vec![n]),
             padded: Vec::new(),
+            placement,
             options: Arc::new(options),
             session,
         };
@@ -133,7 +162,8 @@ impl OnnxPredictor {
     }
 
     /// Runs noise in the largest batch and alone, then zeros in every size between: the first run sizes the arena, and each
-    /// checks the output. A slow model skips the sizes between, which cost it the same later.
+    /// checks the output. A slow model on the CPU skips the sizes between, which cost it the same later. Other devices prepare for
+    /// each size, which no request is to wait for.
     fn warm(&mut self, model: &Model) -> Result<(), String> {
         let images = self.max_batch;
         let image: usize = self.shape.iter().product();
@@ -147,12 +177,18 @@ impl OnnxPredictor {
             check_alone(&alone, &again, in_batch, &together)?;
         }
         let zeros = vec![0.0; images * image];
-        for images in std::iter::once(1).chain((2..images).rev()) {
+        let is_cpu = self.placement.device == Device::Cpu;
+        let between = if is_cpu {
+            std::iter::once(1).chain((2..images).rev()).collect()
+        } else {
+            self.sizes.clone()
+        };
+        for images in between.into_iter().filter(|size| *size <= images) {
             let scores = self.test_run(&zeros[..images * image], images)?;
             if !model.output.softmax && scores.iter().any(|score| !score.is_finite()) {
                 return Err("output: an image of zeros gives scores that are no numbers".to_owned());
             }
-            if started.elapsed() > WARM_UP {
+            if is_cpu && started.elapsed() > WARM_UP {
                 break;
             }
         }
@@ -163,13 +199,19 @@ impl OnnxPredictor {
         let (shape, scores) = self
             .run(input, images)
             .map_err(|error| format!("a test run with {images} images failed: {error}"))?;
-        check_shape(&shape, self.fixed_batch.unwrap_or(images), self.labels)?;
+        check_shape(&shape, self.batch_of(images), self.labels)?;
         Ok(scores)
+    }
+
+    /// The size that so many images are filled up to.
+    fn batch_of(&self, images: usize) -> usize {
+        let mut sizes = self.sizes.iter().copied();
+        sizes.find(|size| *size >= images).unwrap_or(images)
     }
 
     fn run(&mut self, input: &[f32], images: usize) -> Result<(Vec<i64>, Vec<f32>), ort::Error> {
         let [a, b, c] = self.shape;
-        let batch = self.fixed_batch.unwrap_or(images);
+        let batch = self.batch_of(images);
         let input = if batch == images {
             input
         } else {
@@ -214,10 +256,14 @@ impl Predictor for OnnxPredictor {
         self.max_batch
     }
 
+    fn placement(&self) -> Placement {
+        self.placement.clone()
+    }
+
     fn predict(&mut self, input: &[f32], images: usize) -> Result<Vec<f32>, ModelError> {
         let (_, scores) = self
             .run(input, images)
-            .map_err(|error| ModelError::Run(error.to_string()))?;
+            .map_err(|error| failure(self.placement.device, error.to_string()))?;
         if scores.len() == images * self.labels {
             Ok(scores)
         } else {
@@ -258,21 +304,94 @@ fn extract<'o>(
     Ok((&shape[..], values.into()))
 }
 
-/// Opens a session that computes on the calling thread and never spins.
+/// What a model's sessions run on.
+#[derive(Clone, Copy, Debug)]
+pub struct RunsOn {
+    /// The device; never `auto`.
+    pub device: Device,
+    /// A model is refused where the device leaves a part of it to the CPU.
+    pub strict: bool,
+    /// Threads that share the work of one inference on the CPU.
+    pub intra_threads: usize,
+}
+
+impl RunsOn {
+    /// The CPU, by so many threads.
+    #[must_use]
+    pub const fn cpu(intra_threads: usize) -> Self {
+        Self {
+            device: Device::Cpu,
+            strict: false,
+            intra_threads,
+        }
+    }
+}
+
+/// Opens a session, and finds out where its nodes run.
+fn place(
+    runtime: &Runtime,
+    files: &ModelFiles,
+    on: RunsOn,
+) -> Result<(Session, Placement), ort::Error> {
+    if on.device == Device::Cpu {
+        let session = commit(runtime, files, on, None)?;
+        return Ok((session, Placement::whole(Device::Cpu)));
+    }
+    let counted = |on| {
+        let counts = Arc::<Lock<NodeCounts>>::default();
+        let session = commit(runtime, files, on, Some(&counts))?;
+        let counts = std::mem::take(&mut *counts.lock());
+        Ok::<_, ort::Error>((session, counts))
+    };
+    let (session, counts) = counted(on)?;
+    let alone = || Ok::<_, ort::Error>(counted(RunsOn::cpu(1))?.1.on_cpu);
+    Ok((session, counts.placement(on.device, alone)?))
+}
+
+/// Of a session's log, only the errors of its runs.
+fn run_options() -> Result<RunOptions, ort::Error> {
+    let mut options = RunOptions::new()?;
+    options.set_log_level(LogLevel::Error)?;
+    Ok(options)
+}
+
+fn check_whole(placement: &Placement) -> Result<(), String> {
+    if placement.device_share >= 1.0 {
+        return Ok(());
+    }
+    let operators = match placement::list(&placement.cpu_operators) {
+        none if none.is_empty() => "all operators".to_owned(),
+        listed => listed,
+    };
+    Err(format!(
+        "device_strict: {} leaves a part of the model to the CPU: {operators}",
+        placement.device
+    ))
+}
+
+/// Opens a session that computes on the calling thread, if it computes on the CPU, and never spins.
 ///
 /// External data is given to it too: ONNX Runtime would look for it in the current directory, where another model's may lie.
 fn commit(
     runtime: &Runtime,
     files: &ModelFiles,
-    intra_threads: usize,
+    on: RunsOn,
+    counts: Option<&Arc<Lock<NodeCounts>>>,
 ) -> Result<Session, ort::Error> {
-    let mut builder = Session::builder(&runtime.0)?
-        .with_intra_threads(intra_threads)?
+    let mut builder = Session::builder(&runtime.environment)?
+        .with_intra_threads(on.intra_threads)?
         .with_intra_op_spinning(false)?
         .with_inter_op_spinning(false)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         // The pattern is kept per batch size: with varying sizes it is memory for nothing.
         .with_memory_pattern(false)?;
+    if let Some(counts) = counts {
+        let logger = placement::counting(Arc::clone(counts));
+        builder = builder
+            .with_log_level(LogLevel::Verbose)?
+            .with_logger(logger)?;
+    }
+    builder = runtime.with_device(builder, on.device)?;
     for (location, bytes) in &files.external {
         builder = builder.with_external_initializer_file_in_memory(location, Arc::clone(bytes))?;
     }

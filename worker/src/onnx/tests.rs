@@ -8,7 +8,7 @@ use selvage_core::catalog::{Catalog, Layout, Model, Package};
 use serde_json::Value;
 
 use super::load::{find_library, recipe};
-use super::session::Runtime;
+use super::session::{RunsOn, Runtime};
 use super::{ModelError, Predictor, scores};
 use crate::image::Preparer;
 use crate::image::decode::Limits;
@@ -37,7 +37,7 @@ fn model(source: &Path) -> (tempfile::TempDir, Arc<Model>) {
 
 fn open(source: &Path) -> Result<Box<dyn Predictor>, ModelError> {
     let (_folder, model) = model(source);
-    recipe(runtime(), model, 1)?()
+    recipe(runtime(), model, RunsOn::cpu(1))?()
 }
 
 /// A picture of one colour as the models' tensors have it, normalised as their `model.toml` says.
@@ -115,7 +115,7 @@ impl Golden {
         let levels = image::open(folder.join("expected.png")).unwrap();
         let expected = fs::read(folder.join("expected.json")).unwrap();
         Self {
-            predictor: recipe(runtime(), Arc::clone(&model), 1).unwrap()().unwrap(),
+            predictor: recipe(runtime(), Arc::clone(&model), RunsOn::cpu(1)).unwrap()().unwrap(),
             model,
             levels: levels.into_bytes(),
             expected: serde_json::from_slice(&expected).unwrap(),
@@ -261,7 +261,7 @@ fn names_of_tensors_that_are_not_there_are_refused() {
         let text = fs::read_to_string(&description).unwrap();
         fs::write(&description, text.replace(from, to)).unwrap();
         let catalog = Catalog::read(folder.path()).unwrap();
-        let opened = recipe(runtime(), Arc::clone(&catalog.models()[0]), 1).unwrap()();
+        let opened = recipe(runtime(), Arc::clone(&catalog.models()[0]), RunsOn::cpu(1)).unwrap()();
         let message = opened.err().unwrap().to_string();
         assert!(
             message.contains(field) && message.contains("scores") || message.contains("image"),
@@ -274,7 +274,7 @@ fn names_of_tensors_that_are_not_there_are_refused() {
 fn a_file_that_is_replaced_while_it_is_loaded_is_refused() {
     let (_folder, model) = model(&fixtures().join("rgb-tiny"));
     fs::copy(fixtures().join("variants/nchw/model.onnx"), &model.file).unwrap();
-    let error = recipe(runtime(), model, 1).err().unwrap();
+    let error = recipe(runtime(), model, RunsOn::cpu(1)).err().unwrap();
     assert!(error.to_string().contains("was replaced"), "{error}");
 }
 
@@ -282,7 +282,7 @@ fn a_file_that_is_replaced_while_it_is_loaded_is_refused() {
 fn external_data_that_is_replaced_while_it_is_loaded_is_refused() {
     let (folder, model) = model(&fixtures().join("variants/external"));
     fs::write(folder.path().join("model/model.onnx.data"), [0; 36]).unwrap();
-    let error = recipe(runtime(), model, 1).err().unwrap();
+    let error = recipe(runtime(), model, RunsOn::cpu(1)).err().unwrap();
     assert!(error.to_string().contains("was replaced"), "{error}");
 }
 
@@ -311,7 +311,7 @@ fn the_shipped_model_loads_and_gives_a_score_per_label() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
     let catalog = Catalog::read(&folder).unwrap();
     let model = catalog.get("fashion-mnist").unwrap();
-    let mut predictor = recipe(runtime(), Arc::clone(model), 1).unwrap()().unwrap();
+    let mut predictor = recipe(runtime(), Arc::clone(model), RunsOn::cpu(1)).unwrap()().unwrap();
     let scores = predictor.predict(&[0.0; 784], 1).unwrap();
     assert_eq!(scores.len(), model.labels.len());
 }

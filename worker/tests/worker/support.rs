@@ -11,7 +11,7 @@ use prometheus::Registry;
 use prometheus::proto::Metric;
 use selvage_core::cache::MemoryCache;
 use selvage_core::catalog::follow::Source;
-use selvage_core::catalog::{Catalog, Model};
+use selvage_core::catalog::{Catalog, Device, Model};
 use selvage_core::clock::Clock;
 use selvage_core::job::{CachePolicy, Job, JobId, Priority, ReplyAddress, Submission};
 use selvage_core::job_state::JobState;
@@ -104,6 +104,9 @@ impl Rig {
                 intra_threads: 1,
                 oversubscribe: true,
                 inference_timeout: 60,
+                device: Device::Cpu,
+                device_strict: false,
+                ep_library: None,
                 onnxruntime: std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from),
             },
             max_pixels: 1_000_000,

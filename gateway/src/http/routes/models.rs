@@ -10,7 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use selvage_core::catalog::{Input, Model, Output};
 use selvage_core::job::ModelName;
 use selvage_core::key::Digest;
-use selvage_core::registry::{Members, ModelStatus};
+use selvage_core::registry::{Members, ModelStatus, Placement};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -54,6 +54,8 @@ pub(super) struct Holder<'a> {
     busy: u16,
     jobs: u64,
     batches: u64,
+    /// What the worker runs it on; unknown for workers of earlier versions.
+    placement: Option<&'a Placement>,
 }
 
 /// All models
@@ -125,6 +127,7 @@ fn shown<'a>(app: &App, model: &'a Model, workers: Option<&'a Arc<Members>>) -> 
             busy: held.busy,
             jobs: held.jobs,
             batches: held.batches,
+            placement: held.placement.as_ref(),
         };
         same.map(holder).collect()
     };

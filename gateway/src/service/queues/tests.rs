@@ -151,6 +151,7 @@ impl Scene {
             batches: 1,
             ended: Ends::default(),
             taken: Taken::default(),
+            placement: None,
         };
         let status = WorkerStatus {
             id: "w".to_owned(),

@@ -6,7 +6,9 @@ use std::time::Duration;
 use selvage_core::clock::UnixMillis;
 use selvage_core::job::Priority;
 use selvage_core::key::Digest;
-use selvage_core::registry::{Ends, GatewayStatus, Members, ModelStatus, Traffic, WorkerStatus};
+use selvage_core::registry::{
+    Ends, GatewayStatus, Members, ModelStatus, Placement, Traffic, WorkerStatus,
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -155,6 +157,8 @@ struct WorkerModelStats {
     batches: u64,
     /// `null` before the first batch.
     mean_batch: Option<f64>,
+    /// What the worker runs it on; `null` for workers of earlier versions.
+    placement: Option<Placement>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -362,6 +366,7 @@ fn held(held: &ModelStatus) -> WorkerModelStats {
         jobs: held.jobs,
         batches: held.batches,
         mean_batch: ratio(held.jobs, held.batches),
+        placement: held.placement.clone(),
     }
 }
 

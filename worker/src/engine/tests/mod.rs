@@ -1,5 +1,6 @@
 //! The engine on a predictor that behaves as its input says.
 
+mod devices;
 mod rig;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use selvage_core::outcome::{FailureCode, Outcome, Scores};
 use selvage_core::preview;
 use selvage_core::store::{Cancel, Claim, JobStore as _, Seed, WorkerStore as _};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use rig::*;
 
@@ -228,7 +230,10 @@ async fn one_session_that_cannot_be_opened_ends_the_start() {
         metrics: metrics.of_model(&"fake".parse().unwrap()),
         model: Arc::new(model(1)),
         open: Arc::new(open),
-        sessions: 3,
+        policy: Policy {
+            sessions: 3,
+            decoders: 2,
+        },
         limits: Limits::with_pixels(1),
         clock: Clock::default(),
         starts: Arc::new(Starts::new(store())),
@@ -236,6 +241,7 @@ async fn one_session_that_cannot_be_opened_ends_the_start() {
             interactive: exit.clone(),
             batch: exit,
         },
+        device_lost: CancellationToken::new(),
     });
     assert!(matches!(error, Err(ModelError::Runtime(text)) if text == "asked to"));
 }

@@ -14,6 +14,7 @@ use selvage_core::outcome::{FailureCode, Outcome};
 use selvage_core::queue::{Settle, Settlement};
 use selvage_core::store::MemoryStore;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::super::*;
 use crate::consume::starts::Starts;
@@ -26,6 +27,10 @@ pub(super) const PANICS: u8 = 250;
 pub(super) const FAILS: u8 = 251;
 pub(super) const NO_NUMBER: u8 = 252;
 pub(super) const HANGS: u8 = 253;
+/// The device has memory for two images at once.
+pub(super) const LARGE: u8 = 254;
+/// The device fails.
+pub(super) const BREAKS_DEVICE: u8 = 255;
 
 /// What the predictors of one test have seen, and a gate they wait at.
 #[derive(Debug, Default)]
@@ -35,6 +40,8 @@ pub(super) struct Watched {
     pub(super) closed_gate: Mutex<bool>,
     pub(super) broken_off: Mutex<bool>,
     pub(super) released: Mutex<bool>,
+    /// No session can be opened any more.
+    pub(super) gone: Mutex<bool>,
     pub(super) gate: Condvar,
 }
 
@@ -93,6 +100,12 @@ impl Predictor for Fake {
             return Err(ModelError::Run("broken off".to_owned()));
         }
         assert!(!values.contains(&PANICS), "asked to panic");
+        if values.contains(&LARGE) && values.len() > 2 {
+            return Err(ModelError::OutOfMemory("scripted".to_owned()));
+        }
+        if values.contains(&BREAKS_DEVICE) {
+            return Err(ModelError::DeviceLost("scripted".to_owned()));
+        }
         if values.contains(&FAILS) {
             return Err(ModelError::Run("asked to fail".to_owned()));
         }
@@ -128,6 +141,8 @@ pub(super) struct Bench {
     pub(super) batch: mpsc::Receiver<Vec<Completed>>,
     pub(super) clock: Clock,
     pub(super) store: Arc<MemoryStore>,
+    pub(super) metrics: Metrics,
+    pub(super) device_lost: CancellationToken,
 }
 
 pub(super) fn model(max_batch: usize) -> Model {
@@ -141,6 +156,8 @@ pub(super) fn model(max_batch: usize) -> Model {
         digest: Digest::of(b"fake"),
         labels: vec!["a".to_owned(), "b".to_owned()].into(),
         max_batch,
+        device: None,
+        device_strict: false,
         input: Input::new(1, 1, Channels::Gray),
         output: Output::default(),
         preprocessing: 1,
@@ -154,14 +171,27 @@ pub(super) fn store() -> Arc<MemoryStore> {
 
 impl Bench {
     pub(super) fn new(sessions: usize, max_batch: usize) -> Self {
+        let policy = Policy {
+            sessions,
+            decoders: 0,
+        };
+        Self::with(policy, max_batch)
+    }
+
+    /// A pool whose threads are arranged so.
+    pub(super) fn with(policy: Policy, max_batch: usize) -> Self {
         let watched = Arc::new(Watched::default());
         let (to_interactive, interactive) = mpsc::channel(1_000);
         let (to_batch, batch) = mpsc::channel(1_000);
         let model = model(max_batch);
         let metrics = Metrics::register(&Registry::new()).unwrap();
+        let device_lost = CancellationToken::new();
         let (clock, store) = (Clock::default(), store());
         let (seen, size) = (Arc::clone(&watched), max_batch);
         let open = move || {
+            if *seen.gone.lock().unwrap() {
+                return Err(ModelError::Run("the device is gone".to_owned()));
+            }
             *seen.opened.lock().unwrap() += 1;
             let fake = Fake {
                 watched: Arc::clone(&seen),
@@ -173,7 +203,7 @@ impl Bench {
             metrics: metrics.of_model(&model.name),
             model: Arc::new(model),
             open: Arc::new(open),
-            sessions,
+            policy,
             limits: Limits::with_pixels(1_000_000),
             clock: clock.clone(),
             starts: Arc::new(Starts::new(Arc::clone(&store) as _)),
@@ -181,6 +211,7 @@ impl Bench {
                 interactive: to_interactive,
                 batch: to_batch,
             },
+            device_lost: device_lost.clone(),
         })
         .unwrap();
         Self {
@@ -191,6 +222,8 @@ impl Bench {
             batch,
             clock,
             store,
+            metrics,
+            device_lost,
         }
     }
 
