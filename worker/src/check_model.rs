@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use selvage_core::catalog::{CatalogError, DESCRIPTION, FieldValue, Model, Package};
+use selvage_core::outcome::Scores;
+use selvage_core::output::{Output, Ranked};
 use selvage_core::tensor::{self, Datatype};
 
 use crate::config::{EngineSettings, ModelCommand};
@@ -17,12 +19,13 @@ use crate::image::decode::Limits;
 use crate::image::tensor::Normaliser;
 use crate::image::{ImageError, Preparer};
 use crate::onnx::session::Runtime;
-use crate::onnx::{ModelError, Predictor, load, scores};
+use crate::onnx::{ModelError, Predictor, load};
+use crate::output::Finisher;
 
 /// Longest value in the list of fields; labels may be thousands.
 const MAX_VALUE: usize = 60;
-/// Labels that are shown of an image.
-const TOP: usize = 5;
+/// Labels, boxes or values that are shown of an image.
+const TOP: u16 = 5;
 /// Runs whose fastest is the cost: what disturbs a run only makes it slower.
 const RUNS: usize = 5;
 
@@ -99,6 +102,14 @@ fn list(package: &Package, out: &mut impl Write) -> io::Result<()> {
             value.field, value.source
         )?;
     }
+    if package.values.iter().all(|value| value.field != "task") {
+        let task = model.task.as_str();
+        writeln!(out, "  {:<18} {task:<MAX_VALUE$}  default", "task")?;
+    }
+    if let Some(boxes) = &model.output.boxes {
+        let format = serde_json::to_string(&boxes.format).unwrap_or_default();
+        writeln!(out, "  {:<18} {format}", "format of boxes")?;
+    }
     writeln!(out, "  {:<18} {}", "number of labels", model.labels.len())
 }
 
@@ -136,18 +147,12 @@ fn try_out(
         normaliser.fill(&prepared, tensor);
     }
     let (alone, found) = predict(predictor.as_mut(), &batch[..model.input.values()], 1);
-    let mut found = found?;
+    let found = found?;
     let (together, ran) = predict(predictor.as_mut(), &batch, images);
     ran?;
-    if model.output.softmax {
-        scores::softmax(&mut found);
-    }
-    let mut best: Vec<usize> = (0..found.len()).collect();
-    best.sort_by(|a, b| found[*b].total_cmp(&found[*a]));
-    writeln!(out, "best labels")?;
-    for at in best.into_iter().take(TOP) {
-        writeln!(out, "  {:.4}  {} ({at})", found[at], model.labels[at])?;
-    }
+    let finished = Finisher::new(&model).finish(&found, prepared.frame());
+    let result = finished.and_then(|values| model.meaning().output(&Scores::new(values), TOP));
+    show(result, out)?;
     let millis = |span: Duration| span.as_secs_f64() * 1_000.0;
     writeln!(out, "cost per image")?;
     writeln!(out, "  {:.2} ms to decode and prepare", millis(decoded))?;
@@ -158,6 +163,66 @@ fn try_out(
         millis(together) / images as f64
     )?;
     writeln!(out, "memory\n  {} MiB for each session", memory / 1024)?;
+    Ok(())
+}
+
+/// The result for the image, as far as it fits on a screen.
+fn show(result: Option<Output>, out: &mut impl Write) -> io::Result<()> {
+    let top = usize::from(TOP);
+    match result {
+        None => writeln!(out, "result\n  none: its values are no numbers"),
+        Some(Output::Classify { top, .. }) => {
+            writeln!(out, "best labels")?;
+            ranked(&top, out)
+        }
+        Some(Output::Multilabel {
+            threshold,
+            labels,
+            top,
+        }) => {
+            writeln!(out, "labels above {threshold}: {}; the best", labels.len())?;
+            ranked(&top, out)
+        }
+        Some(Output::Detect {
+            width,
+            height,
+            boxes,
+        }) => {
+            writeln!(out, "boxes in {width} × {height} pixels: {}", boxes.len())?;
+            for found in boxes.iter().take(top) {
+                let [left, top, right, bottom] = found.edges;
+                let (score, label, index) = (found.score, &found.label, found.index);
+                writeln!(
+                    out,
+                    "  {score:.4}  {label} ({index})  {left:.1}, {top:.1} to {right:.1}, {bottom:.1}"
+                )?;
+            }
+            Ok(())
+        }
+        Some(Output::Embed { embedding }) => {
+            let first: Vec<String> = embedding
+                .iter()
+                .take(top)
+                .map(|value| format!("{value:.4}"))
+                .collect();
+            writeln!(
+                out,
+                "vector of {} values\n  {}, …",
+                embedding.len(),
+                first.join(", ")
+            )
+        }
+    }
+}
+
+fn ranked(labels: &[Ranked], out: &mut impl Write) -> io::Result<()> {
+    for found in labels {
+        writeln!(
+            out,
+            "  {:.4}  {} ({})",
+            found.score, found.label, found.index
+        )?;
+    }
     Ok(())
 }
 

@@ -8,10 +8,12 @@
 //! | `description` | the fields of `model.toml`, merged and checked |
 //! | `exports/` | files of other tools, translated into these fields |
 //! | `onnx_file`, `files` | what the ONNX file says of itself; external data and the digest |
+//! | `detector` | which of an ONNX file's outputs hold boxes, and how |
 //! | `model`, `input` | what the rest of the program knows of a model |
 //! | `watch`, `follow` | changes while a program runs |
 
 mod description;
+mod detector;
 mod exports;
 mod files;
 pub mod follow;
@@ -27,7 +29,8 @@ use std::sync::Arc;
 
 pub use files::ModelFiles;
 pub use input::{
-    Channels, Decode, Filter, Input, Layout, Output, Place, Polarity, Profile, Resize,
+    BoxFormat, Boxes, Channels, Decode, Filter, Input, Layout, Output, Place, Polarity, Profile,
+    Resize, Task,
 };
 pub use model::{CatalogError, DESCRIPTION, Model, PREPARATION_VERSION};
 pub use package::{FieldValue, Package};

@@ -3,8 +3,8 @@
 //! Only [`session`] knows ONNX Runtime; the engine's tests run on other predictors.
 
 pub mod load;
-pub mod scores;
 pub mod session;
+mod shape;
 #[cfg(test)]
 mod tests;
 mod trial;
@@ -17,7 +17,8 @@ pub trait Predictor: Send {
     /// Most images in one call.
     fn max_batch(&self) -> usize;
 
-    /// Raw scores of `images` images whose tensors follow each other in `input`: labels together, image by image.
+    /// Raw values of `images` images whose tensors follow each other in `input`: equally many for each image, image by image.
+    /// [`crate::output::Finisher`] makes results of them.
     ///
     /// # Errors
     /// [`ModelError::Run`]; the predictor may be used again.
