@@ -17,6 +17,8 @@ use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::queue::wire::{decode_jobs, encode_jobs};
 use selvage_worker::engine::batch::{PriorityQueues, Raw, Role, choose};
 use selvage_worker::image::decode::Limits;
+use selvage_worker::image::frame::Frame;
+use selvage_worker::image::resize::Size;
 use selvage_worker::image::tensor::Normaliser;
 use selvage_worker::image::{Prepared, Preparer};
 
@@ -100,7 +102,9 @@ fn preparation(criterion: &mut Criterion) {
         });
     });
     let normaliser = Normaliser::new(&input());
-    let (pixels, mut tensor) = (Prepared::Pixels(vec![7; 28 * 28]), vec![0.0; 28 * 28]);
+    let size = Size::new(28, 28);
+    let pixels = Prepared::Pixels(vec![7; 28 * 28], Frame::whole(size, size));
+    let mut tensor = vec![0.0; 28 * 28];
     group.bench_function("normalise", |bencher| {
         bencher.iter(|| normaliser.fill(black_box(&pixels), &mut tensor))
     });

@@ -62,15 +62,53 @@ pub(crate) enum Status {
     Expired,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+/// The result of any task.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
 pub(crate) struct Output {
-    pub(crate) top: Vec<Label>,
+    /// The best labels.
+    top: Vec<Label>,
+    /// The labels that the image has.
+    labels: Option<Vec<Label>>,
+    boxes: Option<Vec<Label>>,
+    embedding: Option<Vec<f64>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Label {
     pub(crate) label: String,
-    pub(crate) score: f64,
+    pub(crate) score: Option<f64>,
+    /// Left, top, right and bottom edge of an object, in pixels.
+    #[serde(rename = "box")]
+    pub(crate) edges: Option<[f64; 4]>,
+}
+
+/// Values of a vector that are shown.
+const FIRST_VALUES: usize = 4;
+
+impl Output {
+    /// What is shown of it: up to `top` labels of a classification, else all there is.
+    pub(crate) fn shown(&self, top: usize) -> Vec<Label> {
+        let text = |label: String| Label {
+            label,
+            score: None,
+            edges: None,
+        };
+        if let Some(vector) = &self.embedding {
+            let first: Vec<String> = vector
+                .iter()
+                .take(FIRST_VALUES)
+                .map(|value| format!("{value:.4}"))
+                .collect();
+            let (count, first) = (vector.len(), first.join(", "));
+            return vec![text(format!("vector of {count} values: {first}, …"))];
+        }
+        match self.boxes.as_ref().or(self.labels.as_ref()) {
+            None => self.top.iter().take(top).cloned().collect(),
+            Some(found) if found.is_empty() => vec![text("nothing".to_owned())],
+            Some(found) => found.clone(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

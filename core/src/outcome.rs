@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::job::JobId;
 use crate::job_state::JobState;
 
-/// One score per label, in the order of the model's labels; cheap to clone.
+/// The values of one image's result; cheap to clone. [`crate::output::Meaning`] says what they are.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scores(Arc<[f32]>);
 
@@ -15,13 +15,13 @@ pub struct Scores(Arc<[f32]>);
 const SCORES_VERSION: u8 = 1;
 
 impl Scores {
-    /// Scores as a model gave them.
+    /// Values as a model gave them, finished.
     #[must_use]
     pub fn new(scores: impl Into<Arc<[f32]>>) -> Self {
         Self(scores.into())
     }
 
-    /// One score per label.
+    /// The values.
     #[must_use]
     pub fn as_slice(&self) -> &[f32] {
         &self.0
@@ -120,7 +120,7 @@ impl Failure {
 /// How a job ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// The model's scores.
+    /// The values of the result.
     Succeeded(Scores),
     /// A final failure.
     Failed(Failure),

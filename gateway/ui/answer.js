@@ -1,7 +1,8 @@
 // The answer to one picture: the picture, what the model saw of it, scores, time.
 
 import { ask } from "./api.js";
-import { $, h, percent } from "./dom.js";
+import { $, h } from "./dom.js";
+import { details, headline, overlay } from "./result.js";
 import { bar } from "./timing.js";
 
 /** Shows a picture's state; `acts` are what its buttons do. */
@@ -18,7 +19,7 @@ function pictures(item) {
   const nothing = (text) => h("span", { class: "nothing", text });
   const instead = (event) => event.target.replaceWith(nothing("cannot be shown"));
   const original = item.thumb ? h("img", { src: item.thumb, alt: "", onerror: instead }) : nothing("not kept");
-  const figures = [figure(original, item.name)];
+  const figures = [figure(original, item.name, item.thumb && overlay(item.output))];
   if (item.seen) {
     const { width, height } = item.seenSize;
     const caption = `${width} × ${height} pixels, as the model saw them`;
@@ -27,8 +28,8 @@ function pictures(item) {
   return h("div", { class: "pictures" }, ...figures);
 }
 
-function figure(picture, caption) {
-  return h("figure", {}, h("div", { class: "frame" }, picture), h("figcaption", { text: caption }));
+function figure(picture, caption, boxes = null) {
+  return h("figure", {}, h("div", { class: "frame" }, picture, boxes || null), h("figcaption", { text: caption }));
 }
 
 function text(item, { cancel, again }) {
@@ -47,18 +48,12 @@ function text(item, { cancel, again }) {
   return h(
     "div",
     { class: "outcome" },
-    h("p", { class: "best" }, h("span", { class: "name", text: output.label }), h("span", { class: `badge ${badge}`, text: badge })),
-    h("ol", { class: "bars", "aria-label": "Scores" }, ...output.top.map(score)),
+    h("p", { class: "best" }, h("span", { class: "name", text: headline(output).text }), h("span", { class: `badge ${badge}`, text: badge })),
+    details(output),
     bar(item),
     h("p", { class: "soft", text: facts(item) }),
     h("p", { class: "actions" }, h("button", { type: "button", onclick: again, text: "Ask again", hidden: !item.blob })),
   );
-}
-
-function score({ label, score: value }) {
-  const filled = h("span", { class: "filled" });
-  filled.style.width = percent(value).replace(" ", "");
-  return h("li", {}, h("span", { text: label }), h("span", { class: "track", "aria-hidden": "true" }, filled), h("span", { class: "number", text: percent(value) }));
 }
 
 function facts({ job, cacheStatus }) {

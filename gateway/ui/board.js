@@ -1,5 +1,8 @@
 // The pictures of this page and what has become of each. No request, no element.
 
+import { percent } from "./dom.js";
+import { headline } from "./result.js";
+
 /** States in which nothing more will come. */
 const ENDED = new Set(["succeeded", "failed", "canceled", "expired"]);
 /** Most pictures the page keeps; older ones that have ended make room. */
@@ -36,6 +39,11 @@ export class Item {
     return this.status === "succeeded" ? this.job.output : null;
   }
 
+  get #result() {
+    const { text, score } = headline(this.job.output);
+    return score === null ? text : `${text}, ${percent(score)}`;
+  }
+
   /** What there is to say about it, in one sentence. */
   get sentence() {
     switch (this.status) {
@@ -50,7 +58,7 @@ export class Item {
       case "running":
         return "A worker is at it.";
       case "succeeded":
-        return `${this.job.output.label}, ${(this.job.output.score * 100).toFixed(1)} %${this.job.cached ? ", from the cache" : ""}.`;
+        return `${this.#result}${this.job.cached ? ", from the cache" : ""}.`;
       case "canceled":
         return "Canceled.";
       case "expired":

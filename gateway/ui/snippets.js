@@ -97,7 +97,7 @@ function python(item) {
       "        job = json.load(answer)",
     );
   }
-  return [...lines, 'print(job["output"]["label"], job["output"]["score"])'].join("\n");
+  return [...lines, 'print(json.dumps(job["output"], indent=2))'].join("\n");
 }
 
 function javascript(item) {
@@ -118,5 +118,5 @@ function javascript(item) {
       "}",
     );
   }
-  return [...lines, "console.log(job.output.label, job.output.score);"].join("\n");
+  return [...lines, "console.log(job.output);"].join("\n");
 }

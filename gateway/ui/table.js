@@ -1,6 +1,7 @@
 // Many pictures: their table, its progress, and the table as a file.
 
 import { $, h, percent } from "./dom.js";
+import { headline } from "./result.js";
 
 const rows = new Map();
 
@@ -26,9 +27,10 @@ export function add(items, acts) {
 export function change(item) {
   const { cells, acts } = rows.get(item);
   const { output, job } = item;
-  cells.answer.textContent = output ? output.label : item.sentence;
+  const { text, score } = output ? headline(output) : { text: item.sentence, score: null };
+  cells.answer.textContent = text;
   cells.answer.className = item.isBad ? "error" : "";
-  cells.score.textContent = output ? percent(output.score) : "";
+  cells.score.textContent = score === null ? "" : percent(score);
   cells.time.textContent = output ? job.timings.total_ms.toFixed(1) : "";
   const offered = item.ended ? "Remove" : "Cancel";
   if (cells.action.firstChild?.textContent !== offered) {
@@ -62,7 +64,7 @@ export function count({ items, done }) {
 const COLUMNS = {
   name: (item) => item.name,
   status: (item) => item.status,
-  label: (item) => item.output?.label ?? "",
+  label: (item) => (item.output ? headline(item.output).text : ""),
   score: (item) => item.output?.score ?? "",
   cached: (item) => item.job?.cached ?? "",
   model: (item) => item.job?.model.name ?? "",

@@ -28,6 +28,7 @@ from selvage import (
     Job,
     JobError,
     NotSentError,
+    Output,
     UnreachableError,
     WaitTimeoutError,
     WebhookError,
@@ -71,6 +72,7 @@ class Tests:
 
         def test_options_reach_the_server(self) -> None:
             job = self.client.predict(support.BOOT, model="clothing", top_k=5, metadata={"shelf": "é"}, cache=False)
+            assert isinstance(job.result, Output)
             self.assertEqual((job.model, len(job.result.top), job.metadata), ("clothing", 5, {"shelf": "é"}))
             self.assertFalse(job.cached)
             with self.assertRaises(ApiError) as wrong:

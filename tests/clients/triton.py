@@ -75,6 +75,9 @@ def metadata(client: triton.InferenceServerClient) -> None:
     assert model["name"] == MODEL and model["versions"] == ["1"], model
     assert model["inputs"] == [{"name": INPUT, "datatype": "FP32", "shape": [-1, 1, 28, 28]}], model
     assert model["outputs"] == [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, 10]}], model
+    config = client.get_model_config(MODEL)
+    assert config["max_batch_size"] == 64 and config["input"][0]["format"] == "FORMAT_NCHW", config
+    assert config["input"][0]["dims"] == [1, 28, 28] and config["output"][0]["dims"] == [10], config
 
 
 def predicted(address: str, picture: str, headers: dict[str, str]) -> tuple[list[str], np.ndarray]:

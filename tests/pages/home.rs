@@ -111,6 +111,41 @@ pub(super) async fn pictures_come_by_drop_paste_and_choice(
     page.close(&[]).await
 }
 
+/// A detector's boxes lie on the picture; of a vector its length and first values are shown.
+pub(super) async fn boxes_and_vectors_are_shown(
+    on: Arc<Deployment>,
+    driver: Arc<Driver>,
+) -> anyhow::Result<()> {
+    let page = driver.open(on.gateways[0], "/").await?;
+    let file = project().join("tests/fixtures/exports/picture.png");
+    for (model, text) in [
+        ("nms-inside", "10 crane, 1 kite"),
+        ("embed", "Vector of 16 values"),
+        ("multilabel", "crane, kite"),
+    ] {
+        page.until(
+            "the model can be chosen",
+            &format!("document.querySelector('#model option[value=\"{model}\"]')"),
+        )
+        .await;
+        page.click(&format!("#model option[value='{model}']"))
+            .await?;
+        page.find("#file")
+            .await?
+            .send_keys(&file.display().to_string())
+            .await?;
+        page.until_text("#answer .best", text).await;
+        let drawn = page
+            .value("document.querySelectorAll('#answer .boxes rect').length")
+            .await?;
+        ensure!(
+            drawn == if model == "nms-inside" { 11 } else { 0 },
+            "{model}: {drawn}"
+        );
+    }
+    page.close(&[]).await
+}
+
 pub(super) async fn many_pictures_become_a_table_and_its_files(
     on: Arc<Deployment>,
     driver: Arc<Driver>,

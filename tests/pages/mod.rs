@@ -47,12 +47,19 @@ fn idle() -> Settings {
     Settings::default().workers(0)
 }
 
+/// The models of `tests/fixtures/make_tasks.py`.
+fn every_task() -> Settings {
+    let models = selvage_tests::program::project().join("tests/fixtures/tasks");
+    Settings::default().with("SELVAGE_MODELS", models.display())
+}
+
 /// Every test.
 pub(crate) fn all() -> Vec<Test> {
     tests! {
         home::a_sample_is_answered on Embedded, Fleet;
         home::pictures_come_by_drop_paste_and_choice on Embedded;
         home::many_pictures_become_a_table_and_its_files on Embedded;
+        home::boxes_and_vectors_are_shown on Embedded with every_task;
         home::errors_are_sentences on Embedded;
         home::the_keyboard_is_enough on Embedded;
         home::a_key_is_asked_for_where_one_is_needed on Embedded with selvage_tests::keys::guarded;

@@ -66,7 +66,7 @@ pub(super) async fn float_models_give_the_scores_of_the_cpu(
 ) -> anyhow::Result<()> {
     let settings = Settings::default().with("SELVAGE_MODELS", exports().display());
     let cpu = Deployment::start(Shape::Embedded, settings).await;
-    let picture = std::fs::read(exports().join("picture.png"))?;
+    let picture = std::fs::read(exports().join("_pictures/wide.png"))?;
     let models = on.client().get("/models").await?.expect(200).json;
     let models = models["models"].as_array().context("models")?;
     assert!(models.len() >= 20, "{}", models.len());

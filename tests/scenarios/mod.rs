@@ -29,6 +29,7 @@ pub(crate) mod pools;
 mod raw_http;
 mod readme;
 mod stats;
+mod tasks;
 mod trace_shapes;
 mod tracing;
 mod webhooks;
@@ -182,6 +183,9 @@ pub(crate) fn all() -> Vec<Scenario> {
         limits::without_a_store_waiting_still_works on Fleet with limits::redis_away;
         stats::numbers_are_those_of_the_whole_fleet;
         stats::gateways_that_end_leave_the_list on Fleet with Settings::default;
+        tasks::each_task_has_its_result with tasks::every_task;
+        tasks::a_vector_comes_as_json_or_as_floats with tasks::every_task;
+        tasks::tensors_get_boxes_and_vectors with tasks::every_task;
         tracing::a_request_is_one_tree_from_http_to_inference;
         tracing::a_trace_begins_here_and_its_last_spans_are_sent_at_the_end;
         tracing::a_collector_that_hangs_stops_nothing;

@@ -45,15 +45,15 @@ impl Predicted {
             }
         };
         let seen = &job.seen;
-        let labels = seen.output.iter().flat_map(|output| &output.top);
-        let mut labels = labels.take(top);
+        let labels = seen.output.iter().flat_map(|output| output.shown(top));
+        let mut labels = labels.collect::<Vec<_>>().into_iter();
         let note = seen.error.as_ref().map_or("", |problem| &problem.code);
         let id = if job.has_ended() { "" } else { &seen.id };
-        let first = row(image, seen.status.as_str()).label(labels.next());
+        let first = row(image, seen.status.as_str()).label(labels.next().as_ref());
         let mut rows = vec![first.with("NOTE", note).with("JOB", id)];
         rows.extend(labels.map(|label| {
             row("", "")
-                .label(Some(label))
+                .label(Some(&label))
                 .with("NOTE", "")
                 .with("JOB", "")
         }));
@@ -101,6 +101,38 @@ gone.png  failed                         unreadable
 late.png  not_sent
 ";
         assert_eq!(table(results, 2), expected);
+    }
+
+    #[test]
+    fn every_task_has_its_rows() {
+        let job = |output: &str| {
+            format!(
+                r#"{{"id":"1","status":"succeeded","error":null,"queue":null,"output":{output}}}"#
+            )
+        };
+        let boxes = job(r#"{"task":"detect","width":9,"height":9,"boxes":[
+            {"label":"hen","score":0.75,"box":[1.2,2,3,4.6]},{"label":"owl","score":0.5,"box":[0,0,9,9]}]}"#);
+        let none = job(r#"{"task":"detect","width":9,"height":9,"boxes":[]}"#);
+        let labels = job(
+            r#"{"task":"multilabel","threshold":0.5,"labels":[{"label":"red","score":0.9}],
+            "top":[{"label":"red","score":0.9},{"label":"wet","score":0.2}]}"#,
+        );
+        let vector = job(r#"{"task":"embed","embedding":[0.5,-0.25,0.125,1,2]}"#);
+        let results = vec![
+            ("a", Ok(boxes.as_str())),
+            ("b", Ok(&none)),
+            ("c", Ok(&labels)),
+            ("d", Ok(&vector)),
+        ];
+        let expected = "\
+IMAGE  STATUS     LABEL                                                    SCORE  BOX
+a      succeeded  hen                                                     0.7500  1,2 3,5
+                  owl                                                     0.5000  0,0 9,9
+b      succeeded  nothing
+c      succeeded  red                                                     0.9000
+d      succeeded  vector of 5 values: 0.5000, -0.2500, 0.1250, 1.0000, …
+";
+        assert_eq!(table(results, 1), expected);
     }
 
     #[test]

@@ -59,17 +59,25 @@ impl Row {
         self
     }
 
-    /// With a label and its score.
+    /// With a label, its score and its place in the image.
     pub(crate) fn label(self, label: Option<&Label>) -> Self {
-        let score = label.map(|label| format!("{:.4}", label.score));
+        let score = label.and_then(|label| label.score);
+        let edges = label.and_then(|label| label.edges);
+        let place = edges
+            .map(|[left, top, right, bottom]| format!("{left:.0},{top:.0} {right:.0},{bottom:.0}"));
         self.with("LABEL", label.map_or("", |label| &label.label))
-            .number("SCORE", &score.unwrap_or_default())
+            .number(
+                "SCORE",
+                &score.map_or_else(String::new, |score| format!("{score:.4}")),
+            )
+            .with("BOX", place.unwrap_or_default())
     }
 
     /// A job by itself.
     pub(crate) fn of_job(job: &Job) -> Self {
         let seen = &job.seen;
-        let best = seen.output.as_ref().and_then(|output| output.top.first());
+        let shown = seen.output.as_ref().map(|output| output.shown(1));
+        let best = shown.as_ref().and_then(|shown| shown.first());
         let note = match (&seen.error, &seen.queue) {
             (Some(problem), _) => problem.code.clone(),
             (None, Some(queue)) => queue.sentence(),

@@ -11,8 +11,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::device::Device;
 use super::input::{
-    Channels, CropRounding, Decode, Filter, Input, Layout, Output, Place, Polarity, Profile,
-    Resize, UNIT_SCALE,
+    BoxFormat, Boxes, Channels, CropRounding, Decode, Filter, Input, Layout, Output, Place,
+    Polarity, Profile, Resize, Task, UNIT_SCALE,
 };
 use crate::job::ModelName;
 
@@ -24,6 +24,7 @@ pub(super) struct Fields {
     pub(super) version: Option<String>,
     pub(super) description: Option<String>,
     pub(super) file: Option<String>,
+    pub(super) task: Option<Task>,
     pub(super) labels: Option<Labels>,
     pub(super) max_batch: Option<u16>,
     pub(super) device: Option<Device>,
@@ -75,6 +76,13 @@ pub(super) struct InputFields {
 pub(super) struct OutputFields {
     pub(super) name: Option<String>,
     pub(super) softmax: Option<bool>,
+    pub(super) sigmoid: Option<bool>,
+    pub(super) threshold: Option<f64>,
+    pub(super) format: Option<BoxFormat>,
+    pub(super) boxes: Option<String>,
+    pub(super) iou: Option<f64>,
+    pub(super) max_boxes: Option<u16>,
+    pub(super) normalize: Option<bool>,
 }
 
 /// What is wrong with a field.
@@ -162,6 +170,12 @@ impl Merged {
             ] {
                 self.0.remove(field);
             }
+        }
+        let says = |field: &str| fields["output"][field] != Value::Null;
+        if fields["task"] != Value::Null || says("softmax") || says("sigmoid") {
+            // The way to finish another task's scores.
+            self.0.remove("output.softmax");
+            self.0.remove("output.sigmoid");
         }
         for (field, value) in fields {
             match value {
@@ -343,6 +357,95 @@ impl Input {
     }
 }
 
+impl OutputFields {
+    /// The output of a task, with every default.
+    pub(super) fn finish(self, task: Task) -> Result<Output, Problem> {
+        let (softmax, sigmoid) = (
+            self.softmax.unwrap_or_default(),
+            self.sigmoid.unwrap_or_default(),
+        );
+        ensure(!(softmax && sigmoid), "output.sigmoid", || {
+            "cannot be set together with softmax".to_owned()
+        })?;
+        ensure(
+            !softmax || task != Task::Multilabel,
+            "output.softmax",
+            || {
+                "gives probabilities of one label only: set sigmoid = true, or neither if the graph ends with it".to_owned()
+            },
+        )?;
+        let detects = task == Task::Detect;
+        for (field, is_set) in [
+            ("output.format", self.format.is_some()),
+            ("output.boxes", self.boxes.is_some()),
+            ("output.iou", self.iou.is_some()),
+            ("output.max_boxes", self.max_boxes.is_some()),
+        ] {
+            ensure(detects || !is_set, field, || {
+                "is for task = \"detect\" only".to_owned()
+            })?;
+        }
+        ensure(
+            detects || task == Task::Multilabel || self.threshold.is_none(),
+            "output.threshold",
+            || "is for task = \"multilabel\" and \"detect\" only".to_owned(),
+        )?;
+        let normalize = self.normalize.unwrap_or_default();
+        ensure(
+            !normalize || task == Task::Embed,
+            "output.normalize",
+            || "is for task = \"embed\" only".to_owned(),
+        )?;
+        let boxes = self.format.map(|format| Boxes {
+            format,
+            tensor: self.boxes,
+            iou: self.iou.unwrap_or(default_iou(format)) as f32,
+            max_boxes: self.max_boxes.unwrap_or(DEFAULT_MAX_BOXES),
+        });
+        ensure(!detects || boxes.is_some(), "output.format", || {
+            "must be \"yolov5\", \"yolov8\", \"corners\" or \"detr\": the shapes of the model's outputs do not say it"
+                .to_owned()
+        })?;
+        let detr = boxes
+            .as_ref()
+            .is_some_and(|boxes| boxes.format == BoxFormat::Detr);
+        let threshold = self.threshold.unwrap_or(match task {
+            Task::Classify | Task::Embed => 0.0,
+            Task::Detect if !detr => 0.25,
+            Task::Detect | Task::Multilabel => 0.5,
+        });
+        let iou = boxes.as_ref().map_or(0.0, |boxes| f64::from(boxes.iou));
+        for (field, part) in [("output.threshold", threshold), ("output.iou", iou)] {
+            ensure((0.0..1.0).contains(&part), field, || {
+                format!("must be 0 or more and below 1, is {part}")
+            })?;
+        }
+        let most = boxes.as_ref().map_or(1, |boxes| boxes.max_boxes);
+        ensure((1..=1000).contains(&most), "output.max_boxes", || {
+            format!("must be 1 to 1000, is {most}")
+        })?;
+        Ok(Output {
+            name: self.name,
+            softmax: softmax || (detr && !sigmoid),
+            sigmoid,
+            threshold: threshold as f32,
+            boxes,
+            normalize,
+        })
+    }
+}
+
+/// Most boxes in a result, as in Ultralytics' code.
+const DEFAULT_MAX_BOXES: u16 = 300;
+
+/// What the detectors' own code has.
+const fn default_iou(format: BoxFormat) -> f64 {
+    match format {
+        BoxFormat::Yolov5 => 0.45,
+        BoxFormat::Yolov8 | BoxFormat::Corners | BoxFormat::Detr => 0.7,
+    }
+}
+
 fn ensure(
     condition: bool,
     field: &'static str,
@@ -356,10 +459,10 @@ fn ensure(
 }
 
 /// A number that changes whenever preparation or output settings change the answers.
-pub(super) fn preparation(input: &Input, output: &Output, code_version: u32) -> u64 {
+pub(super) fn preparation(task: Task, input: &Input, output: &Output, code_version: u32) -> u64 {
     let mut hasher = Sha256::new();
     hasher.update(code_version.to_le_bytes());
-    hasher.update(serde_json::to_vec(&(input, output)).expect("plain data serialises"));
+    hasher.update(serde_json::to_vec(&(task, input, output)).expect("plain data serialises"));
     let digest: [u8; 32] = hasher.finalize().into();
     let [a, b, c, d, e, f, g, h, ..] = digest;
     u64::from_le_bytes([a, b, c, d, e, f, g, h])

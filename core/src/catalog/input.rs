@@ -223,16 +223,82 @@ pub enum Polarity {
     Auto,
 }
 
-/// What a model gives: a tensor of float32, shape `[N, labels]`.
+/// What a model says of an image.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// One of its labels.
+    #[default]
+    Classify,
+    /// Any number of its labels.
+    Multilabel,
+    /// Boxes, each with one of its labels.
+    Detect,
+    /// A vector.
+    Embed,
+}
+
+impl Task {
+    /// The name in `model.toml` and in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Classify => "classify",
+            Self::Multilabel => "multilabel",
+            Self::Detect => "detect",
+            Self::Embed => "embed",
+        }
+    }
+}
+
+/// How a detector's output tensors hold boxes.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BoxFormat {
+    /// `[N, boxes, 5 + labels]`: centre and size in pixels, the box's score, the labels' scores.
+    Yolov5,
+    /// `[N, 4 + labels, boxes]`: centre and size in pixels, the labels' scores. YOLOv8, YOLOv9, YOLO11 and others.
+    Yolov8,
+    /// `[N, boxes, 6]`: two corners in pixels, score, label. Nothing overlaps any more.
+    Corners,
+    /// `[N, boxes, classes]` and `[N, boxes, 4]`: logits; centre and size as parts of the image.
+    Detr,
+}
+
+/// What a model gives, and how it becomes a result.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", schema(as = ModelOutput))]
 pub struct Output {
     /// The tensor's name; the model's only output where it is left out.
-    #[serde(default)]
     pub name: Option<String>,
     /// The scores are logits and become probabilities by a softmax.
-    #[serde(default)]
     pub softmax: bool,
+    /// The scores are logits and become probabilities by a sigmoid each.
+    pub sigmoid: bool,
+    /// Least score of a label of a multi-label model, or of a box.
+    pub threshold: f32,
+    /// How boxes are read; of detectors only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boxes: Option<Boxes>,
+    /// A vector is divided by its Euclidean norm.
+    pub normalize: bool,
+}
+
+/// How a detector's boxes are read.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", schema(as = ModelBoxes))]
+pub struct Boxes {
+    /// How the tensors hold them.
+    pub format: BoxFormat,
+    /// Name of the second tensor, of [`BoxFormat::Detr`] only.
+    pub tensor: Option<String>,
+    /// Of two boxes with the same label whose intersection is a larger part of their union, the one with the lower score is
+    /// dropped.
+    pub iou: f32,
+    /// Most boxes in a result.
+    pub max_boxes: u16,
 }

@@ -8,10 +8,12 @@
 //! | `description` | the fields of `model.toml`, merged and checked |
 //! | `exports/` | files of other tools, translated into these fields |
 //! | `onnx_file`, `files` | what the ONNX file says of itself; external data and the digest |
+//! | `detector` | which of an ONNX file's outputs hold boxes, and how |
 //! | `model`, `input`, `device` | what the rest of the program knows of a model |
 //! | `watch`, `follow` | changes while a program runs |
 
 mod description;
+mod detector;
 mod device;
 mod exports;
 mod files;
@@ -29,7 +31,8 @@ use std::sync::Arc;
 pub use device::{Device, UnknownDevice};
 pub use files::ModelFiles;
 pub use input::{
-    Channels, CropRounding, Decode, Filter, Input, Layout, Output, Place, Polarity, Profile, Resize,
+    BoxFormat, Boxes, Channels, CropRounding, Decode, Filter, Input, Layout, Output, Place,
+    Polarity, Profile, Resize, Task,
 };
 pub use model::{CatalogError, DESCRIPTION, Model, PREPARATION_VERSION};
 pub use package::{FieldValue, Package};

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::device::Device;
-use super::input::{Input, Output};
+use super::input::{Input, Output, Task};
 use crate::job::ModelName;
 use crate::key::{Digest, PredictionKey};
+use crate::output::Meaning;
 
 /// The file that describes a model, or overrules what other files say of it.
 pub const DESCRIPTION: &str = "model.toml";
@@ -32,7 +33,9 @@ pub struct Model {
     pub external: Vec<String>,
     /// Digest of the ONNX file and its external data.
     pub digest: Digest,
-    /// Labels, in the order of the model's scores.
+    /// What it says of an image.
+    pub task: Task,
+    /// Labels, in the order of the model's scores; none where the result is a vector.
     pub labels: Arc<[String]>,
     /// Most images in one inference.
     pub max_batch: usize,
@@ -44,8 +47,8 @@ pub struct Model {
     pub input: Input,
     /// What the model gives.
     pub output: Output,
-    /// Identifies how images are prepared and scores finished: [`PREPARATION_VERSION`] and the `[input]` and `[output]`
-    /// sections. Part of every cache key.
+    /// Identifies how images are prepared and results finished: [`PREPARATION_VERSION`], the task, and the `[input]` and
+    /// `[output]` sections. Part of every cache key.
     pub preprocessing: u64,
 }
 
@@ -54,6 +57,16 @@ impl Model {
     #[must_use]
     pub fn answers(&self, key: &PredictionKey) -> bool {
         key.model == self.digest && key.preprocessing == self.preprocessing
+    }
+
+    /// What the values of its results mean.
+    #[must_use]
+    pub fn meaning(&self) -> Meaning {
+        Meaning {
+            task: self.task,
+            threshold: self.output.threshold,
+            labels: Arc::clone(&self.labels),
+        }
     }
 
     /// Whether nothing would change with the other one in its place; where the file lies is nothing.
@@ -67,6 +80,7 @@ impl Model {
             file: _,
             external: _,
             digest,
+            task,
             labels,
             max_batch,
             device,
@@ -77,7 +91,7 @@ impl Model {
         } = self;
         (name, version, description) == (&other.name, &other.version, &other.description)
             && (digest, preprocessing) == (&other.digest, &other.preprocessing)
-            && (labels, max_batch) == (&other.labels, &other.max_batch)
+            && (task, labels, max_batch) == (&other.task, &other.labels, &other.max_batch)
             && (device, device_strict) == (&other.device, &other.device_strict)
             && (input, output) == (&other.input, &other.output)
     }

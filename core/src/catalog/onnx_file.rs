@@ -17,6 +17,7 @@ const MAX_DEPTH: u32 = 16;
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct OnnxFile {
     pub(super) inputs: Vec<TensorInfo>,
+    pub(super) outputs: Vec<TensorInfo>,
     /// `metadata_props`, as export tools write them.
     pub(super) metadata: Vec<(String, String)>,
     /// Locations of external data, relative to the file's folder.
@@ -25,7 +26,7 @@ pub(super) struct OnnxFile {
     weights: BTreeSet<String>,
 }
 
-/// An input tensor.
+/// An input or output tensor.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct TensorInfo {
     pub(super) name: String,
@@ -106,8 +107,13 @@ impl Reader {
             (1, Value::Part(end)) => reader.node(end, depth),
             (5, Value::Part(end)) => reader.tensor(end),
             (11, Value::Part(end)) if depth == 0 => {
-                let input = reader.input(end)?;
+                let input = reader.tensor_info(end)?;
                 reader.found.inputs.push(input);
+                Ok(())
+            }
+            (12, Value::Part(end)) if depth == 0 => {
+                let output = reader.tensor_info(end)?;
+                reader.found.outputs.push(output);
                 Ok(())
             }
             // A sparse tensor: its values and its indices.
@@ -157,7 +163,7 @@ impl Reader {
         })
     }
 
-    fn input(&mut self, end: u64) -> io::Result<TensorInfo> {
+    fn tensor_info(&mut self, end: u64) -> io::Result<TensorInfo> {
         let mut info = TensorInfo::default();
         self.each(end, |reader, field, value| match (field, value) {
             (1, Value::Part(end)) => {
@@ -289,6 +295,12 @@ mod tests {
             dimensions: vec![None, Some(3), Some(8), Some(8)],
         };
         assert_eq!(file.inputs, [input]);
+        let output = TensorInfo {
+            name: "scores".to_owned(),
+            element: 1,
+            dimensions: vec![None, Some(3)],
+        };
+        assert_eq!(file.outputs, [output]);
         assert!(file.external.is_empty());
     }
 

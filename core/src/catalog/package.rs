@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use super::description::{self, Fields, InputFields, Labels, Merged, OutputFields, Problem};
 use super::files::is_within;
-use super::input::{Channels, Layout, Output};
+use super::input::{Channels, Layout, Task};
 use super::model::{CatalogError, DESCRIPTION, Model, PREPARATION_VERSION};
 use super::onnx_file::{OnnxFile, TensorInfo};
-use super::{exports, files};
+use super::{detector, exports, files};
 
 /// Images in one inference where no file says it.
 const DEFAULT_MAX_BATCH: u16 = 16;
@@ -176,11 +176,13 @@ impl<'f> Reading<'f> {
 
     /// Makes a model of what all files say.
     fn model(&self, fields: Fields, file: &str, graph: OnnxFile) -> Result<Model, Problem> {
-        let input = fields.input.finish()?;
-        let output = Output {
-            name: fields.output.name,
-            softmax: fields.output.softmax.unwrap_or_default(),
-        };
+        let mut input = fields.input.finish()?;
+        let task = fields.task.unwrap_or_default();
+        let labels = self.labels(fields.labels, task)?;
+        let output = detector::complete(fields.output, task, labels.len(), &graph.outputs)?;
+        let mut output = output.finish(task)?;
+        input.name = input.name.or_else(|| only(&graph.inputs));
+        output.name = output.name.or_else(|| only(&graph.outputs));
         let max_batch = fields.max_batch.unwrap_or(DEFAULT_MAX_BATCH);
         if !(1..=1024).contains(&max_batch) {
             return Err(Problem::new(
@@ -199,11 +201,12 @@ impl<'f> Reading<'f> {
             name: fields.name.map_or_else(|| self.default_name(), Ok)?,
             version,
             description: fields.description.unwrap_or_default(),
-            labels: self.labels(fields.labels)?,
+            task,
+            labels,
             max_batch: usize::from(max_batch),
             device: fields.device,
             device_strict: fields.device_strict.unwrap_or_default(),
-            preprocessing: description::preparation(&input, &output, PREPARATION_VERSION),
+            preprocessing: description::preparation(task, &input, &output, PREPARATION_VERSION),
             folder: self.folder.to_owned(),
             file: path,
             external: graph.external.into_iter().collect(),
@@ -244,8 +247,9 @@ impl<'f> Reading<'f> {
         })
     }
 
-    fn labels(&self, labels: Option<Labels>) -> Result<Arc<[String]>, Problem> {
+    fn labels(&self, labels: Option<Labels>, task: Task) -> Result<Arc<[String]>, Problem> {
         let labels = match labels {
+            _ if task == Task::Embed => return Ok(Arc::default()),
             Some(Labels::Listed(labels)) => labels,
             Some(Labels::File(file)) if !is_within(&file) => {
                 return Err(Problem::new(
@@ -294,6 +298,14 @@ impl<'f> Reading<'f> {
             path,
             problem: format!("{line}{field}: {text}"),
         }
+    }
+}
+
+/// The name of a tensor that is the only one.
+fn only(tensors: &[TensorInfo]) -> Option<String> {
+    match tensors {
+        [tensor] => Some(tensor.name.clone()),
+        _ => None,
     }
 }
 
@@ -469,7 +481,7 @@ mod tests {
                 "hf-clip",
                 "config.json",
                 "ForImageClassification",
-                "Model",
+                "ForSemanticSegmentation",
                 "architectures",
             ),
             ("hf-clip", "config.json", "\"4\"", "\"5\"", "id2label"),

@@ -9,6 +9,7 @@ use serde::de::{DeserializeOwned, IntoDeserializer as _};
 
 use crate::clock::UnixMillis;
 use crate::job_state::JobState;
+use crate::output::Output;
 use crate::store::{End, Record, Seed};
 
 /// The error code of a command on a key that holds another type.
@@ -73,6 +74,18 @@ impl Fields {
         })
     }
 
+    /// The result. Records of an earlier version do not name the task, which was to classify.
+    fn output(&self) -> Result<Output, Damage> {
+        let mut json: serde_json::Value = self.json("answer")?;
+        if let Some(fields) = json.as_object_mut() {
+            fields.entry("task").or_insert("classify".into());
+        }
+        Output::deserialize(json).map_err(|source| Damage {
+            field: "answer",
+            source: Some(source),
+        })
+    }
+
     /// What `read` reads, where there is such a field.
     fn optional<T>(
         &self,
@@ -114,7 +127,7 @@ fn record(fields: &Fields) -> Result<Record, Damage> {
         started_at: fields.optional("started", Fields::number)?.map(UnixMillis),
         finished_at: fields.optional("finished", Fields::number)?.map(UnixMillis),
         expires_at: UnixMillis(fields.number("expires")?),
-        output: succeeded.then(|| fields.json("answer")).transpose()?,
+        output: succeeded.then(|| fields.output()).transpose()?,
         failure: failed.then(|| fields.json("answer")).transpose()?,
         cost: fields.optional("cost", Fields::json)?.unwrap_or_default(),
         cached: fields.optional("cached", Fields::number::<u8>)? == Some(1),
@@ -175,6 +188,16 @@ mod tests {
             (Some(7), UnixMillis(9), 4)
         );
         assert!(read(Value::Map(Vec::new())).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_result_of_an_earlier_version_is_a_classification() {
+        let text = serde_json::to_string(&seed()).unwrap();
+        let answer = answer(&End::Succeeded(output())).unwrap();
+        let earlier = answer.replacen(r#""task":"classify","#, "", 1);
+        assert_ne!(earlier, answer);
+        let record = read(hash(&fields(&text, &earlier))).unwrap().unwrap();
+        assert_eq!(record.output, Some(output()));
     }
 
     /// Programs of two versions share the records during a rolling update.

@@ -8,7 +8,6 @@ use selvage_core::BoxError;
 use selvage_core::cache::Cached;
 use selvage_core::key::PredictionKey;
 use selvage_core::outcome::Cost;
-use selvage_core::output::Output;
 use selvage_core::program::repeat;
 use selvage_core::store::{Completion, End, Record};
 use tokio::time::timeout;
@@ -64,7 +63,8 @@ pub(crate) fn completion(
 ) -> Completion {
     let model = gateway.models.of_key(&record.seed.key);
     let answer = cached.zip(model).and_then(|(cached, model)| {
-        Output::rank(&cached.scores, &model.labels, record.seed.submission.top_k)
+        let top_k = record.seed.submission.top_k;
+        model.meaning().output(&cached.scores, top_k)
     });
     let cached = answer.is_some();
     Completion {

@@ -246,6 +246,14 @@ impl<'a> JobView<'a> {
         }
     }
 
+    /// The vector that is its result.
+    pub(crate) fn vector(&self) -> Option<&[f32]> {
+        match self.output.as_deref()? {
+            Output::Embed { embedding } => Some(embedding),
+            Output::Classify { .. } | Output::Multilabel { .. } | Output::Detect { .. } => None,
+        }
+    }
+
     /// A job that failed within its client's wait, or an image of a batch that was refused and has no job.
     #[must_use]
     pub fn failed(failed: &Failed<'a>, finished_at: UnixMillis) -> Self {

@@ -7,7 +7,6 @@ use selvage_core::clock::UnixMillis;
 use selvage_core::job::{JobId, Priority};
 use selvage_core::job_state::JobState;
 use selvage_core::outcome::{Cost, Failure, FailureCode};
-use selvage_core::output::Output;
 use selvage_core::store::{Completion, End, JobStore as _, Seed, WorkerStore as _};
 use selvage_gateway::background::sweeper;
 
@@ -151,9 +150,9 @@ async fn cancellation_depends_on_the_state() {
 #[tokio::test]
 async fn only_a_cancellation_can_be_repeated_after_the_end() {
     let rig = Rig::new(Plan::default());
-    let labels = &rig.catalog.models()[0].labels;
+    let meaning = rig.catalog.models()[0].meaning();
     let ends = [
-        End::Succeeded(Output::rank(&scores(), labels, 1).unwrap()),
+        End::Succeeded(meaning.output(&scores(), 1).unwrap()),
         End::Failed(Failure::new(FailureCode::InvalidImage, "cut")),
         End::Canceled,
         End::Expired,

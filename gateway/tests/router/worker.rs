@@ -7,7 +7,6 @@ use selvage_core::cache::{Cache as _, MemoryCache};
 use selvage_core::catalog::Catalog;
 use selvage_core::job::{Job, Priority};
 use selvage_core::outcome::{Cost, Outcome};
-use selvage_core::output::Output;
 use selvage_core::queue::Queue as _;
 use selvage_core::queue::memory::MemoryQueue;
 use selvage_core::store::{Claim, Completion, End, MemoryStore, Seed, WorkerStore as _};
@@ -56,10 +55,10 @@ impl Worker {
             batch_size: 4,
         };
         if let Some(submission) = &job.submission {
-            let labels = &self.catalog.models()[0].labels;
+            let meaning = self.catalog.models()[0].meaning();
             let end = match &outcome {
                 Outcome::Succeeded(scores) => {
-                    End::Succeeded(Output::rank(scores, labels, submission.top_k).unwrap())
+                    End::Succeeded(meaning.output(scores, submission.top_k).unwrap())
                 }
                 Outcome::Failed(failure) => End::Failed(failure.clone()),
                 Outcome::Canceled => End::Canceled,

@@ -1,4 +1,4 @@
-"""Client of Selvage, an HTTP server for ONNX image classifiers. The package also contains the server: `selvage serve`."""
+"""Client of Selvage, an HTTP server for ONNX image models. The package also contains the server: `selvage serve`."""
 
 from ._api import Image, PredictOptions, SubmitOptions
 from ._async_client import AsyncClient
@@ -15,7 +15,7 @@ from ._errors import (
     WaitTimeoutError,
     WebhookError,
 )
-from ._jobs import Job, Label, Model, Output, Queue, Status
+from ._jobs import Detection, Detections, Embedding, Job, Label, Labels, Model, Output, Queue, Result, Status
 from ._many import Prediction, Progress
 from .webhooks import WebhookMessage, verify_webhook
 
@@ -25,10 +25,14 @@ __all__ = [
     "AuthenticationError",
     "BusyError",
     "Client",
+    "Detection",
+    "Detections",
+    "Embedding",
     "Image",
     "Job",
     "JobError",
     "Label",
+    "Labels",
     "Model",
     "NotSelvageError",
     "NotSentError",
@@ -37,6 +41,7 @@ __all__ = [
     "Prediction",
     "Progress",
     "Queue",
+    "Result",
     "SelvageError",
     "Status",
     "SubmitOptions",

@@ -5,6 +5,7 @@
 
 mod error;
 mod reference;
+mod result;
 
 use std::fs;
 use std::io::{self, Write};
@@ -13,23 +14,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use selvage_core::catalog::{DESCRIPTION, FieldValue, Model, Package};
+use selvage_core::outcome::Scores;
 use selvage_core::tensor::{self, Datatype};
 
 pub use error::CheckError;
 use error::{file_error, image_error};
-use reference::by_score;
 
 use crate::config::{EngineSettings, ModelCommand};
 use crate::image::Preparer;
 use crate::image::decode::Limits;
 use crate::image::tensor::Normaliser;
 use crate::onnx::session::{RunsOn, Runtime};
-use crate::onnx::{ModelError, Predictor, load, scores};
+use crate::onnx::{ModelError, Predictor, load};
+use crate::output::Finisher;
 
 /// Longest value in the list of fields; labels may be thousands.
 const MAX_VALUE: usize = 60;
-/// Labels that are shown of an image.
-const TOP: usize = 5;
+/// Labels, boxes or values that are shown of an image.
+const TOP: u16 = 5;
 /// Runs whose fastest is the cost: what disturbs a run only makes it slower.
 const RUNS: usize = 5;
 
@@ -85,6 +87,14 @@ fn list(package: &Package, out: &mut impl Write) -> io::Result<()> {
             value.field, value.source
         )?;
     }
+    if package.values.iter().all(|value| value.field != "task") {
+        let task = model.task.as_str();
+        writeln!(out, "  {:<18} {task:<MAX_VALUE$}  default", "task")?;
+    }
+    if let Some(boxes) = &model.output.boxes {
+        let format = serde_json::to_string(&boxes.format).unwrap_or_default();
+        writeln!(out, "  {:<18} {format}", "format of boxes")?;
+    }
     writeln!(out, "  {:<18} {}", "number of labels", model.labels.len())
 }
 
@@ -131,7 +141,7 @@ impl Candidate {
         })
     }
 
-    /// Prints the best labels of an image, or of a grey one, and what they cost.
+    /// Prints the result for an image, or for a grey one, and what it costs.
     fn try_out(&mut self, image: Option<&Path>, out: &mut impl Write) -> Result<(), CheckError> {
         let bytes = match image {
             Some(path) => fs::read(path).map_err(|source| file_error(path, source))?,
@@ -147,14 +157,13 @@ impl Candidate {
         }
         let predictor = self.predictor.as_mut();
         let (alone, found) = predict(predictor, &batch[..self.model.input.values()], 1);
-        let mut found = found?;
+        let found = found?;
         let (together, ran) = predict(predictor, &batch, images);
         ran?;
-        finish(&self.model, &mut found);
-        writeln!(out, "best labels")?;
-        for at in by_score(&found).into_iter().take(TOP) {
-            writeln!(out, "  {:.4}  {} ({at})", found[at], self.model.labels[at])?;
-        }
+        let finished = Finisher::new(&self.model).finish(&found, prepared.frame());
+        let meaning = self.model.meaning();
+        let result = finished.and_then(|values| meaning.output(&Scores::new(values), TOP));
+        result::show(result, out)?;
         let millis = |span: Duration| span.as_secs_f64() * 1_000.0;
         writeln!(out, "cost per image")?;
         writeln!(out, "  {:.2} ms to decode and prepare", millis(decoded))?;
@@ -175,15 +184,9 @@ impl Candidate {
         let prepared = prepared.map_err(|source| image_error(image, source))?;
         let mut tensor = vec![0.0; prepared.len()];
         self.normaliser.fill(&prepared, &mut tensor);
-        let mut scores = self.predictor.predict(&tensor, 1)?;
-        finish(&self.model, &mut scores);
-        Ok(scores)
-    }
-}
-
-fn finish(model: &Model, scores: &mut [f32]) {
-    if model.output.softmax {
-        scores::softmax(scores);
+        let raw = self.predictor.predict(&tensor, 1)?;
+        let finished = Finisher::new(&self.model).finish(&raw, prepared.frame());
+        finished.ok_or_else(|| ModelError::Run("its values are no numbers".to_owned()).into())
     }
 }
 

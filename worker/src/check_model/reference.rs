@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use selvage_core::catalog::Model;
+use selvage_core::catalog::{Model, Task};
 
 use super::error::{CheckError, file_error};
 
@@ -19,6 +19,13 @@ pub(super) fn compare(
     score: impl FnMut(&Path) -> Result<Vec<f32>, CheckError>,
     out: &mut impl Write,
 ) -> Result<(), CheckError> {
+    if !matches!(model.task, Task::Classify | Task::Multilabel) {
+        let text = format!(
+            "only scores of labels are compared, the task is {}",
+            model.task.as_str()
+        );
+        return Err(problem(path, text));
+    }
     writeln!(out, "reference {}", path.display())?;
     if path.is_dir() {
         compare_labels(path, model, score, out)
@@ -130,7 +137,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, CheckError> {
 }
 
 /// Places of the scores, the best first.
-pub(super) fn by_score(scores: &[f32]) -> Vec<usize> {
+fn by_score(scores: &[f32]) -> Vec<usize> {
     let mut best: Vec<usize> = (0..scores.len()).collect();
     best.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
     best

@@ -122,7 +122,7 @@ pub(crate) fn gone() -> End {
 mod tests {
     use std::time::Duration;
 
-    use selvage_core::catalog::{Channels, Input, Output};
+    use selvage_core::catalog::{Channels, Input, Output, Task};
     use selvage_core::job::{CachePolicy, JobId};
     use selvage_core::key::{Digest, PredictionKey};
     use selvage_core::outcome::Scores;
@@ -138,6 +138,7 @@ mod tests {
             file: "tiny.onnx".into(),
             external: Vec::new(),
             digest: Digest::of(b"model"),
+            task: Task::Classify,
             labels: vec!["a".to_owned()].into(),
             max_batch: 1,
             device: None,

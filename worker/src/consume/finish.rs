@@ -10,7 +10,6 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use selvage_core::job::{Priority, ReplyAddress};
 use selvage_core::outcome::{Failure, FailureCode, Outcome, Report, Scores};
-use selvage_core::output::Output;
 use selvage_core::program::trace::{self, Processed};
 use selvage_core::program::{RetryPolicy, failpoint};
 use selvage_core::store::{Completion, End as RecordEnd, StoreError};
@@ -240,9 +239,9 @@ fn completion(ended: &Completed) -> Option<Completion> {
                 .submission
                 .as_ref()
                 .map_or(1, |submission| submission.top_k);
-            Output::rank(scores, &ended.task.labels, top_k).map_or_else(
+            ended.task.meaning.output(scores, top_k).map_or_else(
                 || {
-                    let detail = "the model's scores do not fit its labels";
+                    let detail = "the model's values are not of its task";
                     RecordEnd::Failed(Failure::new(FailureCode::InferenceFailed, detail))
                 },
                 RecordEnd::Succeeded,

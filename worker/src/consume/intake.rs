@@ -65,7 +65,7 @@ impl Arrival {
             running: None,
             arrived: self.at,
             delivery_guard,
-            labels: Arc::clone(&self.loaded.model.labels),
+            meaning: self.loaded.model.meaning(),
         };
         self.jobs.into_iter().zip(guards).map(task).collect()
     }

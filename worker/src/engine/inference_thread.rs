@@ -25,7 +25,8 @@ use super::task::{Completed, Completions, CountAttempts, DecodedJob, End, Task};
 use crate::image::tensor::Normaliser;
 use crate::image::{ImageError, Prepared, Preparer};
 use crate::metrics::ModelMetrics;
-use crate::onnx::{ModelError, Open, Predictor, scores};
+use crate::onnx::{ModelError, Open, Predictor};
+use crate::output::Finisher;
 
 /// What one thread works with.
 pub(super) struct InferenceThread {
@@ -36,7 +37,7 @@ pub(super) struct InferenceThread {
     normaliser: Normaliser,
     /// The batch that is run next, filled image by image.
     tensor: Vec<f32>,
-    softmax: bool,
+    finisher: Finisher,
     clock: Clock,
     starts: Arc<dyn CountAttempts>,
     completions: Completions,
@@ -53,7 +54,7 @@ impl InferenceThread {
             preparer: Preparer::new(spec.model.input.clone(), spec.limits),
             normaliser: Normaliser::new(&spec.model.input),
             tensor: Vec::new(),
-            softmax: spec.model.output.softmax,
+            finisher: Finisher::new(&spec.model),
             clock: spec.clock.clone(),
             starts: Arc::clone(&spec.starts),
             completions: spec.completions.clone(),
@@ -286,21 +287,20 @@ impl InferenceThread {
 
     fn answer(&self, batch: Vec<DecodedJob>, all: &[f32], took: Duration) {
         let images = batch.len();
-        let end = |(ready, scores): (DecodedJob, &[f32])| {
-            let mut scores = scores.to_vec();
-            if self.softmax {
-                scores::softmax(&mut scores);
-            }
-            let outcome = if scores::are_finite(&scores) {
-                Outcome::Succeeded(Scores::new(scores))
-            } else {
-                let code = match ready.image {
-                    Prepared::Pixels(_) => FailureCode::InferenceFailed,
-                    // Whoever chooses the floats can choose such as no model survives.
-                    Prepared::Values(_) => FailureCode::InvalidImage,
-                };
-                let detail = "the model's scores for this image are no numbers";
-                Outcome::Failed(Failure::new(code, detail))
+        let values = all.len() / images;
+        let end = |(at, ready): (usize, DecodedJob)| {
+            let raw = &all[at * values..(at + 1) * values];
+            let outcome = match self.finisher.finish(raw, ready.image.frame()) {
+                Some(values) => Outcome::Succeeded(Scores::new(values)),
+                None => {
+                    let code = match ready.image {
+                        Prepared::Pixels(..) => FailureCode::InferenceFailed,
+                        // Whoever chooses the floats can choose such as no model survives.
+                        Prepared::Values(_) => FailureCode::InvalidImage,
+                    };
+                    let detail = "the model's values for this image are no numbers";
+                    Outcome::Failed(Failure::new(code, detail))
+                }
             };
             let cost = Cost {
                 inference_us: micros(took),
@@ -309,8 +309,7 @@ impl InferenceThread {
             };
             ready.task.ends(End::Outcome(outcome), cost)
         };
-        let labels = (all.len() / images).max(1);
-        let ended = batch.into_iter().zip(all.chunks_exact(labels)).map(end);
+        let ended = batch.into_iter().enumerate().map(end);
         self.completions.send_blocking(ended.collect());
     }
 }

@@ -1,11 +1,11 @@
 //! A job on its way through the engine, and its way out.
 
 use std::fmt::Debug;
-use std::sync::Arc;
 use std::time::Instant;
 
 use selvage_core::job::{Job, Priority};
 use selvage_core::outcome::{Cost, Failure, Outcome};
+use selvage_core::output::Meaning;
 use tokio::sync::mpsc;
 
 use crate::engine::delivery_guard::DeliveryGuard;
@@ -28,8 +28,8 @@ pub struct Task {
     pub arrived: Instant,
     /// Its share in the delivery.
     pub delivery_guard: DeliveryGuard,
-    /// What the scores of its model stand for.
-    pub labels: Arc<[String]>,
+    /// What the values of its model mean.
+    pub meaning: Meaning,
 }
 
 /// A decoded job.

@@ -8,6 +8,7 @@ use super::decode::Decoded;
 use super::error::ImageError;
 use super::prepared::Prepared;
 use super::raster::{Colour, Raster};
+use super::resize::Size;
 
 /// What a tensor is to become.
 pub(super) enum InputTensor {
@@ -48,6 +49,7 @@ pub(super) fn read(
                 pixels.iter_mut().for_each(|pixel| pixel.reverse());
             }
             Ok(InputTensor::Picture(Decoded {
+                size: Size::of(&raster),
                 raster,
                 orientation: Orientation::NoTransforms,
                 lacks_end: false,

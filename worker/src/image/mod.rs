@@ -6,6 +6,7 @@
 pub mod content;
 pub mod decode;
 mod error;
+pub mod frame;
 mod input_tensor;
 mod prepared;
 pub mod raster;
@@ -18,6 +19,7 @@ use selvage_core::catalog::{Channels, Decode, Input, Polarity, Profile, Resize};
 
 use content::Background;
 use decode::{DecodeTarget, Decoded, Limits};
+use frame::Frame;
 use input_tensor::InputTensor;
 use resize::{Resizer, Size};
 
@@ -68,7 +70,8 @@ impl Preparer {
                 }
             };
             self.lacked_end = decoded.lacks_end;
-            Ok(Prepared::Pixels(self.shape(decoded)))
+            let (pixels, frame) = self.shape(decoded);
+            Ok(Prepared::Pixels(pixels, frame))
         }));
         prepared.unwrap_or_else(|_panic| {
             // Whatever it was doing, its buffers are not to be trusted.
@@ -94,10 +97,11 @@ impl Preparer {
     ///
     /// Such an image is only negated where its edge is lighter than half on average. Measured on all 70,000 images of
     /// Fashion-MNIST: not one is altered, and each one's negative is turned back into the original.
-    fn shape(&mut self, decoded: Decoded) -> Vec<u8> {
+    fn shape(&mut self, decoded: Decoded) -> (Vec<u8>, Frame) {
         let Decoded {
             raster,
             orientation,
+            size,
             ..
         } = decoded;
         let model = Size::new(self.input.width, self.input.height);
@@ -111,7 +115,10 @@ impl Preparer {
             if negate {
                 raster.negate();
             }
-            return raster.pixels;
+            return (
+                raster.pixels,
+                Frame::whole(model, size.oriented(orientation)),
+            );
         }
         let background = Background::of(&raster);
         let region = if self.input.trim {
@@ -121,13 +128,14 @@ impl Preparer {
         };
         let input = &self.input;
         let plan = resize::plan(region, input, orientation);
+        let frame = Frame::of(&plan, Size::of(&raster), size, orientation);
         let mut scaled = self
             .resizer
             .scale(&raster, &plan, input)
             .oriented(orientation);
         let background = content::polarise(&mut scaled, &background, input.polarity);
         if input.resize != Resize::Fit {
-            return scaled.pixels;
+            return (scaled.pixels, frame);
         }
         let mut margin = background.to_vec();
         if let Some(pad) = &input.pad {
@@ -136,8 +144,10 @@ impl Preparer {
                 margin.reverse();
             }
         }
+        let sides = (scaled.width, scaled.height);
+        let offset = raster::margins((model.width, model.height), sides, input.place);
         let padded = scaled.placed_in(model.width, model.height, &margin, input.place);
-        padded.pixels
+        (padded.pixels, frame.moved(offset))
     }
 }
 

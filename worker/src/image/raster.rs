@@ -139,11 +139,8 @@ impl Raster {
         }
         let channels = self.colour.channels();
         let mut pixels: Vec<u8> = margin[..channels].repeat(width as usize * height as usize);
-        let before = |area: u32, side: u32| match place {
-            Place::Center => (area - side) as usize / 2,
-            Place::TopLeft => 0,
-        };
-        let (left, top) = (before(width, self.width), before(height, self.height));
+        let (left, top) = margins((width, height), (self.width, self.height), place);
+        let (left, top) = (left as usize, top as usize);
         let row = self.width as usize * channels;
         for (y, line) in self.pixels.chunks_exact(row).enumerate() {
             let at = ((top + y) * width as usize + left) * channels;
@@ -155,6 +152,15 @@ impl Raster {
             pixels,
             ..self
         }
+    }
+}
+
+/// How far a picture lies from the left and top edge of a larger area.
+#[must_use]
+pub const fn margins(area: (u32, u32), picture: (u32, u32), place: Place) -> (u32, u32) {
+    match place {
+        Place::Center => ((area.0 - picture.0) / 2, (area.1 - picture.1) / 2),
+        Place::TopLeft => (0, 0),
     }
 }
 

@@ -43,10 +43,10 @@ impl Size {
 /// A part of a picture, in pixels; edges may lie between pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Region {
-    left: f64,
-    top: f64,
-    width: f64,
-    height: f64,
+    pub(super) left: f64,
+    pub(super) top: f64,
+    pub(super) width: f64,
+    pub(super) height: f64,
 }
 
 impl Region {
@@ -162,7 +162,7 @@ pub fn plan(region: Region, input: &Input, orientation: Orientation) -> Plan {
 }
 
 /// Whether the axes of a stored picture run backwards in the upright one.
-const fn flips(orientation: Orientation) -> (bool, bool) {
+pub(super) const fn flips(orientation: Orientation) -> (bool, bool) {
     match orientation {
         Orientation::NoTransforms | Orientation::Rotate90FlipH => (false, false),
         Orientation::FlipHorizontal | Orientation::Rotate270 => (true, false),

@@ -39,7 +39,7 @@ impl Normaliser {
     /// When `image` and `tensor` differ in length: they are not of the same model.
     pub fn fill(&self, image: &Prepared, tensor: &mut [f32]) {
         match image {
-            Prepared::Pixels(pixels) => self.normalise(pixels, tensor),
+            Prepared::Pixels(pixels, _) => self.normalise(pixels, tensor),
             Prepared::Values(values) => tensor.copy_from_slice(values),
         }
     }

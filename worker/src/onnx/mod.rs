@@ -7,8 +7,8 @@ mod device_rules;
 mod libraries;
 pub mod load;
 mod placement;
-pub mod scores;
 pub mod session;
+mod shape;
 #[cfg(test)]
 mod tests;
 mod trial;
@@ -29,7 +29,8 @@ pub trait Predictor: Send {
         Placement::whole(Device::Cpu)
     }
 
-    /// Raw scores of `images` images whose tensors follow each other in `input`: labels together, image by image.
+    /// Raw values of `images` images whose tensors follow each other in `input`: equally many for each image, image by image.
+    /// [`crate::output::Finisher`] makes results of them.
     ///
     /// # Errors
     /// [`ModelError::Run`] and [`ModelError::OutOfMemory`]: the predictor may be used again; [`ModelError::DeviceLost`]: it may not.

@@ -15,12 +15,13 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{RunOptions, Session, SessionInputValue, SessionOutputs};
 use ort::value::{Outlet, Tensor, TensorElementType, TensorRef};
 use parking_lot::Mutex as Lock;
-use selvage_core::catalog::{Device, Layout, Model, ModelFiles};
+use selvage_core::catalog::{BoxFormat, Device, Layout, Model, ModelFiles};
 use selvage_core::registry::Placement;
 
 use super::device_rules::{batch_sizes, failure};
 use super::placement::{self, NodeCounts};
-use super::trial::{check_alone, check_shape, noise};
+use super::shape;
+use super::trial::{check_alone, check_values, noise};
 use super::{BreakOff, ModelError, Predictor};
 
 /// How long a session may be warmed beyond its largest and smallest batch.
@@ -83,10 +84,10 @@ pub struct OnnxPredictor {
     input_name: String,
     /// What the input's values are; they come as float32.
     element: TensorElementType,
-    output_name: String,
+    /// The outputs that are read, in this order.
+    output_names: Vec<String>,
     /// Dimensions after the first.
     shape: [usize; 3],
-    labels: usize,
     max_batch: usize,
     /// The sizes of batches, ascending; others are filled up with zeros. None where any size will do.
     sizes: Vec<usize>,
@@ -131,14 +132,12 @@ impl OnnxPredictor {
         let input = pick(session.inputs(), model.input.name.as_deref(), "input").map_err(unfit)?;
         if session.inputs().len() > 1 {
             return Err(unfit(format!(
-                "input: the model has {} inputs ({}); an image classifier has one",
+                "input: the model has {} inputs ({}); a model of images has one",
                 session.inputs().len(),
                 names(session.inputs())
             )));
         }
-        let output =
-            pick(session.outputs(), model.output.name.as_deref(), "output").map_err(unfit)?;
-        check_type(output, "output", OUTPUTS).map_err(unfit)?;
+        let output_names = outputs(session.outputs(), model).map_err(unfit)?;
         let fixed_batch = check_input(input, model).map_err(unfit)?;
         let options = run_options().map_err(|error| ModelError::Runtime(error.to_string()))?;
         let mut predictor = Self {
@@ -147,9 +146,8 @@ impl OnnxPredictor {
                 .dtype()
                 .tensor_type()
                 .unwrap_or(TensorElementType::Float32),
-            output_name: output.name().to_owned(),
+            output_names,
             shape: dimensions(model),
-            labels: model.labels.len(),
             max_batch: fixed_batch.map_or(model.max_batch, |n| n.min(model.max_batch)),
             sizes: fixed_batch.map_or_else(|| batch_sizes(on.device, model.max_batch), |n| vec![n]),
             padded: Vec::new(),
@@ -169,12 +167,15 @@ impl OnnxPredictor {
         let image: usize = self.shape.iter().product();
         let noise = noise(model, images);
         let started = Instant::now();
-        let together = self.test_run(&noise, images)?;
+        let together = self.test_run(model, &noise, images)?;
+        let values = together.len() / images;
+        let boxes = model.output.boxes.as_ref();
+        let sorts = boxes.is_some_and(|boxes| boxes.format == BoxFormat::Corners);
         for at in [0, images - 1] {
             let own = &noise[at * image..(at + 1) * image];
-            let (alone, again) = (self.test_run(own, 1)?, self.test_run(own, 1)?);
-            let in_batch = &together[at * self.labels..(at + 1) * self.labels];
-            check_alone(&alone, &again, in_batch, &together)?;
+            let (alone, again) = (self.test_run(model, own, 1)?, self.test_run(model, own, 1)?);
+            let in_batch = &together[at * values..(at + 1) * values];
+            check_alone(&alone, &again, (!sorts).then_some(in_batch), &together)?;
         }
         let zeros = vec![0.0; images * image];
         let is_cpu = self.placement.device == Device::Cpu;
@@ -184,10 +185,8 @@ impl OnnxPredictor {
             self.sizes.clone()
         };
         for images in between.into_iter().filter(|size| *size <= images) {
-            let scores = self.test_run(&zeros[..images * image], images)?;
-            if !model.output.softmax && scores.iter().any(|score| !score.is_finite()) {
-                return Err("output: an image of zeros gives scores that are no numbers".to_owned());
-            }
+            let raw = self.test_run(model, &zeros[..images * image], images)?;
+            check_values(model, &raw)?;
             if is_cpu && started.elapsed() > WARM_UP {
                 break;
             }
@@ -195,12 +194,17 @@ impl OnnxPredictor {
         Ok(())
     }
 
-    fn test_run(&mut self, input: &[f32], images: usize) -> Result<Vec<f32>, String> {
-        let (shape, scores) = self
+    fn test_run(
+        &mut self,
+        model: &Model,
+        input: &[f32],
+        images: usize,
+    ) -> Result<Vec<f32>, String> {
+        let (shapes, values) = self
             .run(input, images)
             .map_err(|error| format!("a test run with {images} images failed: {error}"))?;
-        check_shape(&shape, self.batch_of(images), self.labels)?;
-        Ok(scores)
+        shape::check(model, &shapes, self.batch_of(images))?;
+        Ok(values)
     }
 
     /// The size that so many images are filled up to.
@@ -209,7 +213,12 @@ impl OnnxPredictor {
         sizes.find(|size| *size >= images).unwrap_or(images)
     }
 
-    fn run(&mut self, input: &[f32], images: usize) -> Result<(Vec<i64>, Vec<f32>), ort::Error> {
+    /// The shapes of the outputs, and their values image by image.
+    fn run(
+        &mut self,
+        input: &[f32],
+        images: usize,
+    ) -> Result<(Vec<Vec<i64>>, Vec<f32>), ort::Error> {
         let [a, b, c] = self.shape;
         let batch = self.batch_of(images);
         let input = if batch == images {
@@ -225,9 +234,20 @@ impl OnnxPredictor {
         self.options.unterminate()?;
         let inputs = ort::inputs![self.input_name.as_str() => tensor];
         let outputs = self.session.run_with_options(inputs, &self.options)?;
-        let (shape, scores) = extract(&outputs, &self.output_name)?;
-        let wanted = scores.len() / batch * images;
-        Ok((shape.to_vec(), scores[..wanted].to_vec()))
+        let extracted: Vec<_> = self
+            .output_names
+            .iter()
+            .map(|name| extract(&outputs, name))
+            .collect::<Result<_, _>>()?;
+        let shapes = extracted.iter().map(|(shape, _)| shape.to_vec()).collect();
+        let mut all = Vec::new();
+        for image in 0..images {
+            for (_, values) in &extracted {
+                let own = values.len() / batch;
+                all.extend_from_slice(&values[image * own..(image + 1) * own]);
+            }
+        }
+        Ok((shapes, all))
     }
 }
 
@@ -261,18 +281,9 @@ impl Predictor for OnnxPredictor {
     }
 
     fn predict(&mut self, input: &[f32], images: usize) -> Result<Vec<f32>, ModelError> {
-        let (_, scores) = self
-            .run(input, images)
-            .map_err(|error| failure(self.placement.device, error.to_string()))?;
-        if scores.len() == images * self.labels {
-            Ok(scores)
-        } else {
-            Err(ModelError::Run(format!(
-                "{} scores for {images} images and {} labels",
-                scores.len(),
-                self.labels
-            )))
-        }
+        self.run(input, images)
+            .map(|(_, values)| values)
+            .map_err(|error| failure(self.placement.device, error.to_string()))
     }
 
     fn break_off(&self) -> Option<Arc<BreakOff>> {
@@ -396,6 +407,25 @@ fn commit(
         builder = builder.with_external_initializer_file_in_memory(location, Arc::clone(bytes))?;
     }
     builder.commit_from_memory(&files.graph)
+}
+
+/// The outputs that a model's task reads.
+fn outputs(outlets: &[Outlet], model: &Model) -> Result<Vec<String>, String> {
+    let output = &model.output;
+    let boxes = output
+        .boxes
+        .as_ref()
+        .and_then(|boxes| boxes.tensor.as_deref());
+    let first = pick(outlets, output.name.as_deref(), "output")?;
+    let second = boxes
+        .map(|name| pick(outlets, Some(name), "output"))
+        .transpose()?;
+    let all = std::iter::once(first).chain(second);
+    all.map(|outlet| {
+        check_type(outlet, "output", OUTPUTS)?;
+        Ok(outlet.name().to_owned())
+    })
+    .collect()
 }
 
 fn names(outlets: &[Outlet]) -> String {

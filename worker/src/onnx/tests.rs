@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use selvage_core::catalog::{Catalog, Layout, Model, Package};
+use selvage_core::outcome::Scores;
 use serde_json::Value;
 
 use super::load::{find_library, recipe};
 use super::session::{RunsOn, Runtime};
-use super::{ModelError, Predictor, scores};
+use super::{ModelError, Predictor};
 use crate::image::Preparer;
 use crate::image::decode::Limits;
 use crate::image::tensor::Normaliser;
+use crate::output::Finisher;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures")
@@ -149,10 +151,9 @@ impl Golden {
             distance.far += usize::from(apart.abs() > 1.01);
         }
         distance.values += tensor.len();
-        let mut found = self.predictor.predict(&tensor, 1).unwrap();
-        if self.model.output.softmax {
-            scores::softmax(&mut found);
-        }
+        let raw = self.predictor.predict(&tensor, 1).unwrap();
+        let finisher = Finisher::new(&self.model);
+        let found = finisher.finish(&raw, prepared.frame()).unwrap();
         let theirs = self.numbers(&picture.file_name().unwrap().to_string_lossy());
         for (found, theirs) in found.iter().zip(&theirs) {
             distance.scores = distance.scores.max((f64::from(*found) - theirs).abs());
@@ -199,6 +200,128 @@ fn folders_as_tools_write_them_give_the_tensors_and_scores_of_the_libraries() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(seen >= 20 && pictures.len() >= 7, "{seen} models");
+}
+
+/// Whether two results are the same but for what resizing rounds: boxes within half a pixel, scores within a thousandth.
+fn same(found: &Value, expected: &Value, name: &str) -> bool {
+    match (found, expected) {
+        (Value::Object(found), Value::Object(expected)) => {
+            found.len() == expected.len()
+                && expected.iter().all(|(name, value)| {
+                    found
+                        .get(name)
+                        .is_some_and(|found| same(found, value, name))
+                })
+        }
+        (Value::Array(found), Value::Array(expected)) => {
+            let mut pairs = found.iter().zip(expected);
+            found.len() == expected.len() && pairs.all(|(a, b)| same(a, b, name))
+        }
+        (Value::Number(found), Value::Number(expected)) => {
+            let apart = found.as_f64().unwrap() - expected.as_f64().unwrap();
+            apart.abs() <= if name == "box" { 0.5 } else { 1e-3 }
+        }
+        _ => found == expected,
+    }
+}
+
+fn result(model: &Arc<Model>, predictor: &mut dyn Predictor, image: &[u8]) -> Value {
+    let mut preparer = Preparer::new(model.input.clone(), Limits::with_pixels(1_000_000));
+    let prepared = preparer.prepare(image).unwrap();
+    let mut tensor = vec![0.0; prepared.len()];
+    Normaliser::new(&model.input).fill(&prepared, &mut tensor);
+    let raw = predictor.predict(&tensor, 1).unwrap();
+    let values = Finisher::new(model).finish(&raw, prepared.frame()).unwrap();
+    let output = model.meaning().output(&Scores::new(values), 5);
+    serde_json::to_value(output.unwrap()).unwrap()
+}
+
+/// The folders of `tests/fixtures/make_tasks.py`: NumPy decoded boxes and suppressed them.
+#[test]
+fn every_task_gives_the_results_of_independent_code() {
+    let tasks = fixtures().join("tasks");
+    let upright = fs::read(tasks.join("upright.png")).unwrap();
+    // The same picture as a camera stores it: its boxes lie where a viewer sees them.
+    let turned = fs::read(tasks.join("turned.png")).unwrap();
+    let folders = fs::read_dir(&tasks)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut seen = 0;
+    for folder in folders.filter(|path| path.is_dir()) {
+        let model = Arc::new(Package::read(&folder).unwrap().model);
+        let expected = fs::read(folder.join("expected.json")).unwrap();
+        let expected: Value = serde_json::from_slice(&expected).unwrap();
+        let mut predictor =
+            recipe(runtime(), Arc::clone(&model), RunsOn::cpu(1)).unwrap()().unwrap();
+        for image in [&upright, &turned] {
+            let found = result(&model, predictor.as_mut(), image);
+            assert!(
+                same(&found, &expected, ""),
+                "{}: {found:#}, not {expected:#}",
+                folder.display()
+            );
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, 8);
+}
+
+/// Shapes that a model's task does not read, and what is said of them.
+#[test]
+fn outputs_of_another_task_are_named() {
+    for (name, toml, words) in [
+        (
+            "yolov8",
+            "task = \"classify\"",
+            &["[16, 7, 64]", "YOLOv8", "detect"][..],
+        ),
+        (
+            "nms-inside",
+            "task = \"multilabel\"",
+            &["[16, 12, 6]", "detect", "corners"],
+        ),
+        (
+            "embed",
+            "task = \"classify\"\nlabels = [\"a\", \"b\"]\noutput.name = \"pooler_output\"",
+            &["labels: 2 are named", "16 scores", "embed"],
+        ),
+        (
+            "multilabel",
+            "[output]\nsigmoid = false",
+            &["output.sigmoid: the model gives"],
+        ),
+        (
+            "detr",
+            "[output]\nsigmoid = true",
+            &["[16, boxes, 3]", "3 labels"],
+        ),
+        (
+            "yolov8",
+            "[output]\nformat = \"yolov5\"",
+            &["[16, boxes, 8]"],
+        ),
+        ("yolov8", "labels = [\"a\"]", &["output.format: must be"]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        for file in fs::read_dir(fixtures().join("tasks").join(name)).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+        }
+        let description = folder.path().join("model.toml");
+        fs::write(&description, toml).unwrap();
+        let message = match Package::read(folder.path()) {
+            Err(error) => error.to_string(),
+            Ok(package) => {
+                match recipe(runtime(), Arc::new(package.model), RunsOn::cpu(1)).unwrap()() {
+                    Err(error) => error.to_string(),
+                    Ok(_) => panic!("{name} was taken with {toml}"),
+                }
+            }
+        };
+        for word in words {
+            assert!(message.contains(word), "{word} is not in: {message}");
+        }
+    }
 }
 
 #[test]

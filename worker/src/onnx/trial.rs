@@ -1,7 +1,7 @@
-//! What a model is tried with when it is loaded, and what its scores must be like: one for each label, the same each time, and
-//! independent of the other images of the batch.
+//! What a model is tried with when it is loaded, and what its values must be like: the same each time, and independent of the
+//! other images of the batch.
 
-use selvage_core::catalog::{Layout, Model};
+use selvage_core::catalog::{Layout, Model, Task};
 
 /// How far two runs of one image may lie apart, as a part of all scores' span: batches of another size round otherwise.
 const SAME_SCORES: f32 = 0.01;
@@ -33,11 +33,11 @@ pub(super) fn noise(model: &Model, images: usize) -> Vec<f32> {
     noise
 }
 
-/// Refuses scores that are not the image's own.
+/// Refuses values that are not the image's own. `in_batch` is `None` where the batch may reorder them.
 pub(super) fn check_alone(
     alone: &[f32],
     again: &[f32],
-    in_batch: &[f32],
+    in_batch: Option<&[f32]>,
     all: &[f32],
 ) -> Result<(), String> {
     let apart = |a: &[f32], b: &[f32]| {
@@ -52,7 +52,10 @@ pub(super) fn check_alone(
             (least.min(*score), most.max(*score))
         });
     let allowed = SAME_SCORES.mul_add(most - least, f32::EPSILON * most.abs());
-    let (by_chance, by_batch) = (apart(alone, again), apart(alone, in_batch));
+    let (by_chance, by_batch) = (
+        apart(alone, again),
+        in_batch.map_or(0.0, |own| apart(alone, own)),
+    );
     if by_chance > allowed {
         return Err(format!(
             "output: the same image gives scores that differ by {by_chance}: the model was exported in training mode; export it \
@@ -68,33 +71,19 @@ pub(super) fn check_alone(
     Ok(())
 }
 
-/// Checks that the output is one score for each label of each image.
-pub(super) fn check_shape(shape: &[i64], images: usize, labels: usize) -> Result<(), String> {
-    let is = |found: i64, wanted: usize| usize::try_from(found) == Ok(wanted);
-    match shape {
-        [first] if is(*first, images) && labels == 1 => Ok(()),
-        [only] if images == 1 && is(*only, labels) => Ok(()),
-        [first, second, rest @ ..] if rest.iter().all(|side| *side == 1) => {
-            if is(*first, images) && is(*second, labels) {
-                Ok(())
-            } else if is(*first, images) {
-                Err(format!(
-                    "labels: {labels} are named, the model gives {second} scores per image"
-                ))
-            } else {
-                Err(format!(
-                    "output: must be [images, labels], which is [{images}, {labels}], and is {shape:?}{}",
-                    if is(*first, labels) {
-                        ": it is transposed"
-                    } else {
-                        ""
-                    }
-                ))
-            }
-        }
-        _ => Err(format!(
-            "output: must be [images, labels], which is [{images}, {labels}], and is {shape:?}: a map of pixels, boxes of a \
-             detector or features, which are not supported"
+/// Refuses values of an image of zeros that cannot be right.
+pub(super) fn check_values(model: &Model, raw: &[f32]) -> Result<(), String> {
+    let output = &model.output;
+    let activated = output.softmax || output.sigmoid;
+    if !activated && raw.iter().any(|value| !value.is_finite()) {
+        return Err("output: an image of zeros gives values that are no numbers".to_owned());
+    }
+    let is_probability = |value: &f32| (0.0..=1.0).contains(value);
+    let wrong = raw.iter().find(|value| !is_probability(value));
+    match wrong.filter(|_| model.task == Task::Multilabel && !activated) {
+        Some(value) => Err(format!(
+            "output.sigmoid: the model gives {value}, which is no probability: set sigmoid = true"
         )),
+        None => Ok(()),
     }
 }

@@ -17,6 +17,7 @@ use selvage_core::job::{CachePolicy, Job, JobId, Priority, ReplyAddress, Submiss
 use selvage_core::job_state::JobState;
 use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::outcome::{Outcome, Report};
+use selvage_core::output::Output;
 use selvage_core::program::StartError;
 use selvage_core::queue::memory::MemoryQueue;
 use selvage_core::queue::{Queue, Reports};
@@ -334,6 +335,9 @@ pub(crate) fn picture(colour: [u8; 3], salt: u8) -> Bytes {
 
 /// The state a record has ended in, and the label it shows.
 pub(crate) fn shown(record: &Record) -> (JobState, Option<&str>) {
-    let label = record.output.as_ref().map(|output| output.label.as_str());
+    let label = record.output.as_ref().and_then(|output| match output {
+        Output::Classify { label, .. } => Some(label.as_str()),
+        _ => None,
+    });
     (record.state, label)
 }

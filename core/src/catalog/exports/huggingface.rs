@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::description::{Fields, InputFields, OutputFields};
-use super::super::input::{Channels, CropRounding, Resize};
+use super::super::input::{Channels, CropRounding, Resize, Task};
 use super::values::{filter, numbered};
 
 /// Image processors that resize, crop, scale and normalise in this order and by their fields alone.
@@ -17,14 +17,10 @@ const SHORTEST: &str = "CLIP Bit MobileNetV1 MobileNetV2 ConvNext Levit MobileVi
 /// Those that crop only where their file says so, although it has a size for it.
 const UNCROPPED: &str = "Beit EfficientNet";
 
-/// What `config.json` says: labels, and whether one or several of them are right.
+/// What `config.json` says: the task, and its labels.
 pub(super) fn config(config: &Value) -> Result<Fields, String> {
     let architecture = config["architectures"][0].as_str().unwrap_or_default();
-    if !architecture.is_empty() && !architecture.contains("ForImageClassification") {
-        return Err(format!(
-            "architectures: `{architecture}` does not classify images"
-        ));
-    }
+    let task = task(architecture, config["problem_type"].as_str())?;
     let labels = config["id2label"].as_object().map(|labels| {
         numbered(labels.iter().map(|(number, label)| {
             (
@@ -33,19 +29,39 @@ pub(super) fn config(config: &Value) -> Result<Fields, String> {
             )
         }))
     });
-    if config["problem_type"] == "multi_label_classification" {
-        return Err("problem_type: several labels at once are not supported".to_owned());
-    }
     Ok(Fields {
+        task: Some(task),
         labels: labels
             .transpose()
             .map_err(|problem| format!("id2label: {problem}"))?,
         output: OutputFields {
-            softmax: Some(true),
+            softmax: (task == Task::Classify).then_some(true),
+            sigmoid: (task == Task::Multilabel).then_some(true),
             ..OutputFields::default()
         },
         ..Fields::default()
     })
+}
+
+/// A model without a head gives features.
+fn task(architecture: &str, problem: Option<&str>) -> Result<Task, String> {
+    let is = |name: &str| architecture.contains(name);
+    if is("ForImageClassification") || architecture.is_empty() {
+        let several = problem == Some("multi_label_classification");
+        Ok(if several {
+            Task::Multilabel
+        } else {
+            Task::Classify
+        })
+    } else if is("ForObjectDetection") {
+        Ok(Task::Detect)
+    } else if architecture.ends_with("Model") || is("VisionModelWithProjection") {
+        Ok(Task::Embed)
+    } else {
+        Err(format!(
+            "architectures: `{architecture}` is for none of the tasks classify, multilabel, detect and embed"
+        ))
+    }
 }
 
 #[derive(Deserialize)]

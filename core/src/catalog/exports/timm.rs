@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::description::{Fields, InputFields, Labels, OutputFields};
-use super::super::input::Resize;
+use super::super::input::{Resize, Task};
 use super::values::filter;
 
 /// What is left out has timm's defaults.
@@ -51,7 +51,13 @@ pub(super) fn fields(config: &Value, cfg: &Value) -> Result<Fields, String> {
         .filter(|labels| !labels.is_null())
         .map(Vec::deserialize)
         .transpose();
+    let task = if config["num_classes"] == 0 {
+        Task::Embed
+    } else {
+        Task::Classify
+    };
     Ok(Fields {
+        task: Some(task),
         labels: labels
             .map_err(|error| format!("label_names: {error}"))?
             .map(Labels::Listed),
@@ -67,7 +73,7 @@ pub(super) fn fields(config: &Value, cfg: &Value) -> Result<Fields, String> {
             ..InputFields::default()
         },
         output: OutputFields {
-            softmax: Some(true),
+            softmax: (task == Task::Classify).then_some(true),
             ..OutputFields::default()
         },
         ..Fields::default()

@@ -1,7 +1,7 @@
 //! Ultralytics: metadata in the ONNX file itself.
 
 use super::super::description::{Fields, InputFields, OutputFields};
-use super::super::input::Resize;
+use super::super::input::{Resize, Task};
 use super::values::numbered;
 
 /// What the metadata says; `None` where another tool wrote the file.
@@ -16,11 +16,15 @@ pub(super) fn fields(metadata: &[(String, String)]) -> Option<Result<Fields, Str
 }
 
 fn read(task: &str, size: &str, names: &str) -> Result<Fields, String> {
-    if task != "classify" {
-        return Err(format!(
-            "its metadata has the task `{task}`; only `classify` is supported"
-        ));
-    }
+    let task = match task {
+        "classify" => Task::Classify,
+        "detect" => Task::Detect,
+        other => {
+            return Err(format!(
+                "its metadata has the task `{other}`; `classify` and `detect` are supported"
+            ));
+        }
+    };
     let sides: Vec<u32> =
         serde_json::from_str(size).map_err(|error| format!("metadata imgsz: {error}"))?;
     let [height, width] = sides[..] else {
@@ -30,17 +34,12 @@ fn read(task: &str, size: &str, names: &str) -> Result<Fields, String> {
         .ok_or_else(|| "metadata names: must be a dictionary of texts".to_owned())?;
     Ok(Fields {
         labels: Some(numbered(names).map_err(|problem| format!("metadata names: {problem}"))?),
+        task: Some(task),
         input: InputFields {
             width: Some(width),
             height: Some(height),
-            // torchvision's Resize scales the shortest side where it is given one number.
-            resize: Some(if width == height {
-                Resize::ShortestSide
-            } else {
-                Resize::Stretch
-            }),
             scale: Some(1.0 / 255.0),
-            ..InputFields::default()
+            ..geometry(task, width == height)
         },
         output: OutputFields {
             softmax: Some(false),
@@ -48,6 +47,23 @@ fn read(task: &str, size: &str, names: &str) -> Result<Fields, String> {
         },
         ..Fields::default()
     })
+}
+
+/// Detectors get their image on a grey background, scaled by OpenCV.
+fn geometry(task: Task, is_square: bool) -> InputFields {
+    let detects = task == Task::Detect;
+    let resize = match (detects, is_square) {
+        (true, _) => Resize::Fit,
+        // torchvision's Resize scales the shortest side where it is given one number.
+        (false, true) => Resize::ShortestSide,
+        (false, false) => Resize::Stretch,
+    };
+    InputFields {
+        resize: Some(resize),
+        pad: detects.then(|| vec![114; 3]),
+        antialias: detects.then_some(false),
+        ..InputFields::default()
+    }
 }
 
 /// A Python dictionary of texts by number, as `repr` writes it: `{0: 'crane', 1: "hen's"}`.
@@ -102,13 +118,13 @@ mod tests {
     #[test]
     fn another_task_is_named() {
         let metadata = [
-            ("task", "detect"),
+            ("task", "segment"),
             ("imgsz", "[640, 640]"),
             ("names", "{0: 'crane'}"),
         ];
         let metadata = metadata.map(|(key, value)| (key.to_owned(), value.to_owned()));
         let problem = fields(&metadata).unwrap().unwrap_err();
-        assert!(problem.contains("`detect`"), "{problem}");
+        assert!(problem.contains("`segment`"), "{problem}");
         assert!(fields(&metadata[1..]).is_none());
     }
 }

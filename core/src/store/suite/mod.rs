@@ -20,11 +20,12 @@ pub use races::*;
 pub use webhooks::*;
 
 use super::{Claim, Completion, End, JobState, JobStore, Record, Seed};
+use crate::catalog::Task;
 use crate::clock::UnixMillis;
 use crate::job::{JobId, Submission};
 use crate::key::{Digest, PredictionKey};
 use crate::outcome::{Cost, Failure, FailureCode, Scores};
-use crate::output::Output;
+use crate::output::{Meaning, Output};
 
 /// Makes one test of each guarantee; `$make()` gives a future of a fresh `Arc<dyn JobStore>` with a retention of an hour.
 #[macro_export]
@@ -146,8 +147,13 @@ pub fn seed_due(deadline: UnixMillis) -> Seed {
 /// An answer with two labels.
 #[must_use]
 pub fn answer() -> Output {
-    let labels = ["Ankle boot".to_owned(), "Bag".to_owned()];
-    Output::rank(&Scores::new(vec![0.9, 0.1]), &labels, 2).expect("labels and scores fit")
+    let meaning = Meaning {
+        task: Task::Classify,
+        threshold: 0.0,
+        labels: ["Ankle boot".to_owned(), "Bag".to_owned()].into(),
+    };
+    let output = meaning.output(&Scores::new(vec![0.9, 0.1]), 2);
+    output.expect("labels and scores fit")
 }
 
 /// A reason.

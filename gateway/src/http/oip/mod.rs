@@ -16,23 +16,27 @@ use utoipa::ToSchema;
 
 pub use answer::{Answer, Body as AnswerBody, respond};
 pub use request::{Body as RequestBody, Inputs, Request, RequestedOutput, Tensor, parse};
-pub use rows::{rows, shape};
+pub use rows::{MAX_IMAGES, output_shape, rows, shape};
 
 use crate::http::error::{ApiError, retry_after};
 
 /// The length of a body's JSON part, where binary values follow it.
 pub const JSON_LENGTH: &str = "inference-header-content-length";
 
-/// The input's name; models whose description leaves it out call it `input` here.
+/// Names that stand for a model's input and output, whatever its file calls them.
+const DEFAULT_INPUT: &str = "input";
+const DEFAULT_OUTPUT: &str = "output";
+
+/// The input's name in the model's file.
 #[must_use]
 pub fn input_name(model: &Model) -> &str {
-    model.input.name.as_deref().unwrap_or("input")
+    model.input.name.as_deref().unwrap_or(DEFAULT_INPUT)
 }
 
-/// The output's name; models whose description leaves it out call it `output` here.
+/// The output's name in the model's file.
 #[must_use]
 pub fn output_name(model: &Model) -> &str {
-    model.output.name.as_deref().unwrap_or("output")
+    model.output.name.as_deref().unwrap_or(DEFAULT_OUTPUT)
 }
 
 /// Whether errors of this path have the protocol's form.

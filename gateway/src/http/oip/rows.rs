@@ -1,14 +1,15 @@
 //! A request's tensors against its model: one job's bytes for each image in the leading dimension.
 
 use bytes::{Bytes, BytesMut};
-use selvage_core::catalog::{Layout, Model};
+use selvage_core::catalog::{Layout, Model, Task};
+use selvage_core::output::BOX_VALUES;
 use selvage_core::tensor::{self, Datatype};
 
-use super::{Inputs, Request, Tensor, answer, input_name};
+use super::{DEFAULT_INPUT, Inputs, Request, Tensor, answer, input_name};
 use crate::http::error::{ApiError, Code};
 
 /// Most images in one request.
-const MAX_IMAGES: usize = 64;
+pub const MAX_IMAGES: usize = 64;
 
 /// The input's dimensions after the first, in the order of the model's layout.
 #[must_use]
@@ -22,6 +23,18 @@ pub fn shape(model: &Model) -> [usize; 3] {
     match input.layout {
         Layout::Nchw => [channels, height, width],
         Layout::Nhwc => [height, width, channels],
+    }
+}
+
+/// The output's dimensions after the first; -1 stands for any number.
+#[must_use]
+pub fn output_shape(model: &Model) -> Vec<i64> {
+    match model.task {
+        Task::Classify | Task::Multilabel => {
+            vec![i64::try_from(model.labels.len()).unwrap_or(i64::MAX)]
+        }
+        Task::Detect => vec![-1, BOX_VALUES as i64],
+        Task::Embed => vec![-1],
     }
 }
 
@@ -68,7 +81,7 @@ fn fitting<'t>(tensors: &'t [Tensor], model: &Model) -> Result<&'t Tensor, ApiEr
             tensors.len()
         )));
     };
-    if tensor.name != name {
+    if tensor.name != name && tensor.name != DEFAULT_INPUT {
         return Err(wrong(format!("the model's input is called `{name}`")));
     }
     let wanted = shape(model);

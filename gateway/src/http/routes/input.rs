@@ -86,7 +86,7 @@ pub(super) async fn input(
     let ask = received.asks(&app, wait).pop();
     let ask = ask.unwrap_or_else(|| Err(ApiError::new(Code::MissingImage, "send an image")))?;
     let ask = PredictRequest {
-        values: model.input.values(),
+        values: Some(model.input.values()),
         policy: UNCACHED,
         ..ask
     };

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use crate::http::access::Caller;
 use crate::http::app::App;
 use crate::http::error::{ApiError, Code, retry_after};
-use crate::http::openapi::{Errors, Wait, job, set};
+use crate::http::openapi::{Binary, Errors, Wait, job, set};
 use crate::http::options::Query;
 use crate::http::prefer::{PREFERENCE_APPLIED, Prefer, applied_wait};
 use crate::http::view::JobView;
@@ -27,6 +27,7 @@ const STORE_LIMIT: Duration = Duration::from_secs(3);
 const POLL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Answers are no one's but the asker's, and a job's state is old at once.
 pub(super) const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
+const FLOATS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 /// What a request for one job can end in.
 pub(super) const JOB: u64 = set(&[
     Code::JobNotFound,
@@ -49,9 +50,12 @@ pub(super) const JOB: u64 = set(&[
         ("Prefer", Header, description = "`wait=N` (RFC 7240); wins over `wait`."),
     ),
     responses(
-        (status = 200, description = "The job.", body = JobView,
-         headers(("Retry-After"), ("Preference-Applied"), ("Cache-Control")),
-         example = json!(job("succeeded"))),
+        (status = 200, description = "The job, or its vector as little-endian floats if that type is accepted.",
+         content(
+             (JobView = "application/json", example = json!(job("succeeded"))),
+             (Binary = "application/octet-stream"),
+         ),
+         headers(("Retry-After"), ("Preference-Applied"), ("Cache-Control"))),
         Errors<JOB>,
     ),
 )]
@@ -78,7 +82,7 @@ pub(super) async fn show(
             None => find(&app, &caller, id).await?,
         };
     }
-    let mut response = job_response(StatusCode::OK, &view(&app, &record));
+    let mut response = ended_response(&headers, &view(&app, &record));
     if preferred.is_some() {
         response
             .headers_mut()
@@ -174,6 +178,33 @@ fn unknown(app: &App, id: JobId) -> ApiError {
 pub(super) fn view<'a>(app: &App, record: &'a Record) -> JobView<'a> {
     let queue = app.predictions.queues.queue_view(record);
     JobView::recorded(record, queue, app.predictions.durable)
+}
+
+/// A job that has ended: its vector as little-endian floats where the client accepts them, else as JSON.
+pub(super) fn ended_response(headers: &HeaderMap, job: &JobView<'_>) -> Response {
+    let vector = job.vector().filter(|_| accepts_floats(headers));
+    let Some(vector) = vector else {
+        return job_response(StatusCode::OK, job);
+    };
+    let bytes: Vec<u8> = vector
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    let headers = [
+        (header::CACHE_CONTROL, NOT_KEPT),
+        (header::CONTENT_TYPE, FLOATS),
+    ];
+    (headers, bytes).into_response()
+}
+
+/// Whether the client names the type; `*/*` gets JSON.
+fn accepts_floats(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter();
+    let accepted = accepted.filter_map(|value| value.to_str().ok());
+    accepted
+        .flat_map(|value| value.split(','))
+        .filter_map(|range| range.split(';').next())
+        .any(|kind| kind.trim().eq_ignore_ascii_case("application/octet-stream"))
 }
 
 pub(super) fn job_response(status: StatusCode, job: &JobView<'_>) -> Response {

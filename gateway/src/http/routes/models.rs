@@ -7,7 +7,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::Uri;
 use axum::response::{IntoResponse as _, Response};
-use selvage_core::catalog::{Input, Model, Output};
+use selvage_core::catalog::{Input, Model, Output, Task};
 use selvage_core::job::ModelName;
 use selvage_core::key::Digest;
 use selvage_core::registry::{Members, ModelStatus, Placement};
@@ -35,6 +35,7 @@ pub(super) struct Shown<'a> {
     digest: Digest,
     description: &'a str,
     default: bool,
+    task: Task,
     labels: &'a [String],
     max_batch: usize,
     input: &'a Input,
@@ -137,6 +138,7 @@ fn shown<'a>(app: &App, model: &'a Model, workers: Option<&'a Arc<Members>>) -> 
         digest: model.digest,
         description: &model.description,
         default: model.name.as_str() == app.models.default_name(),
+        task: model.task,
         labels: &model.labels,
         max_batch: model.max_batch,
         input: &model.input,

@@ -9,8 +9,8 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use futures_util::future::try_join_all;
-use selvage_core::catalog::Model;
-use selvage_core::output::Output;
+use selvage_core::catalog::{Layout, Model};
+use selvage_core::outcome::Scores;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -191,12 +191,7 @@ pub(super) async fn metadata(
     named: ModelPath,
 ) -> Result<Response, ApiError> {
     let model = find(&app, named)?;
-    let shape = |sides: &[usize]| {
-        let sides = sides
-            .iter()
-            .map(|side| i64::try_from(*side).unwrap_or(i64::MAX));
-        std::iter::once(-1).chain(sides).collect()
-    };
+    let sides = oip::shape(&model).map(|side| i64::try_from(side).unwrap_or(i64::MAX));
     let metadata = Metadata {
         name: model.name.as_str(),
         versions: [&model.version],
@@ -204,18 +199,90 @@ pub(super) async fn metadata(
         inputs: [Described {
             name: oip::input_name(&model),
             datatype: "FP32",
-            shape: shape(&oip::shape(&model)),
+            shape: batched(&sides),
         }],
         outputs: [Described {
             name: oip::output_name(&model),
             datatype: "FP32",
-            shape: shape(&[model.labels.len()]),
+            shape: batched(&oip::output_shape(&model)),
         }],
     };
     Ok(Json(metadata).into_response())
 }
 
-/// Classify the images of a tensor
+fn batched(sides: &[i64]) -> Vec<i64> {
+    std::iter::once(-1).chain(sides.iter().copied()).collect()
+}
+
+/// A model's configuration as Triton writes it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = InferenceConfig)]
+pub(super) struct Config<'a> {
+    name: &'a str,
+    platform: &'static str,
+    backend: &'static str,
+    max_batch_size: usize,
+    input: [ConfiguredInput<'a>; 1],
+    output: [ConfiguredOutput<'a>; 1],
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = InferenceConfigInput)]
+struct ConfiguredInput<'a> {
+    name: &'a str,
+    data_type: &'static str,
+    format: &'static str,
+    dims: [usize; 3],
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = InferenceConfigOutput)]
+struct ConfiguredOutput<'a> {
+    name: &'a str,
+    data_type: &'static str,
+    dims: Vec<i64>,
+}
+
+/// The configuration of a model
+///
+/// In the form of Triton's `config.pbtxt`, as far as clients need it.
+#[utoipa::path(
+    get,
+    path = "/config",
+    operation_id = "inferenceConfig",
+    tag = "open inference",
+    params(("name" = String, Path, description = "The model's name.", example = "fashion-mnist")),
+    responses(
+        (status = 200, description = "The configuration.", body = Config),
+        InferenceErrors<{ set(&[Code::ModelNotFound]) }>,
+    ),
+)]
+pub(super) async fn config(State(app): State<App>, named: ModelPath) -> Result<Response, ApiError> {
+    let model = find(&app, named)?;
+    let config = Config {
+        name: model.name.as_str(),
+        platform: "onnxruntime_onnx",
+        backend: "onnxruntime",
+        max_batch_size: oip::MAX_IMAGES,
+        input: [ConfiguredInput {
+            name: oip::input_name(&model),
+            data_type: "TYPE_FP32",
+            format: match model.input.layout {
+                Layout::Nchw => "FORMAT_NCHW",
+                Layout::Nhwc => "FORMAT_NHWC",
+            },
+            dims: oip::shape(&model),
+        }],
+        output: [ConfiguredOutput {
+            name: oip::output_name(&model),
+            data_type: "TYPE_FP32",
+            dims: oip::output_shape(&model),
+        }],
+    };
+    Ok(Json(config).into_response())
+}
+
+/// Run a model on the images of a tensor
 ///
 /// One input of 1 to 64 images, `UINT8` as pictures or `FP32` as given, in the shape of the metadata. Values are in the JSON, or
 /// behind it if `Inference-Header-Content-Length` gives its length; with a length of 0 the body is the values of the only input.
@@ -289,11 +356,11 @@ pub(super) async fn infer(
         .asks(&app, wait)
         .into_iter()
         .collect::<Result<_, _>>()?;
-    let outputs = try_join_all(asks.iter().map(|ask| one(&app, ask))).await?;
+    let values = try_join_all(asks.iter().map(|ask| one(&app, ask))).await?;
     let answer = Answer {
         model: &model,
         request: &request,
-        outputs: &outputs,
+        values: &values,
     };
     let fresh = [(header::CACHE_CONTROL, NOT_KEPT)];
     Ok((fresh, oip::respond(answer)?).into_response())
@@ -308,13 +375,14 @@ fn refuse_key(headers: &HeaderMap) -> Result<(), ApiError> {
     Ok(())
 }
 
-async fn one(app: &App, ask: &PredictRequest) -> Result<Output, ApiError> {
-    let output = match app.predictions.answer(ask).await? {
-        predictions::Answer::Finished(finished) => finished.output(ask),
-        predictions::Answer::Recorded(record) => record.output,
+async fn one(app: &App, ask: &PredictRequest) -> Result<Scores, ApiError> {
+    let values = match app.predictions.answer(ask).await? {
+        predictions::Answer::Finished(finished) => finished.scores,
+        // A client that gets nothing after its wait has no record.
+        predictions::Answer::Recorded(_) => None,
     };
     let detail = "no answer came in time; `timeout` (in microseconds) gives it more";
-    output.ok_or_else(|| ApiError::new(Code::DeadlineExceeded, detail))
+    values.ok_or_else(|| ApiError::new(Code::DeadlineExceeded, detail))
 }
 
 fn find(app: &App, named: ModelPath) -> Result<Arc<Model>, ApiError> {

@@ -3,13 +3,13 @@
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use axum::response::Response;
 use selvage_core::job::CachePolicy;
 use selvage_core::job_state::JobState;
 use selvage_core::store::Record;
 
-use super::jobs::{accepted_response, job_response, view};
+use super::jobs::{accepted_response, ended_response, view};
 use super::middleware::{RequestId, SERVER_TIMING};
 use super::receive::{IMAGE, IMAGES, PIXEL, Received, SUBMISSION, WAIT, receive};
 use super::response_mode::ResponseMode;
@@ -45,9 +45,12 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
         ),
     ),
     responses(
-        (status = 200, description = "The job, ended.", body = JobView,
-         headers(("Age"), ("Cache-Status"), ("Preference-Applied"), ("Cache-Control")),
-         example = json!(job("succeeded"))),
+        (status = 200, description = "The job, ended, or its vector as little-endian floats if that type is accepted.",
+         content(
+             (JobView = "application/json", example = json!(job("succeeded"))),
+             (Binary = "application/octet-stream"),
+         ),
+         headers(("Age"), ("Cache-Status"), ("Preference-Applied"), ("Cache-Control"))),
         (status = 202, description = "The job, unfinished; poll it.", body = JobView,
          headers(("Cache-Control"), ("Cache-Status"), ("Location"), ("Preference-Applied"), ("Retry-After")),
          example = json!(job("queued"))),
@@ -64,7 +67,7 @@ pub(super) async fn predict(
 ) -> Result<Response, ApiError> {
     let received = receive(&app, (id, caller), (&uri, &headers), body, Count::One).await?;
     let response_mode = ResponseMode::waiting(&app.limits, &headers, received.options.wait);
-    answer(&app, &received, &response_mode).await
+    answer(&app, &headers, &received, &response_mode).await
 }
 
 /// Submit a classification job
@@ -88,9 +91,12 @@ pub(super) async fn predict(
         ),
     ),
     responses(
-        (status = 200, description = "The job, ended.", body = JobView,
-         headers(("Age"), ("Cache-Status"), ("Preference-Applied"), ("Cache-Control")),
-         example = json!(job("succeeded"))),
+        (status = 200, description = "The job, ended, or its vector as little-endian floats if that type is accepted.",
+         content(
+             (JobView = "application/json", example = json!(job("succeeded"))),
+             (Binary = "application/octet-stream"),
+         ),
+         headers(("Age"), ("Cache-Status"), ("Preference-Applied"), ("Cache-Control"))),
         (status = 202, description = "The job, unfinished; poll it.", body = JobView,
          headers(("Cache-Control"), ("Cache-Status"), ("Location"), ("Preference-Applied"), ("Retry-After")),
          example = json!(job("queued"))),
@@ -107,11 +113,12 @@ pub(super) async fn submit(
 ) -> Result<Response, ApiError> {
     let received = receive(&app, (id, caller), (&uri, &headers), body, Count::One).await?;
     let response_mode = ResponseMode::submitting(&headers, received.options.wait)?;
-    answer(&app, &received, &response_mode).await
+    answer(&app, &headers, &received, &response_mode).await
 }
 
 async fn answer(
     app: &App,
+    headers: &HeaderMap,
     received: &Received,
     response_mode: &ResponseMode,
 ) -> Result<Response, ApiError> {
@@ -124,7 +131,7 @@ async fn answer(
     };
     let ended = job.status.is_terminal();
     let mut response = if ended {
-        job_response(StatusCode::OK, &job)
+        ended_response(headers, &job)
     } else {
         accepted_response(&job)
     };

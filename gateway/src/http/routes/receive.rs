@@ -218,7 +218,7 @@ impl Received {
             model: Arc::clone(&self.model),
             image: image.bytes,
             policy: self.policy,
-            values: self.model.labels.len(),
+            values: None,
             top_k: self.options.top_k,
             metadata: self.options.metadata.clone(),
             owner: self.owner.clone(),

@@ -101,6 +101,7 @@ fn model_v2() -> OpenApiRouter<App> {
         .routes(routes!(oip::metadata))
         .routes(routes!(oip::model_ready))
         .routes(routes!(oip::infer))
+        .routes(routes!(oip::config))
 }
 
 /// The same for a path that names the only version; an operation's id must differ then.

@@ -40,7 +40,7 @@ fn record(state: JobState) -> Record {
         index: 9,
         score: 0.9375,
     };
-    let output = Output {
+    let output = Output::Classify {
         label: boot.label.clone(),
         index: boot.index,
         score: boot.score,

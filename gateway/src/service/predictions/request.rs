@@ -33,8 +33,8 @@ pub struct PredictRequest {
     pub image: Bytes,
     /// How the cache may be used.
     pub policy: CachePolicy,
-    /// Values in a usable answer: one per label, or per pixel and channel where the picture itself is asked for.
-    pub values: usize,
+    /// Values in a usable answer where that is no result of the model: one per pixel and channel of the picture itself.
+    pub values: Option<usize>,
     /// Labels in the answer.
     pub top_k: u16,
     /// The client's own data.
@@ -217,7 +217,10 @@ impl PredictRequest {
 
     /// Whether these can be the answer: they are of this model.
     pub(super) fn takes(&self, scores: &Scores) -> bool {
-        scores.as_slice().len() == self.values
+        match self.values {
+            Some(values) => scores.as_slice().len() == values,
+            None => self.model.meaning().fits(scores),
+        }
     }
 
     /// The end of a job whose life was over before its answer.
@@ -234,10 +237,11 @@ impl PredictRequest {
 }
 
 impl Finished {
-    /// The answer under its labels.
+    /// The answer as a client sees it.
     #[must_use]
     pub fn output(&self, request: &PredictRequest) -> Option<Output> {
-        Output::rank(self.scores.as_ref()?, &request.model.labels, request.top_k)
+        let meaning = request.model.meaning();
+        meaning.output(self.scores.as_ref()?, request.top_k)
     }
 
     /// The job's terminal state.

@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use prometheus::Registry;
-use selvage_core::catalog::{Channels, Input, Model, Output};
+use selvage_core::catalog::{self, Channels, Input, Model, Output};
 use selvage_core::clock::{Clock, UnixMillis};
 use selvage_core::job::{CachePolicy, Job, JobId, Priority, Submission};
 use selvage_core::key::{Digest, PredictionKey};
 use selvage_core::outcome::{FailureCode, Outcome};
+use selvage_core::output::Meaning;
 use selvage_core::queue::{Settle, Settlement};
 use selvage_core::store::MemoryStore;
 use tokio::sync::mpsc;
@@ -154,6 +155,7 @@ pub(super) fn model(max_batch: usize) -> Model {
         file: "fake.onnx".into(),
         external: Vec::new(),
         digest: Digest::of(b"fake"),
+        task: catalog::Task::Classify,
         labels: vec!["a".to_owned(), "b".to_owned()].into(),
         max_batch,
         device: None,
@@ -302,7 +304,11 @@ pub(super) fn task(value: u8, priority: Priority) -> Task {
         delivery_guard: DeliveryGuard::shares(Box::new(Settled), 1, None)
             .pop()
             .unwrap(),
-        labels: Arc::default(),
+        meaning: Meaning {
+            task: catalog::Task::Classify,
+            threshold: 0.0,
+            labels: Arc::default(),
+        },
     }
 }
 

@@ -4,12 +4,15 @@ use image::metadata::Orientation;
 use selvage_core::catalog::Channels;
 
 use crate::image::raster::Raster;
+use crate::image::resize::Size;
 
 /// A decoded image in a model's channels.
 #[derive(Debug)]
 pub struct Decoded {
     /// The pixels, as they were stored.
     pub raster: Raster,
+    /// The picture's size before it was decoded smaller.
+    pub size: Size,
     /// How they are to be turned.
     pub orientation: Orientation,
     /// Whether the file has all of the picture but not its own end.

@@ -21,6 +21,7 @@ use super::profile::Conversion;
 use super::segments::Segments;
 use crate::image::error::ImageError;
 use crate::image::raster::{Colour, Raster};
+use crate::image::resize::Size;
 
 /// Most scans: each one of a progressive file is a pass over all blocks.
 const MAX_SCANS: usize = 100;
@@ -153,6 +154,7 @@ fn read(
             colour,
             pixels,
         },
+        size: Size::new(width, height),
         orientation,
         lacks_end: false,
     })

@@ -13,6 +13,7 @@ use super::profile::Conversion;
 use super::{exif, repair};
 use crate::image::error::ImageError;
 use crate::image::raster::{Colour, Raster};
+use crate::image::resize::Size;
 
 /// Decodes the image; of an animation the first frame.
 pub(super) fn decode(
@@ -50,6 +51,7 @@ pub(super) fn decode(
     }
     Conversion::convert(profile.as_deref(), &mut raster);
     Ok(Decoded {
+        size: Size::of(&raster),
         raster,
         orientation: exif::orientation(&exif),
         lacks_end: false,

@@ -13,6 +13,7 @@ use super::profile::Conversion;
 use super::{exif, repair};
 use crate::image::error::ImageError;
 use crate::image::raster::{Colour, Raster};
+use crate::image::resize::Size;
 
 /// Decodes the image; of an animation the picture that stands for it. Sixteen bits become the upper eight.
 ///
@@ -62,6 +63,7 @@ pub(super) fn decode(
     let profile = info.icc_profile.as_deref().filter(|_| info.srgb.is_none());
     Conversion::convert(profile, &mut raster);
     Ok(Decoded {
+        size: Size::of(&raster),
         raster,
         orientation: exif::orientation(info.exif_metadata.as_deref().unwrap_or_default()),
         lacks_end: matches!(bytes, Cow::Owned(_)),

@@ -45,7 +45,7 @@ fn dataset_model() -> Input {
 
 fn pixels(prepared: Prepared) -> Vec<u8> {
     match prepared {
-        Prepared::Pixels(pixels) => pixels,
+        Prepared::Pixels(pixels, _) => pixels,
         Prepared::Values(values) => panic!("an image became a tensor: {values:?}"),
     }
 }

@@ -1,7 +1,7 @@
-//! What becomes of a model's raw output: pure functions.
+//! Logits to probabilities, and vectors to unit length.
 
 /// Turns logits into probabilities, in place. The largest is taken off first, so that nothing overflows.
-pub fn softmax(scores: &mut [f32]) {
+pub(super) fn softmax(scores: &mut [f32]) {
     let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut sum = 0.0;
     for score in scores.iter_mut() {
@@ -13,9 +13,28 @@ pub fn softmax(scores: &mut [f32]) {
     }
 }
 
+/// Turns each logit into the probability of its own label, in place.
+pub(super) fn sigmoid(scores: &mut [f32]) {
+    for score in scores {
+        *score = 1.0 / (1.0 + (-*score).exp());
+    }
+}
+
+/// Divides a vector by its Euclidean norm, in place; a vector of zeros stays one.
+pub(super) fn normalize(vector: &mut [f32]) {
+    let squares = vector.iter().map(|value| f64::from(*value).powi(2));
+    let norm = squares
+        .sum::<f64>()
+        .sqrt()
+        .max(f64::from(f32::MIN_POSITIVE));
+    for value in vector {
+        *value = (f64::from(*value) / norm) as f32;
+    }
+}
+
 /// Whether every score is a number.
 #[must_use]
-pub fn are_finite(scores: &[f32]) -> bool {
+pub(super) fn are_finite(scores: &[f32]) -> bool {
     scores.iter().all(|score| score.is_finite())
 }
 
@@ -49,6 +68,33 @@ mod tests {
             assert!(
                 are_finite(&scores) && (sum - 1.0).abs() < 1e-6,
                 "{logits:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn probabilities_of_single_labels_match_the_definition() {
+        let mut scores = [0.0, 2.0, -2.0, 1e30, -1e30];
+        sigmoid(&mut scores);
+        for (score, expected) in scores.iter().zip([0.5, 0.880_797, 0.119_203, 1.0, 0.0]) {
+            assert!((score - expected).abs() < 1e-6, "{scores:?}");
+        }
+    }
+
+    #[test]
+    fn vectors_get_unit_length() {
+        for (mut vector, expected) in [
+            ([3.0, -4.0], [0.6, -0.8]),
+            ([3e30, 4e30], [0.6, 0.8]),
+            ([0.0, 0.0], [0.0, 0.0]),
+        ] {
+            normalize(&mut vector);
+            assert!(
+                vector
+                    .iter()
+                    .zip(expected)
+                    .all(|(a, b)| (a - b).abs() < 1e-6),
+                "{vector:?}"
             );
         }
     }
