@@ -30,7 +30,7 @@ impl Frame {
 
     /// A part of a raster, to which a picture of `stored` pixels was decoded.
     pub(super) fn of(plan: &Plan, raster: Size, stored: Size, orientation: Orientation) -> Self {
-        let Plan { region, size } = plan;
+        let Plan { region, size, .. } = plan;
         let axis = |start: f64, length: f64, pixels: u32, (raster, stored): (u32, u32), flipped| {
             let start = if flipped {
                 f64::from(raster) - start - length
