@@ -117,7 +117,7 @@ pub(super) async fn boxes_and_vectors_are_shown(
     driver: Arc<Driver>,
 ) -> anyhow::Result<()> {
     let page = driver.open(on.gateways[0], "/").await?;
-    let file = project().join("tests/fixtures/exports/picture.png");
+    let file = project().join("tests/fixtures/tasks/upright.png");
     for (model, text) in [
         ("nms-inside", "10 crane, 1 kite"),
         ("embed", "Vector of 16 values"),

@@ -16,9 +16,10 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// The finest class of whatever is a time.
 const FINEST: &str = "0.00025";
 /// Labels of clients' making would have no end; these have one.
-const LABELS: [&str; 14] = [
+const LABELS: [&str; 15] = [
     "code",
     "dependency",
+    "device",
     "file",
     "priority",
     "le",
@@ -126,7 +127,7 @@ const GATEWAY: [Line<'static>; 23] = [
     ),
 ];
 
-const WORKER: [Line<'static>; 15] = [
+const WORKER: [Line<'static>; 18] = [
     (
         "jobs_total",
         "counter",
@@ -159,6 +160,14 @@ const WORKER: [Line<'static>; 15] = [
     ("total_seconds", "histogram", &[MODEL, BATCH], Seen),
     ("busy_sessions", "gauge", &[MODEL], Any),
     ("redelivered_total", "counter", &[MODEL], Never),
+    (
+        "device_nodes_ratio",
+        "gauge",
+        &[MODEL, ("device", "cpu")],
+        Seen,
+    ),
+    ("out_of_memory_total", "counter", &[], Never),
+    ("device_failures_total", "counter", &[], Never),
     ("cache_errors_total", "counter", &[], Never),
     ("store_errors_total", "counter", &[], Never),
     (

@@ -30,8 +30,6 @@ use crate::output::Finisher;
 
 /// Longest value in the list of fields; labels may be thousands.
 const MAX_VALUE: usize = 60;
-/// Labels, boxes or values that are shown of an image.
-const TOP: u16 = 5;
 /// Runs whose fastest is the cost: what disturbs a run only makes it slower.
 const RUNS: usize = 5;
 
@@ -162,7 +160,7 @@ impl Candidate {
         ran?;
         let finished = Finisher::new(&self.model).finish(&found, prepared.frame());
         let meaning = self.model.meaning();
-        let result = finished.and_then(|values| meaning.output(&Scores::new(values), TOP));
+        let result = finished.and_then(|values| meaning.output(&Scores::new(values), result::TOP));
         result::show(result, out)?;
         let millis = |span: Duration| span.as_secs_f64() * 1_000.0;
         writeln!(out, "cost per image")?;

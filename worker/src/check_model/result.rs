@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use selvage_core::output::{Output, Ranked};
 
-use super::TOP;
+/// Labels, boxes or values that are shown of an image.
+pub(super) const TOP: u16 = 5;
 
 /// The result for the image, as far as it fits on a screen.
 pub(super) fn show(result: Option<Output>, out: &mut impl Write) -> io::Result<()> {

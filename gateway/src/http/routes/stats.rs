@@ -16,8 +16,9 @@ use crate::http::app::App;
 use crate::http::error::{ApiError, Code};
 use crate::http::openapi::{Errors, set};
 use crate::http::options::Query;
+use crate::service::stats::figures::Figures;
 use crate::service::stats::history::EVERY;
-use crate::service::stats::snapshot::{self, Figures, Snapshot};
+use crate::service::stats::snapshot::{self, Snapshot};
 
 /// The fleet in numbers
 ///

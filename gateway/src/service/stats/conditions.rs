@@ -4,40 +4,13 @@ use std::time::Duration;
 
 use selvage_core::job::{ModelName, Priority};
 use selvage_core::registry::Members;
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::dependencies::Dependencies;
+use super::events::Condition;
 use crate::service::gateway::Gateway;
 
 /// A message that is waited for should be taken at once; one that is this old means that the workers do not keep up.
 const SLOW_AFTER: Duration = Duration::from_secs(10);
-
-/// A fault that lasts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Condition {
-    /// The kind of fault, for programs.
-    pub kind: &'static str,
-    /// What it concerns: a dependency, a model, a worker.
-    pub subject: String,
-    /// What it means, for people.
-    pub text: String,
-}
-
-impl Condition {
-    pub(super) fn new(kind: &'static str, subject: &str, text: impl Into<String>) -> Self {
-        Self {
-            kind,
-            subject: subject.to_owned(),
-            text: text.into(),
-        }
-    }
-
-    /// Whether both are the same fault, whatever its figures have become.
-    pub(super) fn is(&self, other: &Self) -> bool {
-        self.kind == other.kind && self.subject == other.subject
-    }
-}
 
 /// All faults but lost workers.
 pub(crate) fn of(app: &Gateway, found: Dependencies) -> Vec<Condition> {

@@ -8,13 +8,38 @@ use selvage_core::registry::{Members, WorkerStatus};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::conditions::Condition;
 use crate::service::time::Time;
 
 /// Events that are kept; the oldest make room.
 const MAX_EVENTS: usize = 50;
 /// How long a worker that was lost is shown as a condition, unless it comes back or another one takes its place.
 const LOST_SHOWN: Duration = Duration::from_secs(300);
+
+/// A fault that lasts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Condition {
+    /// The kind of fault, for programs.
+    pub kind: &'static str,
+    /// What it concerns: a dependency, a model, a worker.
+    pub subject: String,
+    /// What it means, for people.
+    pub text: String,
+}
+
+impl Condition {
+    pub(super) fn new(kind: &'static str, subject: &str, text: impl Into<String>) -> Self {
+        Self {
+            kind,
+            subject: subject.to_owned(),
+            text: text.into(),
+        }
+    }
+
+    /// Whether both are the same fault, whatever its figures have become.
+    fn is(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.subject == other.subject
+    }
+}
 
 /// Something that happened.
 #[derive(Clone, Debug, Serialize, ToSchema)]

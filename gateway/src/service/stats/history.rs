@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::snapshot::Figures;
+use super::figures::Figures;
 
 /// Time from one sample to the next.
 pub const EVERY: Duration = Duration::from_secs(10);

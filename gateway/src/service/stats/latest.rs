@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use super::counted::Counted;
 use super::dependencies::Dependencies;
 use super::events::EventLog;
+use super::figures::{Figures, add_ends};
 use super::history::History;
 use super::recent::Recent;
-use super::snapshot::{Figures, add_ends};
 
 /// Most streams of these numbers at one gateway; dashboards need a few.
 const MAX_STREAMS: usize = 256;

@@ -7,13 +7,14 @@
 //! | [`mod@status`] | this gateway, as it announces itself |
 //! | [`conditions`], [`events`] | faults that last, and what happened |
 //! | [`counted`], [`history`] | counts of processes that have ended, and the last hour |
-//! | [`snapshot`] | the numbers as JSON |
+//! | [`figures`], [`snapshot`] | the numbers as JSON |
 //! | [`latest`] | the numbers read last, and who follows them |
 
 pub mod conditions;
 pub mod counted;
 pub mod dependencies;
 pub mod events;
+pub mod figures;
 pub mod history;
 pub mod latest;
 pub mod recent;

@@ -7,14 +7,14 @@ use selvage_core::clock::UnixMillis;
 use selvage_core::job::Priority;
 use selvage_core::key::Digest;
 use selvage_core::registry::{
-    Ends, GatewayStatus, Members, ModelStatus, Placement, Traffic, WorkerStatus,
+    GatewayStatus, Members, ModelStatus, Placement, Traffic, WorkerStatus,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::conditions::Condition;
 use super::dependencies::Dependencies;
-use super::events::Event;
+use super::events::{Condition, Event};
+use super::figures::{CacheStats, Figures, Jobs, Latency, Rates, Sessions, Waiting, add_ends};
 use super::latest::Found;
 use super::recent::WINDOW;
 use super::status::status;
@@ -42,79 +42,6 @@ pub struct Snapshot {
     workers: Option<Vec<WorkerStats>>,
     gateways: Vec<GatewayStats>,
     dependencies: Dependencies,
-}
-
-/// The figures of a moment, of which a history is kept.
-#[derive(Clone, Debug, Default, Serialize, ToSchema)]
-#[schema(as = StatsFigures)]
-pub struct Figures {
-    at: Time,
-    jobs: Jobs,
-    rates: Rates,
-    cache: CacheStats,
-    latency_ms: Latency,
-    waiting: Waiting,
-    /// `null` while the list of processes could not be read.
-    sessions: Option<Sessions>,
-}
-
-/// Messages in all queues of a priority.
-#[derive(Clone, Debug, Default, Serialize, ToSchema)]
-#[schema(as = WaitingStats)]
-struct Waiting {
-    interactive: u64,
-    batch: u64,
-}
-
-/// Sessions of all workers.
-#[derive(Clone, Debug, Default, Serialize, ToSchema)]
-#[schema(as = SessionStats)]
-struct Sessions {
-    busy: u32,
-    total: u32,
-}
-
-/// Counts of all processes since their start. Those that ended stay counted while the gateway that says this runs.
-#[derive(Clone, Debug, Default, Serialize, ToSchema)]
-#[schema(as = JobStats)]
-struct Jobs {
-    in_flight: u64,
-    in_flight_limit: u64,
-    submitted: u64,
-    refused: u64,
-    #[serde(flatten)]
-    ended: Ends,
-    /// Dead letters that are stored, as this gateway last counted them.
-    dead_letters: u64,
-}
-
-/// Per second, over the window.
-#[derive(Clone, Debug, Default, Serialize, ToSchema)]
-#[schema(as = RateStats)]
-struct Rates {
-    answered_per_s: f64,
-    submitted_per_s: f64,
-    refused_per_s: f64,
-}
-
-#[derive(Clone, Debug, Default, Serialize, ToSchema)]
-struct CacheStats {
-    hits: u64,
-    misses: u64,
-    collapsed: u64,
-    errors: u64,
-    /// Over the window; `null` where nothing was asked.
-    hit_ratio: Option<f64>,
-}
-
-/// Of answers to clients that waited, over the window; estimated within classes of half their size.
-#[derive(Clone, Debug, Default, Serialize, ToSchema)]
-#[schema(as = LatencyStats)]
-struct Latency {
-    count: u64,
-    p50: Option<f64>,
-    p90: Option<f64>,
-    p99: Option<f64>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -253,14 +180,6 @@ fn sessions(workers: &[WorkerStats]) -> Sessions {
         busy: workers.iter().map(|worker| worker.busy).sum(),
         total: workers.iter().map(|worker| worker.sessions).sum(),
     }
-}
-
-/// Adds the second counts to the first.
-pub(crate) fn add_ends(sum: &mut Ends, one: &Ends) {
-    sum.succeeded += one.succeeded;
-    sum.failed += one.failed;
-    sum.canceled += one.canceled;
-    sum.expired += one.expired;
 }
 
 /// All gateways; this one as it is now, whatever the list has of it.
