@@ -409,6 +409,11 @@ impl OutputFields {
         let detr = boxes
             .as_ref()
             .is_some_and(|boxes| boxes.format == BoxFormat::Detr);
+        for (field, is_set) in [("output.softmax", softmax), ("output.sigmoid", sigmoid)] {
+            ensure(!detects || detr || !is_set, field, || {
+                "is not for boxes, except with format = \"detr\": export the model with its scores from 0 to 1".to_owned()
+            })?;
+        }
         let threshold = self.threshold.unwrap_or(match task {
             Task::Classify | Task::Embed => 0.0,
             Task::Detect if !detr => 0.25,

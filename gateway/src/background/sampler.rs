@@ -18,6 +18,8 @@ use crate::service::stats::status::status;
 
 /// How often everything is read.
 const EVERY: Duration = Duration::from_secs(1);
+/// Conditions are judged from then on: at the start, processes have not announced themselves and connections are being made.
+const SETTLED_AFTER: Duration = Duration::from_secs(3);
 /// Shortest time from one reading to the next: many may fall silent one after the other.
 const APART: Duration = Duration::from_millis(100);
 
@@ -25,6 +27,7 @@ const APART: Duration = Duration::from_millis(100);
 /// it is seen to vanish then and not up to a second later.
 pub async fn read(gateway: Arc<Gateway>, stop: CancellationToken) {
     let mut ticks = ticks(EVERY);
+    let started = Instant::now();
     let queues = &gateway.predictions.queues;
     loop {
         // One that has passed was looked at already, or the list could not be read: then the next tick looks again.
@@ -36,7 +39,7 @@ pub async fn read(gateway: Arc<Gateway>, stop: CancellationToken) {
             _ = ticks.tick() => read_all(&gateway).await,
             () = sleep_until(silence.unwrap_or(now)), if silence.is_some() => drop(queues.read_members().await),
         }
-        look_at_fleet(&gateway);
+        look_at_fleet(&gateway, started.elapsed() >= SETTLED_AFTER);
         let snapshot = snapshot::of(&gateway);
         gateway
             .stats
@@ -63,13 +66,16 @@ async fn read_all(gateway: &Gateway) {
 }
 
 /// Takes over what the processes say of themselves, and notes what has changed.
-fn look_at_fleet(gateway: &Gateway) {
+fn look_at_fleet(gateway: &Gateway, settled: bool) {
     let now = gateway.predictions.clock.now();
     if let Some(members) = gateway.predictions.queues.members() {
         changes::look_at(gateway, &members);
         let mut found = gateway.stats.found.lock();
         found.count(&gateway.stats.id, &members);
         found.log.look_at(now, &members);
+    }
+    if !settled {
+        return;
     }
     let dependencies = gateway.stats.found.lock().dependencies;
     let lasting = conditions::of(gateway, dependencies);

@@ -161,6 +161,7 @@ impl Candidate {
         let finished = Finisher::new(&self.model).finish(&found, prepared.frame());
         let meaning = self.model.meaning();
         let result = finished.and_then(|values| meaning.output(&Scores::new(values), result::TOP));
+        let result = result.ok_or_else(not_of_its_task)?;
         result::show(result, out)?;
         let millis = |span: Duration| span.as_secs_f64() * 1_000.0;
         writeln!(out, "cost per image")?;
@@ -184,8 +185,14 @@ impl Candidate {
         self.normaliser.fill(&prepared, &mut tensor);
         let raw = self.predictor.predict(&tensor, 1)?;
         let finished = Finisher::new(&self.model).finish(&raw, prepared.frame());
-        finished.ok_or_else(|| ModelError::Run("its values are no numbers".to_owned()).into())
+        finished.ok_or_else(|| not_of_its_task().into())
     }
+}
+
+fn not_of_its_task() -> ModelError {
+    ModelError::Run(
+        "the model's values for the image are not of its task, or no numbers".to_owned(),
+    )
 }
 
 fn predict(

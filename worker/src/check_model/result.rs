@@ -8,27 +8,26 @@ use selvage_core::output::{Output, Ranked};
 pub(super) const TOP: u16 = 5;
 
 /// The result for the image, as far as it fits on a screen.
-pub(super) fn show(result: Option<Output>, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn show(result: Output, out: &mut impl Write) -> io::Result<()> {
     let top = usize::from(TOP);
     match result {
-        None => writeln!(out, "result\n  none: its values are no numbers"),
-        Some(Output::Classify { top, .. }) => {
+        Output::Classify { top, .. } => {
             writeln!(out, "best labels")?;
             ranked(&top, out)
         }
-        Some(Output::Multilabel {
+        Output::Multilabel {
             threshold,
             labels,
             top,
-        }) => {
+        } => {
             writeln!(out, "labels above {threshold}: {}; the best", labels.len())?;
             ranked(&top, out)
         }
-        Some(Output::Detect {
+        Output::Detect {
             width,
             height,
             boxes,
-        }) => {
+        } => {
             writeln!(out, "boxes in {width} × {height} pixels: {}", boxes.len())?;
             for found in boxes.iter().take(top) {
                 let [left, top, right, bottom] = found.edges;
@@ -40,7 +39,7 @@ pub(super) fn show(result: Option<Output>, out: &mut impl Write) -> io::Result<(
             }
             Ok(())
         }
-        Some(Output::Embed { embedding }) => {
+        Output::Embed { embedding } => {
             let first: Vec<String> = embedding
                 .iter()
                 .take(top)

@@ -301,6 +301,11 @@ fn outputs_of_another_task_are_named() {
             &["[16, boxes, 8]"],
         ),
         ("yolov8", "labels = [\"a\"]", &["output.format: must be"]),
+        (
+            "yolov8",
+            "[output]\nsigmoid = true",
+            &["output.sigmoid: is not for boxes"],
+        ),
     ] {
         let folder = tempfile::tempdir().unwrap();
         for file in fs::read_dir(fixtures().join("tasks").join(name)).unwrap() {

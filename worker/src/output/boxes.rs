@@ -80,8 +80,11 @@ impl Reader {
     fn corners(&self, raw: &[f32]) -> Option<Vec<Candidate>> {
         let candidate = |row: &[f32]| {
             let (edges, rest) = row.split_first_chunk()?;
-            let label = rest.last().map(|label| label.round() as usize)?;
-            self.above(*edges, *rest.first()?, label)
+            // Graphs fill up with rows of a label that does not exist, often -1.
+            let label = rest.last()?.round();
+            let exists = (0.0..self.labels as f32).contains(&label);
+            let found = self.above(*edges, *rest.first()?, label as usize);
+            found.filter(|_| exists)
         };
         Some(rows(raw, BOX_VALUES)?.filter_map(candidate).collect())
     }
@@ -218,6 +221,14 @@ mod tests {
             .map(|found| found.0)
             .collect();
         assert_eq!(labels, [0, 1]);
+    }
+
+    #[test]
+    fn rows_of_a_label_that_does_not_exist_are_left_out() {
+        let row = |label| [8.0, 16.0, 12.0, 24.0, 0.5, label];
+        let raw = [row(-1.0), row(2.0), row(1.0)];
+        let found = found(BoxFormat::Corners, false, raw.as_flattened());
+        assert_eq!(found, [(1, 0.5, SMALL)]);
     }
 
     #[test]

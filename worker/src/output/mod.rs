@@ -10,7 +10,7 @@ mod boxes;
 mod nms;
 mod scores;
 
-use selvage_core::catalog::{Boxes, Model, Output, Task};
+use selvage_core::catalog::{BoxFormat, Boxes, Model, Output, Task};
 
 use crate::image::frame::Frame;
 use crate::image::resize::Size;
@@ -66,7 +66,9 @@ impl Finisher {
     }
 
     fn detections(&self, raw: &[f32], boxes: &Boxes, frame: Option<&Frame>) -> Option<Vec<f32>> {
-        if !scores::are_finite(raw) {
+        // A logit may be minus infinity.
+        let logits = boxes.format == BoxFormat::Detr;
+        if raw.iter().any(|value| value.is_nan()) || !(logits || scores::are_finite(raw)) {
             return None;
         }
         let whole = Frame::whole(self.input, self.input);

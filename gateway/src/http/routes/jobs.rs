@@ -197,14 +197,25 @@ pub(super) fn ended_response(headers: &HeaderMap, job: &JobView<'_>) -> Response
     (headers, bytes).into_response()
 }
 
-/// Whether the client names the type; `*/*` gets JSON.
+/// Whether the client names the type and does not prefer JSON; `*/*` gets JSON.
 fn accepts_floats(headers: &HeaderMap) -> bool {
+    let floats = weight(headers, "application/octet-stream");
+    floats > 0.0 && floats >= weight(headers, "application/json")
+}
+
+/// The largest weight that `Accept` gives a type it names; 0 where it does not.
+fn weight(headers: &HeaderMap, kind: &str) -> f32 {
     let accepted = headers.get_all(header::ACCEPT).iter();
     let accepted = accepted.filter_map(|value| value.to_str().ok());
-    accepted
+    let weights = accepted
         .flat_map(|value| value.split(','))
-        .filter_map(|range| range.split(';').next())
-        .any(|kind| kind.trim().eq_ignore_ascii_case("application/octet-stream"))
+        .filter_map(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let is_it = parts.next()?.eq_ignore_ascii_case(kind);
+            let named = parts.find_map(|part| part.strip_prefix("q="));
+            is_it.then(|| named.map_or(1.0, |weight| weight.parse().unwrap_or(0.0)))
+        });
+    weights.fold(0.0, f32::max)
 }
 
 pub(super) fn job_response(status: StatusCode, job: &JobView<'_>) -> Response {
@@ -233,4 +244,30 @@ pub(super) fn next_poll(job: &JobView<'_>) -> Option<Duration> {
 /// A JSON answer that must not be stored.
 pub(super) fn no_store(status: StatusCode, body: &impl Serialize) -> Response {
     (status, [(header::CACHE_CONTROL, NOT_KEPT)], Json(body)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_are_for_clients_that_name_them_and_do_not_prefer_json() {
+        for (accept, floats) in [
+            ("application/octet-stream", true),
+            ("Application/Octet-Stream;q=0.2", true),
+            ("application/json, application/octet-stream", true),
+            (
+                "application/json;q=0.5, application/octet-stream; q=0.9",
+                true,
+            ),
+            ("application/json, application/octet-stream;q=0.5", false),
+            ("application/octet-stream;q=0", false),
+            ("application/octet-stream;q=much", false),
+            ("*/*", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+            assert_eq!(accepts_floats(&headers), floats, "{accept}");
+        }
+    }
 }

@@ -48,6 +48,8 @@ pub(super) struct StatsHistory {
 }
 
 /// The last hour of the fleet in numbers
+///
+/// One sample for each ten seconds since this gateway started. A restart of the gateway begins anew.
 #[utoipa::path(
     get,
     path = "/stats/history",

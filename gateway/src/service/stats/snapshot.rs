@@ -1,6 +1,6 @@
 //! The fleet's numbers as `GET /stats` shows them. Adds up; reads and counts nothing itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use selvage_core::clock::UnixMillis;
@@ -221,9 +221,16 @@ fn models(app: &Gateway, members: Option<&Members>) -> Vec<ModelStats> {
     let workers = members.map_or(&[][..], |members| &members.workers);
     let holders = |name: &str| {
         let mut by_digest = BTreeMap::new();
-        let held = workers.iter().flat_map(|worker| &worker.models);
-        for held in held.filter(|held| held.name.as_str() == name) {
-            *by_digest.entry(held.digest.to_string()).or_default() += 1;
+        for worker in workers {
+            // While a model's description changes, a worker holds its file twice.
+            let held = worker
+                .models
+                .iter()
+                .filter(|held| held.name.as_str() == name);
+            let digests: BTreeSet<String> = held.map(|held| held.digest.to_string()).collect();
+            for digest in digests {
+                *by_digest.entry(digest).or_default() += 1;
+            }
         }
         by_digest
     };
