@@ -75,7 +75,7 @@ class Guides(unittest.TestCase):
         if name.endswith("export.md"):
             for tool, folder in (
                 ("hf-vit", "vit"),
-                ("timm-center", "resnet18-timm"),
+                ("timm-resnet10t", "resnet18-timm"),
                 ("ultralytics", "yolo"),
                 ("opencv-linear", "resnet18"),
             ):

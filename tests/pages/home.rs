@@ -125,7 +125,7 @@ pub(super) async fn boxes_and_vectors_are_shown(
     ] {
         page.until(
             "the model can be chosen",
-            &format!("document.querySelector('#model option[value=\"{model}\"]')"),
+            &format!("document.querySelector('#model option[value=\"{model}\"]') !== null"),
         )
         .await;
         page.click(&format!("#model option[value='{model}']"))
