@@ -49,7 +49,7 @@ pub(super) struct StatsHistory {
 
 /// The last hour of the fleet in numbers
 ///
-/// One sample for each ten seconds since this gateway started. A restart of the gateway begins anew.
+/// One sample for each ten seconds since this gateway started. A restart of the gateway empties it.
 #[utoipa::path(
     get,
     path = "/stats/history",
