@@ -41,7 +41,7 @@ wheel: ## Build the Python package for this processor, with the programs and mod
 	@scripts/nasm
 	@scripts/wheel
 
-test: ## Run every test, including those on a real RabbitMQ and Redis, and print the totals
+test: ## Run the tests, including those on a real RabbitMQ and Redis and some faults, and print the totals
 	@scripts/nasm
 	@scripts/test
 
