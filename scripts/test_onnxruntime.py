@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import platform
 import shutil
@@ -9,7 +11,10 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
+from unittest import mock
 
 SCRIPT = Path(__file__).resolve().parent / "onnxruntime"
 ELF_MAGIC = b"\x7fELF"
@@ -48,6 +53,20 @@ class OnnxRuntime(unittest.TestCase):
         missing = onnxruntime(ORT_DYLIB_PATH="/nowhere/libonnxruntime.so", **OFFLINE)
         self.assertEqual(missing.returncode, 1)
         self.assertIn("/nowhere/libonnxruntime.so", missing.stderr)
+
+    def test_an_own_library_is_enough_where_none_is_pinned(self):
+        loader = SourceFileLoader("onnxruntime_script", str(SCRIPT))
+        module = module_from_spec(spec_from_loader(loader.name, loader))
+        sys.modules[loader.name] = module
+        loader.exec_module(module)
+        with (
+            mock.patch.object(sys, "argv", ["onnxruntime"]),
+            mock.patch.object(platform, "machine", return_value="riscv64"),
+            mock.patch.dict(os.environ, {"ORT_DYLIB_PATH": sys.executable}),
+            contextlib.redirect_stdout(io.StringIO()) as printed,
+        ):
+            self.assertEqual(module.main(), 0)
+        self.assertEqual(printed.getvalue(), f"{sys.executable}\n")
 
     def test_without_a_network_one_sentence_says_what_to_do(self):
         with tempfile.TemporaryDirectory(prefix="selvage-test-") as top:
